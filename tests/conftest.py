@@ -1,0 +1,176 @@
+"""What the tests share: a hermetic environment, one virtualenv, real clones, and the script itself.
+
+Everything here is real: git, pip, virtualenvs, and flaskflex.py run as a program of its own.
+"""
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import venv
+from pathlib import Path
+from typing import Any, Callable, Dict, NamedTuple, Optional
+
+import pytest
+
+SCRIPT = Path(__file__).resolve().parent.parent / "flaskflex.py"
+
+# How this machine reaches its package index and which certificates it trusts; all else stays out.
+PASSED_ON = (
+    "PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "PIP_FIND_LINKS", "PIP_CERT", "PIP_DEFAULT_TIMEOUT",
+    "UV_INDEX_URL", "UV_DEFAULT_INDEX", "SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE",
+    "http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY",
+)
+
+Environ = Dict[str, str]
+
+
+class Result(NamedTuple):
+    """What a run of flaskflex gave: its exit status, and its two outputs as text."""
+
+    status: int
+    out: str
+    err: str
+
+
+def hermetic_environ(home: Path) -> Environ:
+    """Environment variables that hold nothing of the machine but its PATH and its package index."""
+    environ = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
+    environ.update(
+        PATH=os.environ["PATH"],
+        HOME=str(home),
+        XDG_CONFIG_HOME=str(home / ".config"),
+        XDG_CACHE_HOME=str(home / ".cache"),
+        XDG_DATA_HOME=str(home / ".local" / "share"),
+        TMPDIR=str(home / "tmp"),
+        LANG="C.UTF-8",
+        GIT_CONFIG_NOSYSTEM="1",
+        GIT_TEMPLATE_DIR="",
+        GIT_AUTHOR_DATE="2012-02-20T12:00:00+0000",
+        GIT_COMMITTER_DATE="2012-02-20T12:00:00+0000",
+        PIP_DISABLE_PIP_VERSION_CHECK="1",
+        PYTHONDONTWRITEBYTECODE="1",
+    )
+    environ.update(coverage_environ())
+    (home / "tmp").mkdir(parents=True, exist_ok=True)
+    return environ
+
+
+def coverage_environ() -> Environ:
+    """What makes a run of flaskflex.py in any virtualenv count towards the coverage being measured.
+
+    The test session's own coverage is lent to it through a sitecustomize module on PYTHONPATH, which pip
+    (run with -I) never sees.
+    """
+    if "COVERAGE_PROCESS_START" not in os.environ:
+        return {}
+    return {
+        "COVERAGE_PROCESS_START": os.environ["COVERAGE_PROCESS_START"],
+        "PYTHONPATH": str(Path(__file__).resolve().parent / "coverage_site"),
+        "COVERAGE_LENT_FROM": str(Path(sys.modules["coverage"].__file__ or "").parent.parent),
+    }
+
+
+def run(*command: Any, cwd: Path, env: Environ, check: bool = True, **options: Any) -> str:
+    """Run a command and give back its output, both streams together; a failure shows it."""
+    done = subprocess.run(
+        [str(word) for word in command], cwd=cwd, env=env, stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, **options,
+    )
+    text: str = done.stdout.decode("utf-8", "backslashreplace")
+    assert not check or done.returncode == 0, f"{command} gave {done.returncode}:\n{text}"
+    return text
+
+
+@pytest.fixture(scope="session")
+def session_environ(tmp_path_factory: pytest.TempPathFactory) -> Environ:
+    """The environment in which what the whole session shares is made."""
+    return hermetic_environ(tmp_path_factory.mktemp("session-home"))
+
+
+@pytest.fixture(scope="session")
+def virtualenv(tmp_path_factory: pytest.TempPathFactory, session_environ: Environ) -> Path:
+    """A virtualenv with Flask and nothing else, shared by all tests: none may change it."""
+    return make_virtualenv(tmp_path_factory.mktemp("shared") / "env", session_environ, "flask")
+
+
+def make_virtualenv(path: Path, environ: Environ, *requirements: str) -> Path:
+    """A virtualenv at path, by the Python that runs the tests, with the requirements installed."""
+    venv.create(path, with_pip=True, symlinks=True)
+    if requirements:
+        run(path / "bin" / "python", "-I", "-m", "pip", "install", "-q", *requirements, cwd=path, env=environ)
+    return path
+
+
+@pytest.fixture(scope="session")
+def warm_cache(
+    tmp_path_factory: pytest.TempPathFactory, virtualenv: Path, session_environ: Environ
+) -> Path:
+    """A cache folder into which flaskflex itself has fetched GitPython, once for the whole session."""
+    project = tmp_path_factory.mktemp("warming")
+    run("git", "init", "-q", cwd=project, env=session_environ)
+    environ = {**session_environ, **IDENTITY, "VIRTUAL_ENV": str(virtualenv)}
+    run(virtualenv / "bin" / "python", SCRIPT, cwd=project, env=environ)
+    return Path(session_environ["XDG_CACHE_HOME"])
+
+
+IDENTITY = {
+    "GIT_AUTHOR_NAME": "A Student", "GIT_AUTHOR_EMAIL": "student@example.org",
+    "GIT_COMMITTER_NAME": "A Student", "GIT_COMMITTER_EMAIL": "student@example.org",
+}
+
+
+@pytest.fixture
+def environ(tmp_path: Path, virtualenv: Path, warm_cache: Path) -> Environ:
+    """The environment of one test: its own home, an identity, an active virtualenv, a warm cache."""
+    own = hermetic_environ(tmp_path / "home")
+    own.update(IDENTITY, VIRTUAL_ENV=str(virtualenv), XDG_CACHE_HOME=str(warm_cache))
+    own["PATH"] = f"{virtualenv / 'bin'}{os.pathsep}{own['PATH']}"
+    return own
+
+
+Git = Callable[..., str]
+
+
+@pytest.fixture
+def project(tmp_path: Path, environ: Environ) -> Path:
+    """A fresh clone of an empty project, as a host gives it, with flaskflex.py downloaded into it."""
+    host = tmp_path / "host.git"
+    run("git", "init", "-q", "--bare", "-b", "main", host, cwd=tmp_path, env=environ)
+    run("git", "clone", "-q", host, "yourprojectname", cwd=tmp_path, env=environ)
+    clone = tmp_path / "yourprojectname"
+    shutil.copy(SCRIPT, clone)
+    return clone
+
+
+@pytest.fixture
+def git(project: Path, environ: Environ) -> Git:
+    """Run git in the project: git("log", "--oneline") gives what it printed."""
+    def git(*arguments: Any, cwd: Path = project, check: bool = True) -> str:
+        return run("git", *arguments, cwd=cwd, env=environ, check=check)
+    return git
+
+
+Flaskflex = Callable[..., Result]
+
+
+@pytest.fixture
+def flaskflex(project: Path, environ: Environ, virtualenv: Path) -> Flaskflex:
+    """Run the downloaded script as its user does: flaskflex("-n") is `python flaskflex.py -n`."""
+    def flaskflex(
+        *arguments: Any, cwd: Path = project, env: Environ = environ,
+        python: Optional[Path] = None, script: Optional[Path] = None,
+    ) -> Result:
+        command = [python or virtualenv / "bin" / "python", script or project / "flaskflex.py", *arguments]
+        done = subprocess.run(
+            [str(word) for word in command], cwd=cwd, env=env, stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        )
+        assert b"Traceback" not in done.stderr, done.stderr.decode()
+        return Result(
+            done.returncode,
+            done.stdout.decode("utf-8", "backslashreplace"),
+            done.stderr.decode("utf-8", "backslashreplace"),
+        )
+    return flaskflex
