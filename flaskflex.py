@@ -29,14 +29,22 @@ OLDEST_PYTHON: tuple[int, int] = (3, 9)  # flaskflex needs Python 3.9 or newer
 if sys.version_info < OLDEST_PYTHON:
     sys.exit("flaskflex: error: Python 3.9 or newer is needed, and this is %d.%d" % sys.version_info[:2])
 
-# A project may hold a git.py or a typing.py: nothing is imported from the folder this file lies in.
-if __name__ == "__main__" and not (sys.flags.isolated or getattr(sys.flags, "safe_path", False)):
-    del sys.path[0]
+import os
+
+# A project may hold a git.py or a typing.py: nothing is imported from its folder.
+if __name__ == "__main__":
+    try:
+        project_folders = {"", os.getcwd(), os.path.dirname(os.path.abspath(__file__))}
+    except FileNotFoundError:
+        sys.exit("flaskflex: error: the current folder is gone\nGo to the clone of your project (cd) first.")
+    if __spec__ is not None:  # python -m flaskflex, where this file is installed
+        project_folders = {"", os.getcwd()}
+    sys.path[:] = [folder for folder in sys.path if folder not in project_folders]
 
 import argparse
+import atexit
 import contextlib
 import hashlib
-import os
 import re
 import shutil
 import subprocess
@@ -71,6 +79,10 @@ class Failure(Exception):
     def __init__(self, what: str, hint: str) -> None:
         super().__init__(what)
         self.hint = hint
+
+
+class Refused(Exception):
+    """Why one file or requirement will not do; all such reasons are gathered into one Failure."""
 
 
 class Report:
@@ -139,6 +151,13 @@ class Blob(NamedTuple):
 
     mode: str
     id: str
+    content: bytes
+
+
+class Base(NamedTuple):
+    """A file as flaskflex committed it last, and the version of that flaskflex."""
+
+    version: str
     content: bytes
 
 
@@ -220,7 +239,7 @@ def check_identity(project: Project) -> None:
             raise Failure("git does not know who you are, so it cannot commit", git_words(answer.stderr))
 
 
-def read_head(project: Project, paths: Sequence[str]) -> Head:
+def read_head(project: Project, paths: Iterable[str]) -> Head:
     """Where HEAD stands, and how it holds the files at `paths`."""
     branch = ask_git(project.root, "symbolic-ref", "--quiet", "--short", "HEAD")
     commit = ask_git(project.root, "rev-parse", "--quiet", "--verify", "HEAD^{commit}")
@@ -231,7 +250,13 @@ def read_head(project: Project, paths: Sequence[str]) -> Head:
     return Head(name, head, read_blobs(project, head, paths))
 
 
-def read_blobs(project: Project, commit: str, paths: Sequence[str]) -> dict[str, Blob]:
+def read_ignored(project: Project, paths: Iterable[str]) -> set[str]:
+    """Those of the paths that git does not have yet and that a .gitignore, or the like, names."""
+    answer = ask_git(project.root, "check-ignore", "-z", "--", *paths)
+    return set(os.fsdecode(answer.stdout).split("\0")[:-1])
+
+
+def read_blobs(project: Project, commit: str, paths: Iterable[str]) -> dict[str, Blob]:
     """The files among `paths` that a commit holds."""
     blobs = {}
     listing = git_output(project.root, "ls-tree", "-z", commit, "--", *paths)
@@ -251,7 +276,7 @@ def read_tree(listing: bytes) -> dict[str, tuple[str, str]]:
     return entries
 
 
-def find_base(project: Project, head: Head, path: str) -> Optional[bytes]:
+def find_base(project: Project, head: Head, path: str) -> Optional[Base]:
     """What flaskflex itself committed last at a path: git is its memory. None where it never did.
 
     Every commit of flaskflex's ends with the trailer Flaskflex-Version; the newest that is in the history
@@ -259,13 +284,21 @@ def find_base(project: Project, head: Head, path: str) -> Optional[bytes]:
     """
     if head.commit is None:
         return None
-    commit = git_output(project.root, "rev-list", "--max-count=1", "--full-history",
-                        f"--grep=^{TRAILER}: [0-9]", head.commit, "--", path).decode().strip()
-    blob = read_blobs(project, commit, [path]).get(path) if commit else None
-    return blob.content if blob else None
+    found = git_output(project.root, "rev-list", "--max-count=1", "--full-history", "--format=%H%n%B",
+                       f"--grep=^{TRAILER}: [0-9]", head.commit, "--", path).decode("utf-8", "replace")
+    if not found:
+        return None
+    commit = found.split("\n")[1]
+    version = re.findall(rf"^{TRAILER}: (\S+)", found, re.MULTILINE)[-1]
+    blob = read_blobs(project, commit, [path]).get(path)
+    return Base(version, blob.content) if blob else None
 
 
 # --- the virtualenv ---
+
+
+# One of these is in each virtualenv: of venv, virtualenv and uv; of virtualenv before 20; of conda.
+VIRTUALENV_SIGNS = ("pyvenv.cfg", "bin/activate", "Scripts/activate", "conda-meta")
 
 
 class Virtualenv(NamedTuple):
@@ -287,6 +320,8 @@ def find_virtualenv(named: Optional[str], environ: Environ, project: Project, re
         raise Failure("no virtualenv is active", activation_hint(project.root))
     source, path = found[0]
     virtualenv = read_virtualenv(source, path)
+    if re.search(r"^include-system-site-packages\s*=\s*true", read_pyvenv_cfg(path), re.MULTILINE):
+        report.warning(f"{path} also sees the packages of the whole machine: req.txt leaves these out")
     for other_source, other in found[1:]:
         if not named and other.resolve() != path.resolve():
             report.warning(f"taking the virtualenv of {source}, {path}, not that of {other_source}, {other}")
@@ -298,11 +333,13 @@ def virtualenv_candidates(named: Optional[str], environ: Environ) -> Iterator[tu
     if named is not None:
         yield "--venv", Path(named).absolute()
     if environ.get("VIRTUAL_ENV"):
-        yield "VIRTUAL_ENV", Path(environ["VIRTUAL_ENV"])
+        yield "VIRTUAL_ENV", Path(environ["VIRTUAL_ENV"]).absolute()
     # Installed by pipx or uv, flaskflex has a virtualenv of its own, which is not the application's.
     installed = Path(__file__).resolve().parent.name in ("site-packages", "dist-packages")
     if sys.prefix != sys.base_prefix and not installed:
         yield "the Python that runs flaskflex", Path(sys.prefix)
+    if environ.get("CONDA_PREFIX") and environ.get("CONDA_DEFAULT_ENV") != "base":
+        yield "CONDA_PREFIX", Path(environ["CONDA_PREFIX"]).absolute()
 
 
 def read_virtualenv(source: str, path: Path) -> Virtualenv:
@@ -310,7 +347,7 @@ def read_virtualenv(source: str, path: Path) -> Virtualenv:
     again = "Activate your application's virtualenv, or name it with --venv."
     if not path.is_dir():
         raise Failure(f"{source} names {path}, which is not there", again)
-    if not any((path / sign).exists() for sign in ("pyvenv.cfg", "bin/activate", "Scripts/activate")):
+    if not any((path / sign).exists() for sign in VIRTUALENV_SIGNS):
         raise Failure(f"{source} names {path}, which is not a virtualenv", again)
     python = interpreter(path)
     if not python.exists():
@@ -321,27 +358,84 @@ def read_virtualenv(source: str, path: Path) -> Virtualenv:
 
 def interpreter(path: Path, windows: bool = os.name == "nt") -> Path:
     """Where the interpreter of the virtualenv in a folder lies."""
-    return path / "Scripts" / "python.exe" if windows else path / "bin" / "python"
+    if windows:
+        conda = path / "python.exe"
+        return conda if conda.exists() else path / "Scripts" / "python.exe"
+    return path / "bin" / "python"
+
+
+def site_packages(virtualenv: Virtualenv) -> list[Path]:
+    """The folders that hold a virtualenv's distributions."""
+    return [*virtualenv.path.glob("lib/*/site-packages"), *virtualenv.path.glob("Lib/site-packages")]
 
 
 def python_version(path: Path, python: Path) -> str:
-    """The version of a virtualenv's Python, which venv, virtualenv and uv note in pyvenv.cfg."""
-    with contextlib.suppress(OSError):
-        noted = re.search(r"^version(?:_info)?\s*=\s*(\d+\.\d+\.\d+)",
-                          (path / "pyvenv.cfg").read_text(encoding="utf-8", errors="replace"), re.MULTILINE)
-        if noted:
-            return noted[1]
+    """The version of a virtualenv's Python: venv, virtualenv and uv note it in pyvenv.cfg, conda does not."""
+    noted = re.search(r"^version(?:_info)?\s*=\s*(\d+\.\d+\.\d+)", read_pyvenv_cfg(path), re.MULTILINE)
+    if noted:
+        return noted[1]
     asked = [str(python), "-I", "-c", "import platform; print(platform.python_version())"]
     return subprocess.run(asked, stdout=subprocess.PIPE, check=True).stdout.decode().strip()
 
 
-def activation_hint(root: Path) -> str:
+def read_pyvenv_cfg(path: Path) -> str:
+    """The text of a virtualenv's pyvenv.cfg, "" without one."""
+    try:
+        return (path / "pyvenv.cfg").read_text(encoding="utf-8", errors="replace")
+    except FileNotFoundError:
+        return ""
+
+
+def activation_hint(root: Path, windows: bool = os.name == "nt") -> str:
     """How to activate a virtualenv: the project's own, where it holds one."""
     for name in (".venv", "venv", "env"):
         if (root / name / "pyvenv.cfg").exists():
-            return f"Your project holds one: source {root / name / 'bin' / 'activate'}"
+            place = root / name
+            command = place / "Scripts" / "activate" if windows else f"source {place / 'bin' / 'activate'}"
+            return f"Your project holds one; activate it: {command}"
     return ("Activate the one you use for your application (source PATH/bin/activate), or name it: "
             "python flaskflex.py --venv PATH")
+
+
+def freeze_command(virtualenv: Virtualenv) -> list[str]:
+    """The command that freezes a virtualenv, by its own pip if it has one: uv makes virtualenvs without."""
+    isolated, freeze = ["-I", "-X", "utf8"], ["freeze", "--local"]
+    if has_pip(virtualenv):
+        return [str(virtualenv.python), *isolated, "-m", "pip", *freeze]
+    uv = shutil.which("uv")
+    if uv:
+        return [uv, "pip", "freeze", "--python", str(virtualenv.python)]
+    if installed_version("pip") >= (22, 3):  # the first that has --python
+        return [sys.executable, *isolated, "-m", "pip", "--python", str(virtualenv.python), *freeze]
+    return [str(virtualenv.python), *isolated, str(bundled_pip(virtualenv)), *freeze]
+
+
+def has_pip(virtualenv: Virtualenv) -> bool:
+    """True if pip is installed in a virtualenv."""
+    return any((folder / "pip" / "__main__.py").exists() for folder in site_packages(virtualenv))
+
+
+def installed_version(name: str) -> tuple[int, ...]:
+    """The version of a distribution that this interpreter can import, such as (3, 2, 1); () without one."""
+    from importlib import metadata
+
+    try:
+        version = metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return ()
+    return tuple(int(number) for number in re.findall(r"\d+", version)[:3])
+
+
+def bundled_pip(virtualenv: Virtualenv) -> Path:
+    """The pip inside the wheel that Python keeps for ensurepip, which runs from there uninstalled."""
+    with contextlib.suppress(ImportError):
+        import ensurepip
+
+        for folder in (Path(ensurepip.__file__).parent / "_bundled", Path("/usr/share/python-wheels")):
+            for wheel in folder.glob("pip-*.whl"):
+                return wheel / "pip"
+    raise Failure(f"there is no pip in {virtualenv.path}, and neither uv nor another pip to freeze it",
+                  f"Install pip there: {virtualenv.python} -m ensurepip")
 
 
 @contextlib.contextmanager
@@ -353,8 +447,7 @@ def freezing(virtualenv: Virtualenv) -> Iterator[subprocess.Popen[bytes]]:
     """
     environ = {name: value for name, value in os.environ.items() if not name.startswith("PIP_")}
     environ["PIP_CONFIG_FILE"] = os.devnull
-    command = [str(virtualenv.python), "-I", "-X", "utf8", "-m", "pip", "freeze", "--local"]
-    with subprocess.Popen(command, env=environ, stdin=subprocess.DEVNULL,
+    with subprocess.Popen(freeze_command(virtualenv), env=environ, stdin=subprocess.DEVNULL,
                           stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         try:
             yield process
@@ -377,6 +470,10 @@ FLUP = "flup==1.0.3"  # what dispatch.fcgi imports to speak FastCGI
 # The last line of the frozen part. The fingerprint tells whether somebody edited what stands above it.
 MARKER = "# --- frozen above ({fingerprint}); your own lines go below, and stay ---\n"
 MARKER_LINE = re.compile(r"^# --- frozen above \(([0-9a-f]{12})\).*\n?", re.MULTILINE)
+
+
+# What pip freeze prints for a distribution. A damaged or hostile one could put anything else in its place.
+REQUIREMENT_LINE = re.compile(r"(?:[A-Za-z0-9][\w.-]*(?:===?[\w.!+-]+| @ [a-z][^\s]*)|-e [^\x00-\x1f]+)")
 
 
 class Requirement(NamedTuple):
@@ -406,13 +503,13 @@ def parse_requirements(lines: Iterable[str]) -> list[Requirement]:
     """
     requirements = []
     commented = ""
-    for line in lines:
+    for line in map(str.strip, lines):
         if line.startswith("#"):
             remark = re.search(r"\(([\w.-]+)==", line)
             commented = remark[1] if remark else commented
-        elif line.strip():
+        elif line:
             named = re.match(r"([\w.-]+)\s*(?:@|==)", line) or re.search(r"[#&]egg=([\w.-]+)", line)
-            requirements.append(Requirement(named[1] if named else commented, line.strip()))
+            requirements.append(Requirement(named[1] if named else commented, line))
             commented = ""
     return requirements
 
@@ -423,43 +520,83 @@ def deployable(requirements: Sequence[Requirement], virtualenv: Virtualenv, proj
 
     Raises Failure with all those that it could not install, or that would give a secret away.
     """
+    names = {canonical(requirement.name) for requirement in requirements}
     left_out = {canonical(name) for name in excluded}
-    for name in sorted(left_out - {canonical(requirement.name) for requirement in requirements}):
+    for name in sorted(left_out - names):
         report.warning(f"--exclude {name}: {virtualenv.path} holds no such package")
+    left_out |= left_out_unasked(requirements, names, virtualenv, report)
     kept, refused = [], []
     for requirement in requirements:
         if canonical(requirement.name) in left_out:
             continue
-        if requirement.line == "pkg-resources==0.0.0":  # pip issue 4022
-            report.warning("pkg-resources==0.0.0 is left out: it is Debian's, and installs nowhere")
-            continue
         try:
             kept.append(deployable_requirement(requirement, virtualenv, project))
-        except ValueError as reason:
-            refused.append(f"{requirement.name} {reason}")
+        except Refused as reason:
+            refused.append(f"{requirement.name or ascii(requirement.line)} {reason}")
     if refused:
         raise Failure("req.txt would not do on the server: " + "; ".join(refused),
-                      "Publish such a package, copy it into the project, or leave it out with --exclude NAME.")
+                      "Publish such a package, copy it into the project, or leave it out (--exclude NAME).")
     if "flask" not in map(canonical, (requirement.name for requirement in kept)):
         report.warning(f"there is no Flask in {virtualenv.path}: is this the right virtualenv?")
     return sorted(kept, key=lambda requirement: requirement.name.lower())
+
+
+def left_out_unasked(requirements: Sequence[Requirement], names: set[str], virtualenv: Virtualenv,
+                     report: Report) -> set[str]:
+    """The canonical names of what never belongs into req.txt, each of which the report tells."""
+    unwanted = only_for_flaskflex(virtualenv) & names if "flaskflex" in names else set()
+    if Requirement("pkg-resources", "pkg-resources==0.0.0") in requirements:  # pip issue 4022
+        unwanted.add("pkg-resources")
+    if unwanted:
+        report.warning(f"left out of req.txt, not the application's: {', '.join(sorted(unwanted))}")
+    return unwanted
+
+
+def only_for_flaskflex(virtualenv: Virtualenv) -> set[str]:
+    """The canonical names of flaskflex and of what is in a virtualenv for its sake alone.
+
+    What the user installed by name (pip notes that as REQUESTED) is not, nor what anything else requires.
+    """
+    from importlib import metadata
+
+    needs: dict[str, set[str]] = {}
+    requested = set()
+    for distribution in metadata.distributions(path=[str(folder) for folder in site_packages(virtualenv)]):
+        name = canonical(distribution.metadata["Name"])
+        needs[name] = {canonical(re.split(r"[^\w.-]", need)[0])
+                       for need in distribution.requires or () if "extra ==" not in need}
+        if distribution.read_text("REQUESTED") is not None:
+            requested.add(name)
+    brought = {"flaskflex"}
+    while True:  # one more step away from flaskflex each time
+        more = {need for name in brought for need in needs.get(name, ())} & needs.keys() - requested - brought
+        if not more:
+            break
+        brought |= more
+    while True:  # what others require stays, and then what that requires
+        others = {need for name in needs.keys() - brought for need in needs[name]}
+        if not brought & others - {"flaskflex"}:
+            return brought
+        brought -= others - {"flaskflex"}
 
 
 def deployable_requirement(requirement: Requirement, virtualenv: Virtualenv,
                            project: Project) -> Requirement:
     """A requirement as the server can install it, with a path that is relative to the project's root.
 
-    Raises ValueError, with the reason as its text, where the server could not, or must not be told.
+    Raises Refused where the server could not, or must not be told.
     """
+    if not REQUIREMENT_LINE.fullmatch(requirement.line):
+        raise Refused("is not a requirement that pip would read again")
     folder = install_folder(requirement, virtualenv)
     if folder is None:
         if carries_secret(requirement.line):
-            raise ValueError("is installed from an address that holds a password or a token")
+            raise Refused("is installed from an address that holds a password or a token")
         return requirement
     if virtualenv.path in folder.parents:  # pip install -e git+… keeps its clone in the virtualenv
         return requirement
     if project.root.resolve() not in folder.parents:
-        raise ValueError(f"is installed from {folder}, outside the project")
+        raise Refused(f"is installed from {folder}, outside the project")
     path = f"./{folder.relative_to(project.root.resolve()).as_posix()}"
     return requirement._replace(line=f"-e {path}" if requirement.line.startswith("-e") else path)
 
@@ -470,21 +607,31 @@ def install_folder(requirement: Requirement, virtualenv: Virtualenv) -> Optional
     In a clone with an origin, pip freeze hides a local editable install behind the origin's address; only
     the distribution's direct_url.json (PEP 610) tells where it lies.
     """
-    where = requirement.line[3:].strip() if requirement.line.startswith("-e ") else ""
-    if where and "://" not in where:
-        return Path(where).resolve()
-    address = direct_url(requirement.name, virtualenv) if where else requirement.line.partition(" @ ")[2]
+    editable = requirement.line.startswith("-e ")
+    address = requirement.line[3:] if editable else requirement.line.partition(" @ ")[2]
+    if editable and "://" not in address:
+        return Path(address).resolve()
+    if editable and not address.startswith("file:"):
+        address = editable_address(requirement.name, virtualenv)
     return Path(unquote(urlsplit(address).path)).resolve() if address.startswith("file:") else None
 
 
-def direct_url(name: str, virtualenv: Virtualenv) -> str:
-    """The address that a distribution was installed from, as its direct_url.json tells; "" without one."""
+def editable_address(name: str, virtualenv: Virtualenv) -> str:
+    """The file: address of an editable install, "" where nothing tells it.
+
+    setup.py develop, which older pips used, leaves an .egg-link in the place of a direct_url.json.
+    """
     import json
     from importlib import metadata
 
-    folders = [str(folder) for folder in virtualenv.path.glob("[Ll]ib/**/site-packages")]
-    for distribution in metadata.distributions(name=name, path=folders):
-        return str(json.loads(distribution.read_text("direct_url.json") or "{}").get("url", ""))
+    folders = site_packages(virtualenv)
+    for distribution in metadata.distributions(name=name, path=[str(folder) for folder in folders]):
+        origin = distribution.read_text("direct_url.json")
+        if origin:
+            return str(json.loads(origin).get("url", ""))
+    for link in (link for folder in folders for link in folder.glob("*.egg-link")):
+        if canonical(link.stem) == canonical(name):
+            return Path(link.read_text(encoding="utf-8").split("\n")[0]).as_uri()
     return ""
 
 
@@ -569,10 +716,6 @@ class Change(NamedTuple):
         return self.verb not in ("keep", "unchanged") or self.mode != self.new_mode
 
 
-class Conflict(Exception):
-    """A file that only --force would replace; the text is why."""
-
-
 def find_file(root: Path, path: str) -> Found:
     """How the work tree has the file at a path; Failure where something else is in its way.
 
@@ -609,7 +752,7 @@ def plan_files(project: Project, head: Head, requirements: Sequence[Requirement]
                 change = plan_requirements(found, head.blobs.get(path), requirements, version, force=force)
             else:
                 change = plan_template(path, found, project, head, force=force)
-        except Conflict as reason:
+        except Refused as reason:
             refused.append(f"{path} {reason}")
         else:
             changes.append(change)
@@ -636,20 +779,19 @@ def plan_template(path: str, found: Found, project: Project, head: Head, *, forc
         intact = found.content == template or (committed and committed.content == template)
         return change._replace(verb="unchanged" if intact else "update")
     base = find_base(project, head, path)
-    if base == text:
-        return change._replace(verb="update")
-    merged = None
-    if base is not None and base != template:
-        merged = merge(text, base, template)
-    if merged is not None:
-        return change._replace(verb="merge", after=merged)
+    # What this very version committed differs from its template only where a hook of the user's wanted so.
+    newer = base is not None and base.version != __version__ and base.content != template
+    if base and newer:
+        merged = template if text == base.content else merge(text, base.content, template)
+        if merged is not None:
+            return change._replace(verb="update" if merged == template else "merge", after=merged)
     if force:
         return change._replace(verb="replace")
     if base is None:
-        raise Conflict("is not flaskflex's, and differs from what flaskflex would write")
-    if base == template:
-        return change._replace(verb="keep", after=found.content, note="with your changes")
-    raise Conflict("has changes of yours that do not go together with this flaskflex's")
+        raise Refused("is not flaskflex's, and differs from what flaskflex would write")
+    if newer:
+        raise Refused("has changes of yours that do not go together with this flaskflex's")
+    return change._replace(verb="keep", after=found.content, note="with your changes")
 
 
 def plan_requirements(found: Found, committed: Optional[Blob], requirements: Sequence[Requirement],
@@ -673,8 +815,8 @@ def plan_requirements(found: Found, committed: Optional[Blob], requirements: Seq
     if force:
         return change._replace(verb="replace")
     if old:
-        raise Conflict("was edited above its marker line, and no commit holds that edit")
-    raise Conflict("is not flaskflex's, and differs from what flaskflex would write")
+        raise Refused("was edited above its marker line, and no commit holds that edit")
+    raise Refused("is not flaskflex's, and differs from what flaskflex would write")
 
 
 def new_mode(path: str, found: Found) -> int:
@@ -770,20 +912,9 @@ def write_beside(target: Path, change: Change) -> Path:
 
 def import_gitpython(virtualenv: Virtualenv, report: Report) -> None:
     """Make `import git` work in this process: with the GitPython that is there, else with one of our own."""
-    if installed_gitpython() < GITPYTHON_FLOOR:
+    if installed_version("GitPython") < GITPYTHON_FLOOR:
         sys.path.insert(0, str(fetch("GitPython", GITPYTHON_PINS, virtualenv, report)))
     import git  # noqa: F401 (slow, so it is done while pip freeze runs)
-
-
-def installed_gitpython() -> tuple[int, ...]:
-    """The version of the GitPython that this interpreter would import, () without one."""
-    from importlib import metadata
-
-    try:
-        version = metadata.version("GitPython")
-    except metadata.PackageNotFoundError:
-        return ()
-    return tuple(int(number) for number in re.findall(r"\d+", version)[:3])
 
 
 def fetch(name: str, pins: str, virtualenv: Virtualenv, report: Report) -> Path:
@@ -797,7 +928,13 @@ def fetch(name: str, pins: str, virtualenv: Virtualenv, report: Report) -> Path:
     folder = cache / f"{name}-{fingerprint(pins)}"
     if folder.is_dir():
         return folder
-    cache.mkdir(parents=True, exist_ok=True)
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+        os.rmdir(tempfile.mkdtemp(dir=cache))
+    except OSError:  # a home that cannot be written: then for this run alone
+        cache = Path(tempfile.mkdtemp(prefix="flaskflex-"))
+        atexit.register(shutil.rmtree, cache, ignore_errors=True)
+        folder = cache / folder.name
     with tempfile.TemporaryDirectory(prefix=".fetching-", dir=cache) as temporary:
         installed = Path(temporary, "installed")
         install_pinned(name, pins, installed, virtualenv)
@@ -815,15 +952,27 @@ def cache_folder(environ: Environ, windows: bool = os.name == "nt") -> Path:
     return Path(base, "flaskflex")
 
 
+def install_command(virtualenv: Virtualenv) -> list[str]:
+    """The command that installs distributions: any pip will do, and uv."""
+    if has_pip(virtualenv):
+        return [str(virtualenv.python), "-I", "-m", "pip", "install"]
+    if installed_version("pip"):
+        return [sys.executable, "-I", "-m", "pip", "install"]
+    uv = shutil.which("uv")
+    if uv:
+        return [uv, "pip", "install", "--python", str(virtualenv.python)]
+    return [str(virtualenv.python), "-I", str(bundled_pip(virtualenv)), "install"]
+
+
 def install_pinned(name: str, pins: str, target: Path, virtualenv: Virtualenv) -> None:
     """Install pinned, hashed wheels into a folder with pip; Failure with pip's words where it cannot."""
     requirements = target.with_suffix(".txt")
     requirements.write_text(pins, encoding="utf-8")
     # PIP_USER forbids --target, and PIP_REQUIRE_VIRTUALENV may; all other settings are the user's to make.
-    environ = {"PIP_RETRIES": "2", **os.environ, "PIP_USER": "0", "PIP_REQUIRE_VIRTUALENV": "0"}
-    command = [str(virtualenv.python), "-I", "-m", "pip", "install", "--quiet", "--disable-pip-version-check",
-               "--require-hashes", "--only-binary", ":all:", "--no-deps", "--target", str(target),
-               "--requirement", str(requirements)]
+    environ = {"PIP_RETRIES": "2", "PIP_DISABLE_PIP_VERSION_CHECK": "1", **os.environ,
+               "PIP_USER": "0", "PIP_REQUIRE_VIRTUALENV": "0"}
+    command = [*install_command(virtualenv), "--quiet", "--require-hashes", "--only-binary", ":all:",
+               "--no-deps", "--target", str(target), "--requirement", str(requirements)]
     done = subprocess.run(command, env=environ, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                           stderr=subprocess.STDOUT)
     if done.returncode:
@@ -840,101 +989,156 @@ TRAILER = "Flaskflex-Version"
 IndexEntries = dict[str, tuple[str, str]]  # path to (mode, object name)
 
 
-def commit_files(project: Project, head: Head, changes: Sequence[Change], message: str) -> Optional[str]:
-    """Commit the files, and nothing else that is staged or modified.
+@contextlib.contextmanager
+def index_locked(project: Project) -> Iterator[Path]:
+    """Hold git's own lock on the index, so that neither git nor another flaskflex works here meanwhile.
 
-    Gives the commit's short name, or None where HEAD holds the files already. Hooks, signing, filters and
-    identity are git's own. Raises Failure with git's words where the commit fails; the user's index is then
-    as it was.
+    Gives the path of a file that does not exist. If the block makes it, it becomes the new index, by a rename
+    of the lock file, as git does it; if the block fails, the index stays as it was.
+    """
+    lock = lock_file(project)
+    try:
+        with open(lock, "x", encoding="utf-8") as file:
+            file.write(lock_note(os.getpid()))
+    except FileExistsError:
+        raise Failure(f"another git command is at work in {project.root}: {lock} exists",
+                      "Run flaskflex again when it has ended. If none runs, remove that file.") from None
+    with tempfile.TemporaryDirectory(prefix="flaskflex-") as folder:
+        new_index = Path(folder, "index")
+        try:
+            yield new_index
+            if new_index.exists():
+                shutil.copyfile(new_index, lock)
+        except BaseException:
+            lock.unlink()
+            raise
+        if new_index.exists():
+            os.replace(lock, project.index_file)
+        else:
+            lock.unlink()
+
+
+def lock_file(project: Project) -> Path:
+    """The file that exists while somebody changes the index."""
+    return project.index_file.with_name(project.index_file.name + ".lock")
+
+
+def lock_note(process: int) -> str:
+    """What flaskflex writes into the lock file, to know its own again."""
+    import platform
+
+    return f"flaskflex {platform.node()} {process}"
+
+
+def clear_abandoned_run(project: Project) -> None:
+    """Clear away what a flaskflex left that was killed while it held the lock, and ended on this machine.
+
+    If it was killed between the commit and the change of the index, the index still lacks our files.
+    """
+    if os.name == "nt":  # where a process cannot be asked for without ending it
+        return
+    lock = lock_file(project)
+    try:
+        process = int(lock.read_text(encoding="utf-8", errors="replace").rpartition(" ")[2])
+        if lock.read_text(encoding="utf-8") != lock_note(process):
+            return
+        os.kill(process, 0)  # signal 0 only asks whether the process is there
+    except (FileNotFoundError, PermissionError, ValueError):
+        return
+    except ProcessLookupError:
+        for folder in (project.root, project.root / "public_html"):
+            for unfinished in folder.glob(".flaskflex-*"):
+                unfinished.unlink()
+        lock.unlink()
+        git_output(project.root, "reset", "--quiet", "--", *FILES)
+
+
+def check_head(project: Project, head: Head) -> None:
+    """Raise Failure where somebody has committed since flaskflex looked: its plan may not hold any more."""
+    now = ask_git(project.root, "rev-parse", "--quiet", "--verify", "HEAD^{commit}").stdout.decode().strip()
+    if now != (head.commit or ""):
+        raise Failure("somebody committed in this project in this very moment", "Run flaskflex again.")
+
+
+def uncommitted(head: Head, changes: Sequence[Change]) -> list[Change]:
+    """The files that HEAD does not hold as they are to be; of those kept, only the mode is ours to mend."""
+    pending = []
+    for change in changes:
+        blob = head.blobs.get(change.path)
+        if change.verb == "keep":
+            differs = blob is not None and blob.mode != git_mode(change.path)
+        else:
+            differs = blob is None or blob.content != change.after or blob.mode != git_mode(change.path)
+        if differs:
+            pending.append(change)
+    return pending
+
+
+def git_mode(path: str) -> str:
+    """The mode that a file has in git: what the server needs, whether or not this file system can say it."""
+    return "100755" if path in EXECUTABLE else "100644"
+
+
+def commit_files(project: Project, head: Head, pending: Sequence[Change], message: str,
+                 new_index: Path) -> Optional[str]:
+    """Commit the pending files and nothing else, and make the index that agrees with it at new_index.
+
+    Gives the commit's short name, or None where git's filters make HEAD hold the files already. Hooks,
+    signing, filters and identity are git's own. Raises Failure with git's words where the commit fails.
     """
     import git
 
     repo = git.Repo(project.root)
-    entries = new_entries(repo, head, changes)
+    entries = new_entries(repo, head, pending)
     if not entries:
         return None
-    with index_locked(project.index_file) as lock, tempfile.TemporaryDirectory(prefix="flaskflex-") as folder:
-        index = Path(folder, "index")
-        if project.index_file.exists():
-            shutil.copyfile(project.index_file, index)  # for what it knows of the files that did not change
-        with repo.git.custom_environment(GIT_INDEX_FILE=str(index)):
-            if head.commit:
-                repo.git.read_tree("--reset", head.commit)
-            else:
-                repo.git.read_tree("--empty")
-            add_entries(repo, entries)
-            make_commit(repo, message)
-        update_index(repo, project.index_file, Path(folder, "next-index"), lock, list(entries))
-    return str(repo.git.rev_parse("--short", "HEAD"))
+    # The index of the commit is HEAD's, with our files. It begins as a copy of the user's for what that
+    # knows of all the files that did not change; without this, git would read each of them again.
+    commit_index = new_index.with_name("commit-index")
+    for copy in (commit_index, new_index) if project.index_file.exists() else ():
+        shutil.copy(project.index_file, copy)
+    do_git(repo, "read-tree", *(["--reset", head.commit] if head.commit else ["--empty"]), index=commit_index)
+    add_entries(repo, entries, commit_index)
+    do_git(repo, "commit", "--quiet", f"--message={message}\n\n{TRAILER}: {__version__}", index=commit_index)
+    # A hook may have had the last word on what was committed: ask git.
+    committed = do_git(repo, "ls-tree", "-z", "HEAD", "--", *entries)
+    add_entries(repo, read_tree(os.fsencode(committed)), new_index)
+    return do_git(repo, "rev-parse", "--short", "HEAD")
 
 
-def new_entries(repo: git.Repo, head: Head, changes: Sequence[Change]) -> IndexEntries:
-    """The index entries of the files that HEAD does not hold as they should be.
-
-    The mode of dispatch.fcgi is what the server needs, whether or not this file system can express it.
-    """
-    entries, to_store = {}, []
-    for change in changes:
-        mode = "100755" if change.path in EXECUTABLE else "100644"
-        blob = head.blobs.get(change.path)
-        if change.verb == "keep":
-            if blob and blob.mode != mode:
-                entries[change.path] = (mode, blob.id)
-        elif blob is None or blob.content != change.after or blob.mode != mode:
-            to_store.append((change.path, mode))
-    if to_store:
-        names = repo.git.hash_object("-w", "--", *(path for path, _ in to_store)).split()
-        for (path, mode), name in zip(to_store, names):
-            held = head.blobs.get(path)
-            if held is None or (held.mode, held.id) != (mode, name):
-                entries[path] = (mode, name)
+def new_entries(repo: git.Repo, head: Head, pending: Sequence[Change]) -> IndexEntries:
+    """The index entries of the pending files, their content stored as git's filters make it."""
+    entries = {}
+    stored = [change.path for change in pending if change.verb != "keep"]
+    names = do_git(repo, "hash-object", "-w", "--", *stored).split() if stored else []
+    for change in pending:
+        held = head.blobs.get(change.path)
+        name = names.pop(0) if change.verb != "keep" else held.id if held else ""
+        if held is None or (held.mode, held.id) != (git_mode(change.path), name):
+            entries[change.path] = (git_mode(change.path), name)
     return entries
 
 
-def add_entries(repo: git.Repo, entries: IndexEntries) -> None:
-    """Put entries into the index that GIT_INDEX_FILE names."""
+def add_entries(repo: git.Repo, entries: IndexEntries, index: Path) -> None:
+    """Put entries into an index file."""
     words = []
     for path, (mode, name) in entries.items():
         words += ["--cacheinfo", f"{mode},{name},{path}"]
-    repo.git.update_index("--add", *words)
+    do_git(repo, "update-index", "--add", *words, index=index)
 
 
-def make_commit(repo: git.Repo, message: str) -> None:
-    """Commit the index that GIT_INDEX_FILE names; Failure with git's words where git or a hook refuses."""
-    status, out, errors = repo.git.commit("--quiet", f"--message={message}\n\n{TRAILER}: {__version__}",
-                                          with_extended_output=True, with_exceptions=False)
+def do_git(repo: git.Repo, *command: str, index: Optional[Path] = None) -> str:
+    """Run git by way of GitPython, on another index file if one is given; gives what git printed.
+
+    Raises Failure with git's words. repo.index would not do: it knows neither hooks nor filters nor signing.
+    """
+    environ = {"GIT_INDEX_FILE": str(index)} if index else {}
+    status, out, errors = repo.git.execute(["git", *command], env=environ,
+                                           with_extended_output=True, with_exceptions=False)
     if status:
         raise Failure("the files are written, but git did not commit them",
                       f"{out}\n{errors}".strip() + "\nMend that, and run flaskflex again to commit them.")
-
-
-@contextlib.contextmanager
-def index_locked(index: Path) -> Iterator[Path]:
-    """Hold git's own lock on the index, as git commit does, so that no other git changes it meanwhile.
-
-    Gives the lock file, which may be renamed over the index: that is how git writes it.
-    """
-    lock = index.with_name(index.name + ".lock")
-    try:
-        lock.touch(exist_ok=False)
-    except FileExistsError:
-        raise Failure(f"the files are written, but another git command is at work here: {lock} exists",
-                      "Run flaskflex again when it has ended. If none runs, remove that file.") from None
-    try:
-        yield lock
-    finally:
-        lock.unlink(missing_ok=True)
-
-
-def update_index(repo: git.Repo, index: Path, copy: Path, lock: Path, paths: Sequence[str]) -> None:
-    """Make the user's index agree with the new HEAD at `paths`, where a hook may have had the last word."""
-    if index.exists():
-        shutil.copyfile(index, copy)
-    listing = repo.git.ls_tree("-z", "HEAD", "--", *paths, strip_newline_in_stdout=False)
-    with repo.git.custom_environment(GIT_INDEX_FILE=str(copy)):
-        add_entries(repo, read_tree(os.fsencode(listing)))
-    lock.write_bytes(copy.read_bytes())
-    os.replace(lock, index)
+    return str(out)
 
 
 # --- the run ---
@@ -948,7 +1152,9 @@ def prepare(options: argparse.Namespace, report: Report) -> None:
     with freezing(virtualenv) as freeze:
         if commits:
             check_identity(project)
-        head = read_head(project, list(FILES))
+            clear_abandoned_run(project)
+        head = read_head(project, FILES)
+        ignored = read_ignored(project, FILES)
         tell_where(project, head, virtualenv, report)
         if commits:
             import_gitpython(virtualenv, report)
@@ -958,11 +1164,19 @@ def prepare(options: argparse.Namespace, report: Report) -> None:
     if options.dry_run:
         print(*show_diff(changes), sep="\n")
         return
-    keep_replaced(project, changes, report)
-    write_files(project.root, changes)
-    tell_changes(changes, report)
-    made = commit_files(project, head, changes, options.message) if commits else None
-    tell_end(project, changes, made, options, report)
+    pending = uncommitted(head, changes) if commits else []
+    made = None
+    if pending or any(change.writes for change in changes):
+        with index_locked(project) as new_index:
+            check_head(project, head)
+            keep_replaced(project, changes, report)
+            write_files(project.root, changes)
+            tell_changes(changes, pending, ignored, report)
+            if pending:
+                made = commit_files(project, head, pending, options.message, new_index)
+    else:
+        tell_changes(changes, pending, ignored, report)
+    tell_end(project, made, changes, options.message, report)
 
 
 def tell_where(project: Project, head: Head, virtualenv: Virtualenv, report: Report) -> None:
@@ -974,18 +1188,23 @@ def tell_where(project: Project, head: Head, virtualenv: Virtualenv, report: Rep
         report.warning("HEAD is detached: the commit will be on no branch (git switch NAME goes to one)")
 
 
-def tell_changes(changes: Sequence[Change], report: Report) -> None:
-    """Report what became of each file."""
+def tell_changes(changes: Sequence[Change], pending: Sequence[Change], ignored: set[str],
+                 report: Report) -> None:
+    """Report what becomes of each file."""
     for change in changes:
-        if change.writes or change.verb == "keep":
-            report.file(change.verb, f"{change.path} ({change.note})" if change.note else change.path)
+        notes = [change.note] if change.note else []
+        if change in pending and change.path in ignored:
+            notes.append(".gitignore names it; it is committed all the same")
+        verb = "commit" if change in pending and not change.writes else change.verb
+        if verb != "unchanged" or change.writes:
+            report.file(verb, f"{change.path} ({'; '.join(notes)})" if notes else change.path)
 
 
-def tell_end(project: Project, changes: Sequence[Change], made: Optional[str],
-             options: argparse.Namespace, report: Report) -> None:
+def tell_end(project: Project, made: Optional[str], changes: Sequence[Change], message: str,
+             report: Report) -> None:
     """Report the commit, and what is left for the user to do."""
     if made:
-        report.fact("Committed", f"{made} {options.message}")
+        report.fact("Committed", f"{made} {message.splitlines()[0]}")
     elif not any(change.writes for change in changes):
         report.fact("Nothing", "to do: the project is prepared already")
     ready = (project.root / "application" / "app.py").exists()

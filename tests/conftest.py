@@ -38,7 +38,7 @@ def hermetic_environ(home: Path) -> Environ:
     """Environment variables that hold nothing of the machine but its PATH and its package index."""
     environ = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
     environ.update(
-        PATH=os.environ["PATH"],
+        PATH=os.pathsep.join(dict.fromkeys([os.path.dirname(shutil.which("git") or ""), "/usr/bin", "/bin"])),
         HOME=str(home),
         XDG_CONFIG_HOME=str(home / ".config"),
         XDG_CACHE_HOME=str(home / ".cache"),
