@@ -2,7 +2,8 @@
 """Prepare a Flask project for deployment by git push, in one run of one file.
 
     python flaskflex.py [options]          prepare this project for deployment
-    python flaskflex.py demo [DIR]         build a small example in DIR and prepare it
+    python flaskflex.py check [options]    tell whether this project would deploy
+    python flaskflex.py demo [DIR]         build a small example in DIR and run all of the above on it
 
 Run it inside the git clone of a project, with the application's virtualenv active. It writes four
 files, commits exactly these, and touches nothing else:
@@ -45,10 +46,15 @@ import argparse
 import atexit
 import contextlib
 import hashlib
+import itertools
 import re
 import shutil
+import signal
+import socket
+import struct
 import subprocess
 import tempfile
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Iterable, Iterator, Mapping, NamedTuple, NoReturn, Optional, Sequence
 from urllib.parse import unquote, urlsplit
@@ -88,6 +94,8 @@ class Refused(Exception):
 class Report:
     """Tells on standard output what a run does, one line a fact, with the words lined up."""
 
+    COLOURS = {"warn": 33, "fail": 31}  # yellow and red; all else is green
+
     def __init__(self, *, quiet: bool, colour: bool) -> None:
         self.quiet = quiet
         self.colour = colour
@@ -96,12 +104,14 @@ class Report:
         """A line such as `Project     /home/me/yourprojectname (branch main)`."""
         self._print(f"{label:<12}{text}")
 
-    def file(self, verb: str, text: str) -> None:
-        """A line such as `   create   .flx`."""
+    def item(self, verb: str, text: str, hint: str = "") -> None:
+        """A line such as `   create   .flx` or `     fail   .flx is missing`, and its hint below."""
         shown = f"{verb:>9}"
         if self.colour:
-            shown = f"\033[32m{shown}\033[0m"
+            shown = f"\033[{self.COLOURS.get(verb, 32)}m{shown}\033[0m"
         self._print(f"{shown}   {text}")
+        for line in hint.split("\n") if hint else ():
+            self._print(f"{'':<12}  {line}")
 
     def warning(self, text: str) -> None:
         """A line on standard error: something is odd, and the run goes on."""
@@ -466,6 +476,7 @@ def frozen_lines(freeze: subprocess.Popen[bytes], virtualenv: Virtualenv) -> lis
 # --- req.txt ---
 
 FLUP = "flup==1.0.3"  # what dispatch.fcgi imports to speak FastCGI
+FLUP_PINS = f"{FLUP} --hash=sha256:ca9fd78e1cc0431da1236f73fafd1c01db684675b4d369460d5f5c62e6f0b8d6\n"
 
 # The last line of the frozen part. The fingerprint tells whether somebody edited what stands above it.
 MARKER = "# --- frozen above ({fingerprint}); your own lines go below, and stay ---\n"
@@ -677,10 +688,14 @@ def with_flup(requirements: Sequence[Requirement], own: str) -> list[Requirement
     return sorted([*requirements, *flup], key=lambda requirement: requirement.name.lower())
 
 
+def by_name(requirements: Iterable[Requirement]) -> dict[str, str]:
+    """The lines of requirements by the canonical names of the distributions that they ask for."""
+    return {canonical(requirement.name): requirement.line for requirement in requirements}
+
+
 def count_changes(old: str, new: Sequence[Requirement]) -> str:
     """What a new freeze changes, such as `+2 -1 ~3`: requirements added, removed, changed."""
-    before, after = ({canonical(requirement.name): requirement.line for requirement in requirements}
-                     for requirements in (parse_requirements(old.split("\n")), new))
+    before, after = by_name(parse_requirements(old.split("\n"))), by_name(new)
     changed = sum(before[name] != after[name] for name in before.keys() & after.keys())
     return f"+{len(after.keys() - before.keys())} -{len(before.keys() - after.keys())} ~{changed}"
 
@@ -1144,8 +1159,8 @@ def do_git(repo: git.Repo, *command: str, index: Optional[Path] = None) -> str:
 # --- the run ---
 
 
-def prepare(options: argparse.Namespace, report: Report) -> None:
-    """Prepare a project for deployment: inspect, plan, check, write, commit."""
+def prepare(options: argparse.Namespace, report: Report) -> int:
+    """Prepare a project for deployment: inspect, plan, check, write, commit; gives the exit status."""
     project = find_project(Path(options.directory))
     virtualenv = find_virtualenv(options.venv, os.environ, project, report)
     commits = not (options.dry_run or options.no_commit)
@@ -1162,8 +1177,9 @@ def prepare(options: argparse.Namespace, report: Report) -> None:
     requirements = deployable(frozen, virtualenv, project, options.exclude, report)
     changes = plan_files(project, head, requirements, virtualenv.version, force=options.force)
     if options.dry_run:
-        print(*show_diff(changes), sep="\n")
-        return
+        for line in show_diff(changes):
+            print(line)
+        return 0
     pending = uncommitted(head, changes) if commits else []
     made = None
     if pending or any(change.writes for change in changes):
@@ -1177,6 +1193,7 @@ def prepare(options: argparse.Namespace, report: Report) -> None:
     else:
         tell_changes(changes, pending, ignored, report)
     tell_end(project, made, changes, options.message, report)
+    return 0
 
 
 def tell_where(project: Project, head: Head, virtualenv: Virtualenv, report: Report) -> None:
@@ -1197,7 +1214,7 @@ def tell_changes(changes: Sequence[Change], pending: Sequence[Change], ignored: 
             notes.append(".gitignore names it; it is committed all the same")
         verb = "commit" if change in pending and not change.writes else change.verb
         if verb != "unchanged" or change.writes:
-            report.file(verb, f"{change.path} ({'; '.join(notes)})" if notes else change.path)
+            report.item(verb, f"{change.path} ({'; '.join(notes)})" if notes else change.path)
 
 
 def tell_end(project: Project, made: Optional[str], changes: Sequence[Change], message: str,
@@ -1210,6 +1227,488 @@ def tell_end(project: Project, made: Optional[str], changes: Sequence[Change], m
     ready = (project.root / "application" / "app.py").exists()
     report.fact("Next", "git push" if ready else
                 "copy your application to application/app.py, commit, and git push")
+
+
+# --- check: what is committed ---
+
+
+class Finding(NamedTuple):
+    """One thing that check looked at: level is ok, warn or fail; hint says what to type, or shows why."""
+
+    level: str
+    text: str
+    hint: str = ""
+
+
+def check(options: argparse.Namespace, report: Report) -> int:
+    """Tell whether the project would deploy, one line an item; gives the exit status, 1 if anything fails."""
+    project = find_project(Path(options.directory))
+    virtualenv = find_virtualenv(options.venv, os.environ, project, report)
+    with freezing(virtualenv) as freeze:
+        head = read_head(project, FILES)
+        tree = read_head_tree(project, head)
+        tell_where(project, head, virtualenv, report)
+        frozen = parse_requirements(frozen_lines(freeze, virtualenv))
+    levels = []
+    for finding in itertools.chain(
+        check_files(project, head),
+        check_dispatch(head),
+        check_application(project, tree),
+        check_flx(project, head),
+        check_requirements(project, head, virtualenv, frozen, report),
+        check_public_html(tree),
+        check_answer(project, virtualenv, options, report),
+        check_pushed(project, head),
+    ):
+        report.item(*finding)
+        levels.append(finding.level)
+    report.fact("Not ready" if "fail" in levels else "Ready",
+                f"{levels.count('ok')} ok, {plural(levels.count('warn'), 'warning')}, "
+                f"{plural(levels.count('fail'), 'failure')}")
+    return 1 if "fail" in levels else 0
+
+
+def read_head_tree(project: Project, head: Head) -> set[str]:
+    """The paths of the application's files and of those that Apache serves, as HEAD has them."""
+    if head.commit is None:
+        return set()
+    return set(read_tree(git_output(project.root, "ls-tree", "-r", "-z", head.commit, "--",
+                                    "application", "public_html")))
+
+
+def check_files(project: Project, head: Head) -> Iterator[Finding]:
+    """The four files are there, and as they were committed: what is committed is what deploys."""
+    sound = True
+    for path in FILES:
+        content, blob = find_file(project.root, path).content, head.blobs.get(path)
+        if content is None and blob is None:
+            yield Finding("fail", f"{path} is missing", "python flaskflex.py")
+        elif blob is None:
+            yield Finding("fail", f"{path} is not committed", "python flaskflex.py")
+        elif content is None:
+            yield Finding("warn", f"{path} is committed, but gone from the work tree", f"git checkout {path}")
+        elif with_lf(content) != with_lf(blob.content):
+            yield Finding("warn", f"{path} has changes that are not committed, and will not deploy",
+                          f"git commit {path}")
+        else:
+            continue
+        sound = False
+    if sound:
+        yield Finding("ok", "the four files are there and committed")
+
+
+def check_dispatch(head: Head) -> Iterator[Finding]:
+    """A server can start dispatch.fcgi as it is committed; where it cannot, all that it says is "500"."""
+    blob = head.blobs.get("public_html/dispatch.fcgi")
+    if blob is None:
+        return
+    first_line = blob.content.split(b"\n")[0].decode("utf-8", "replace")
+    if blob.mode != "100755":
+        yield Finding("fail", "dispatch.fcgi is committed without its execute bit", "python flaskflex.py")
+    elif b"\r" in blob.content:
+        yield Finding("fail", "dispatch.fcgi is committed with CRLF line endings, which no server can start",
+                      "python flaskflex.py --force")
+    elif not re.match(r"#! ?/", first_line):
+        yield Finding("fail", "dispatch.fcgi does not begin with #! and a program",
+                      "python flaskflex.py --force")
+    elif not re.match(r"#! ?/(usr/)?bin/", first_line):
+        yield Finding("warn", f"the server may not have the program that dispatch.fcgi names: {first_line}",
+                      "python flaskflex.py --force")
+    else:
+        yield Finding("ok", "dispatch.fcgi can be started")
+
+
+def check_application(project: Project, tree: set[str]) -> Iterator[Finding]:
+    """application/app.py is there and committed; where it is not, the likeliest reason is named."""
+    there = (project.root / "application" / "app.py").exists()
+    if there and "application/app.py" in tree:
+        yield Finding("ok", "application/app.py is there and committed")
+    elif there:
+        yield Finding("fail", "application/app.py is not committed", "git add application && git commit")
+    elif "application/app.py" in tree:
+        yield Finding("warn", "application/app.py is committed, but gone from the work tree",
+                      "git checkout application/app.py")
+    else:
+        yield Finding("fail", "application/app.py is missing", missing_application_hint(project.root))
+
+
+def missing_application_hint(root: Path) -> str:
+    """What to type to get an application/app.py, judging by what is there in its stead."""
+    modules = [path.name for path in (root / "application").glob("*.py") if path.name != "__init__.py"]
+    if len(modules) == 1:
+        return f"mv application/{modules[0]} application/app.py"
+    if modules:
+        return f"Rename the module that makes the Flask object to app.py: one of {', '.join(sorted(modules))}"
+    if (root / "application.py").exists():
+        return "mkdir application && mv application.py application/app.py"
+    return "cp -r YOURAPPLICATION application"
+
+
+def check_flx(project: Project, head: Head) -> Iterator[Finding]:
+    """The host will understand .flx as it is committed, and find the files that it names."""
+    blob = head.blobs.get(".flx")
+    if blob is None:
+        return
+    sound = True
+    for line in parse_flx(blob.content.decode("utf-8", "replace")):
+        trouble = flx_trouble(line, project, head)
+        if trouble:
+            yield Finding("warn", f".flx, line {line.number}: {trouble}", line.text)
+            sound = False
+    if sound:
+        yield Finding("ok", ".flx is understood")
+
+
+class FlxLine(NamedTuple):
+    """A line of .flx that does something: its number in the file, its section ("": before any), its text."""
+
+    number: int
+    section: str
+    text: str
+
+
+def parse_flx(text: str) -> list[FlxLine]:
+    """The lines of a .flx file that do something, in the file's order.
+
+    An ini parser would mangle them: commands hold =, : and #, and a section may come more than once.
+    """
+    lines, section = [], ""
+    for number, line in enumerate(map(str.strip, text.split("\n")), 1):
+        heading = re.fullmatch(r"\[([^\]]*)\]", line)
+        if heading:
+            section = heading[1].strip()
+        elif line and not line.startswith("#"):
+            lines.append(FlxLine(number, section, line))
+    return lines
+
+
+# What the host puts into the files that [replace] lists.
+FLX_VARIABLES = ("PROJECT_NAME", "DB_HOST", "DB_USER", "DB_PASSWORD")
+
+
+def flx_trouble(line: FlxLine, project: Project, head: Head) -> str:
+    """What is wrong with a line of .flx, "" if nothing is known against it."""
+    fields = line.text.split()
+    if line.section in ("setup", "deploy"):
+        return command_trouble(line.text, project, head)
+    if line.section == "replace":
+        if len(fields) != 3 or fields[2] not in FLX_VARIABLES:
+            return f"[replace] wants PATH TOKEN VARIABLE, the last one of {', '.join(FLX_VARIABLES)}"
+    elif line.section == "permission":
+        if len(fields) != 2 or not re.fullmatch("[0-7]{3}", fields[1]):
+            return "[permission] wants PATH MODE, the last three octal digits such as 755"
+    else:
+        return f"[{line.section}] is no section that a host knows" if line.section else "is in no [section]"
+    return "" if in_head(fields[0], project, head) else f"{fields[0]} is not in the project"
+
+
+def command_trouble(command: str, project: Project, head: Head) -> str:
+    """Why a server of today will not carry a command out, "" if nothing is known against it."""
+    if "--install-option" in command:
+        return "pip has no --install-option since 23.1"
+    if not re.search(r"\bpip[\d.]* install\b", command):
+        return ""
+    if re.search(r"\s--user\b", command):
+        return "servers refuse pip install --user (PEP 668): install into a virtualenv"
+    for name in re.findall(r"\s(?:-r\s*|--requirement[ =])([\w./-]+)", command):
+        if not in_head(name, project, head):
+            return f"{name} is not in the project"
+    return ""
+
+
+def in_head(path: str, project: Project, head: Head) -> bool:
+    """True if HEAD has a file or folder at a path, which must not lead out of the project."""
+    normal = os.path.normpath(path)
+    if head.commit is None or os.path.isabs(normal) or normal.startswith(".."):
+        return False
+    return normal == "." or bool(git_output(project.root, "ls-tree", head.commit, "--", normal))
+
+
+def check_requirements(project: Project, head: Head, virtualenv: Virtualenv, frozen: Sequence[Requirement],
+                       report: Report) -> Iterator[Finding]:
+    """req.txt, as it is committed, agrees with the virtualenv, and a server can install it."""
+    blob = head.blobs.get("req.txt")
+    if blob is None:
+        return
+    try:
+        wanted = deployable(frozen, virtualenv, project, [], report)
+    except Failure as failure:
+        yield Finding("fail", str(failure), failure.hint)
+        return
+    text = decode(blob.content).replace("\r\n", "\n")
+    old = split_requirements(text)
+    own = parse_requirements(old.own.split("\n") if old else [])
+    asked = by_name([Requirement("flup", FLUP), *wanted, *own])
+    held = by_name(parse_requirements(text.split("\n")))
+    different = sorted(name for name in asked.keys() | held.keys() if asked.get(name) != held.get(name))
+    if different:
+        yield Finding("warn", f"req.txt and the virtualenv differ in {', '.join(different)}",
+                      "python flaskflex.py")
+    else:
+        yield Finding("ok", f"req.txt agrees with the virtualenv ({plural(len(wanted), 'package')})")
+
+
+# Dotfiles, source code, settings and databases.
+PRIVATE = re.compile(r"public_html/(.*/)?(\.(?!well-known/)|[^/]*\.(py|pyc|ini|cfg|toml|sql|db|sqlite3?)$)")
+
+
+def check_public_html(tree: set[str]) -> Iterator[Finding]:
+    """public_html holds nothing that Apache would show to everybody and that nobody should see."""
+    exposed = sorted(path for path in tree - set(FILES) if PRIVATE.match(path))
+    for path in exposed:
+        yield Finding("warn", f"{path} would be served to everybody", f"git mv {path} application/")
+    if not exposed:
+        yield Finding("ok", "public_html holds no source code, no database and no dotfile")
+
+
+def check_pushed(project: Project, head: Head) -> Iterator[Finding]:
+    """The host has this branch, and no less of it than we."""
+    if head.branch is None or head.commit is None:
+        yield Finding("warn", "there is no branch with a commit that could be pushed", "git switch BRANCH")
+        return
+    counts = ask_git(project.root, "rev-list", "--left-right", "--count", "@{upstream}...HEAD")
+    if counts.returncode:
+        remotes = os.fsdecode(git_output(project.root, "remote")).split()
+        push = f"git push -u {remotes[0]} {head.branch}" if remotes else "git remote add origin ADDRESS"
+        yield Finding("warn", f"branch {head.branch} is not pushed", push)
+        return
+    behind, ahead = map(int, counts.stdout.split())
+    if behind:
+        yield Finding("warn", f"the host has {plural(behind, 'commit')} more than {head.branch}", "git pull")
+    elif ahead:
+        yield Finding("warn", f"{plural(ahead, 'commit')} of branch {head.branch} not pushed", "git push")
+    else:
+        yield Finding("ok", f"branch {head.branch} is pushed")
+
+
+# --- check: it answers ---
+
+
+class Answer(NamedTuple):
+    """What came back over FastCGI: standard output, standard error, and how it ended ("": as it should)."""
+
+    output: bytes
+    errors: bytes
+    trouble: str = ""
+
+
+def check_answer(project: Project, virtualenv: Virtualenv, options: argparse.Namespace,
+                 report: Report) -> Iterator[Finding]:
+    """The application answers GET / when it is started as Apache would start it."""
+    needed = ("public_html/dispatch.fcgi", "application/app.py")
+    if not all((project.root / path).exists() for path in needed):
+        yield Finding("fail", "the application cannot be asked while these are missing: " + ", ".join(needed))
+        return
+    before = read_tracked(project)
+    try:
+        if options.fresh:
+            with fresh_copy(project, virtualenv) as (copy, fresh):
+                yield ask_application(copy, fresh, options.timeout, report)
+        else:
+            yield ask_application(project.root, virtualenv, options.timeout, report)
+    except Failure as failure:
+        yield Finding("fail", str(failure), failure.hint)
+    changed = sorted(path for path, state in read_tracked(project).items() if before.get(path) != state)
+    if changed:
+        yield Finding("warn", f"the application changes files that git tracks: {', '.join(changed)}",
+                      f"git rm --cached {changed[0]}, and name it in .gitignore")
+
+
+def read_tracked(project: Project) -> dict[str, tuple[int, int]]:
+    """Size and time of change (in nanoseconds) of each file that git tracks and that is there."""
+    states = {}
+    for path in os.fsdecode(git_output(project.root, "ls-files", "-z")).split("\0")[:-1]:
+        with contextlib.suppress(OSError):
+            status = (project.root / path).lstat()
+            states[path] = (status.st_size, status.st_mtime_ns)
+    return states
+
+
+@contextlib.contextmanager
+def fresh_copy(project: Project, virtualenv: Virtualenv) -> Iterator[tuple[Path, Virtualenv]]:
+    """What a server makes of the last commit: a clone, and in it a virtualenv with what req.txt names."""
+    with tempfile.TemporaryDirectory(prefix="flaskflex-") as folder:
+        clone = Path(folder, "clone")
+        git_output(project.root, "clone", "--quiet", "--shared", "--", str(project.root), str(clone))
+        fresh = clone / ".venv"
+        for command in ([str(virtualenv.python), "-I", "-m", "venv", str(fresh)],
+                        [str(interpreter(fresh)), "-I", "-m", "pip", "install", "-r", "req.txt"]):
+            done = subprocess.run(command, cwd=clone, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                                  stderr=subprocess.STDOUT)
+            if done.returncode:
+                raise Failure("a new virtualenv cannot be made from req.txt", last_lines(done.stdout))
+        yield clone, read_virtualenv("--fresh", fresh)
+
+
+def ask_application(root: Path, virtualenv: Virtualenv, timeout: float, report: Report) -> Finding:
+    """Start dispatch.fcgi, ask it for / as Apache asks through our .htaccess, and judge the answer."""
+    script = root / "public_html" / "dispatch.fcgi"
+    has_flup = any((folder / "flup").is_dir() for folder in site_packages(virtualenv))
+    flup = None if has_flup else fetch("flup", FLUP_PINS, virtualenv, report)
+    started = time.monotonic()
+    with application_started(script, virtualenv, flup) as (address, log):
+        answer = fastcgi_request(address, cgi_variables(script, "/"), timeout)
+        elapsed = time.monotonic() - started
+        words = answer.errors + log.read_bytes()
+    return judge(answer, words, elapsed)
+
+
+@contextlib.contextmanager
+def application_started(script: Path, virtualenv: Virtualenv,
+                        flup: Optional[Path]) -> Iterator[tuple[Path, Path]]:
+    """Run dispatch.fcgi as mod_fcgid does: a listening socket as standard input, hardly any environment.
+
+    Gives the socket's path, and that of a file with what the program prints. At the end the program is gone,
+    and with it all that it started.
+    """
+    # The path of a socket may be 107 bytes long at the most, and a user's own temporary folder may be longer.
+    with tempfile.TemporaryDirectory(prefix="flaskflex-", dir="/tmp") as folder:
+        address, log = Path(folder, "socket"), Path(folder, "log")
+        command = [str(virtualenv.python), str(script)]
+        if flup:  # at the end of the module path, where it hides nothing of the virtualenv's
+            command[1:1] = ["-c", RUN_WITH_FLUP, str(flup)]
+        environ = {"PATH": os.defpath.lstrip(":"), MARK: folder}
+        with socket.socket(socket.AF_UNIX) as listener, open(log, "wb") as output:
+            listener.bind(str(address))
+            listener.listen()
+            process = subprocess.Popen(command, cwd=script.parent, env=environ, stdin=listener.fileno(),
+                                       stdout=output, stderr=output, start_new_session=True)
+        try:
+            yield address, log
+        finally:
+            end_processes(process, f"{MARK}={folder}")
+
+
+# Whatever the application starts inherits this variable, and is known by it when it has to be ended.
+MARK = "FLASKFLEX_CHECK"
+
+RUN_WITH_FLUP = """\
+import runpy, sys
+flup, script = sys.argv[1:]
+sys.argv[:] = [script]
+sys.path[0] = script.rpartition("/")[0]
+sys.path.append(flup)
+runpy.run_path(script, run_name="__main__")
+"""
+
+
+def end_processes(process: subprocess.Popen[bytes], mark: str) -> None:
+    """End a process and all that it started: first politely, then for good."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, number)
+        for environ in Path("/proc").glob("[0-9]*/environ"):  # where there is one: those that left the group
+            with contextlib.suppress(OSError):
+                if mark.encode() in environ.read_bytes().split(b"\0"):
+                    os.kill(int(environ.parent.name), number)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(1)
+
+
+def cgi_variables(script: Path, path: str) -> dict[str, str]:
+    """What Apache tells a CGI program (RFC 3875) of a GET request that our .htaccess passed on."""
+    return {
+        "GATEWAY_INTERFACE": "CGI/1.1", "SERVER_PROTOCOL": "HTTP/1.1", "SERVER_SOFTWARE": "flaskflex check",
+        "SERVER_NAME": "localhost", "SERVER_PORT": "80", "REMOTE_ADDR": "127.0.0.1",
+        "REQUEST_METHOD": "GET", "REQUEST_URI": path, "QUERY_STRING": "", "HTTP_HOST": "localhost",
+        "HTTP_ACCEPT": "*/*", "HTTP_USER_AGENT": "flaskflex", "DOCUMENT_ROOT": str(script.parent),
+        "SCRIPT_FILENAME": str(script), "SCRIPT_NAME": "/dispatch.fcgi", "PATH_INFO": "/",
+        "REDIRECT_STATUS": "200", "REDIRECT_URL": path, "REDIRECT_FLX_PATH": path,
+    }
+
+
+# Names and layouts of the FastCGI specification, version 1.0, section 8.
+FCGI_HEADER = struct.Struct(">BBHHBx")  # version, type, requestId, contentLength, paddingLength, reserved
+FCGI_BEGIN_REQUEST_BODY = struct.Struct(">HB5x")  # role, flags, reserved
+FCGI_BEGIN_REQUEST, FCGI_END_REQUEST, FCGI_PARAMS, FCGI_STDIN, FCGI_STDOUT, FCGI_STDERR = 1, 3, 4, 5, 6, 7
+FCGI_RESPONDER = 1
+
+
+def fastcgi_request(address: Path, variables: dict[str, str], timeout: float) -> Answer:
+    """Send one request without a body to a FastCGI program; it has `timeout` seconds for the whole answer."""
+    params = b"".join(fastcgi_pair(name.encode(), os.fsencode(value)) for name, value in variables.items())
+    request = (fastcgi_record(FCGI_BEGIN_REQUEST, FCGI_BEGIN_REQUEST_BODY.pack(FCGI_RESPONDER, 0))
+               + fastcgi_record(FCGI_PARAMS, params) + fastcgi_record(FCGI_PARAMS, b"")
+               + fastcgi_record(FCGI_STDIN, b""))
+    deadline = time.monotonic() + timeout
+    streams = {FCGI_STDOUT: b"", FCGI_STDERR: b""}
+    trouble = ""
+    with socket.socket(socket.AF_UNIX) as connection:
+        try:
+            connection.settimeout(timeout)
+            connection.connect(str(address))
+            connection.sendall(request)
+            kind = 0
+            while kind != FCGI_END_REQUEST:
+                header = receive(connection, FCGI_HEADER.size, deadline)
+                _, kind, _, length, padding = FCGI_HEADER.unpack(header)
+                content = receive(connection, length + padding, deadline)[:length]
+                if kind in streams:
+                    streams[kind] += content
+        except socket.timeout:
+            trouble = f"gave no answer within {timeout:g} s"
+        except OSError:
+            trouble = "ended without an answer"
+    return Answer(streams[FCGI_STDOUT], streams[FCGI_STDERR], trouble)
+
+
+def fastcgi_record(kind: int, content: bytes) -> bytes:
+    """A record of the one request that a connection carries."""
+    return FCGI_HEADER.pack(1, kind, 1, len(content), 0) + content
+
+
+def fastcgi_pair(name: bytes, value: bytes) -> bytes:
+    """A name and a value after their lengths: one byte below 128, else four with the highest bit set."""
+    lengths = (bytes([len(text)]) if len(text) < 128 else struct.pack(">I", len(text) | 1 << 31)
+               for text in (name, value))
+    return b"".join((*lengths, name, value))
+
+
+def receive(connection: socket.socket, count: int, deadline: float) -> bytes:
+    """The next `count` bytes; socket.timeout after the deadline (of time.monotonic), OSError at the end."""
+    received = b""
+    while len(received) < count:
+        connection.settimeout(max(deadline - time.monotonic(), 0.001))
+        piece = connection.recv(count - len(received))
+        if not piece:
+            raise ConnectionError("the connection was closed")
+        received += piece
+    return received
+
+
+def judge(answer: Answer, words: bytes, elapsed: float) -> Finding:
+    """Whether an answer would do: a CGI response (RFC 3875, section 6) whose status is not an error."""
+    headers, blank, _ = answer.output.replace(b"\r\n", b"\n").partition(b"\n\n")
+    status = re.search(rb"^Status: *(\d{3}.*)$", headers, re.MULTILINE | re.IGNORECASE)
+    line = status[1].decode("latin-1") if status else "200 OK"
+    if answer.trouble:
+        return explain(f"the application {answer.trouble}", words)
+    if not blank or not all(re.match(rb"[!#$%&'*+.^_`|~\w-]+:", header) for header in headers.split(b"\n")):
+        return explain(f"the answer to GET / is not a CGI response: {ascii(answer.output[:60])[2:-1]}", words)
+    if line.startswith("5"):
+        return explain(f"GET / answers {line}", words)
+    if line.startswith("404"):
+        return Finding("warn", f"GET / answers {line} in {elapsed:.2f} s", "Has the application a page at /?")
+    return Finding("ok", f"GET / answers {line} in {elapsed:.2f} s")
+
+
+def explain(what: str, words: bytes) -> Finding:
+    """A failure in the application's own words, and what to do where these are well known."""
+    text = words.decode("utf-8", "backslashreplace").strip()
+    last = text.rpartition("\n")[2].strip()
+    missing = re.search(r"ModuleNotFoundError: No module named '(\w+)", text)
+    hints = []
+    if re.search(r"\* Serving Flask app|\* Running on|is in use by another program", text):
+        hints.append('app.run() serves a port of its own: put it under if __name__ == "__main__":')
+    elif missing:
+        hints.append(f"If {missing[1]} is a package: python -m pip install {missing[1]}")
+    hints.append(last_lines(words))
+    return Finding("fail", f"{what}: {last}" if last else what, "\n".join(hints).strip())
+
+
+def last_lines(words: bytes, count: int = 20) -> str:
+    """The end of what a program printed."""
+    return "\n".join(words.decode("utf-8", "backslashreplace").strip().split("\n")[-count:])
 
 
 # --- demo ---
@@ -1226,8 +1725,8 @@ def hello():
 '''
 
 
-def demo(options: argparse.Namespace) -> None:
-    """Build a small project as a newcomer would, prepare it, and say what to look at."""
+def demo(options: argparse.Namespace, report: Report) -> int:
+    """Build a small project as a newcomer would, prepare and check it; gives the exit status."""
     project = Path(options.demo_directory).absolute()
     if project.exists():
         raise Failure(f"{project} exists already",
@@ -1248,9 +1747,11 @@ def demo(options: argparse.Namespace) -> None:
     show(project, str(python), str(Path(__file__).resolve()), "--venv", str(virtualenv))
     show(project, "git", "add", ".")
     show(project, "git", "commit", "--quiet", "--message=initial deployment")
-    print(f"\nLook at what is in it:      git -C {project} log --stat"
-          f"\nSee the application run:    {python} -m flask --app {project / 'application' / 'app.py'} run"
-          f"\nDo the same with your own:  cd yourprojectname && python {Path(__file__).name}")
+    show(project, str(python), str(Path(__file__).resolve()), "check", "--venv", str(virtualenv))
+    report.fact("Look at", f"what was written: git -C {project} log --stat")
+    report.fact("See it run", f"{python} -m flask --app {project / 'application' / 'app.py'} run")
+    report.fact("Next", "the same in the clone of your own project: python flaskflex.py")
+    return 0
 
 
 def show(folder: Optional[Path], *command: str) -> None:
@@ -1272,6 +1773,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="flaskflex", description=__doc__, add_help=True,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     option = parser.add_argument
+    parser.set_defaults(run=prepare)
     option("--version", action="version", version=f"flaskflex {__version__}")
     option("-C", "--directory", metavar="DIR", default=".", help="work as if started in DIR")
     option("--venv", metavar="DIR", help="freeze this virtualenv instead of the active one")
@@ -1285,8 +1787,19 @@ def build_parser() -> argparse.ArgumentParser:
     option("-m", "--message", metavar="TEXT", default="Prepare for deployment with flaskflex",
            help="the commit's message")
     option("-q", "--quiet", action="store_true", help="say nothing but errors")
-    commands = parser.add_subparsers(dest="command", metavar="[demo]", title="commands")
+    commands = parser.add_subparsers(dest="command", metavar="[check|demo]", title="commands")
+    check_parser = commands.add_parser("check", help="tell whether this project would deploy")
+    option = check_parser.add_argument
+    option("-C", "--directory", metavar="DIR", default=argparse.SUPPRESS, help="work as if started in DIR")
+    option("--venv", metavar="DIR", default=argparse.SUPPRESS,
+           help="compare with this virtualenv instead of the active one")
+    option("--timeout", metavar="SECONDS", type=float, default=30.0,
+           help="how long the application may take to answer (30)")
+    check_parser.set_defaults(run=check)
+    option("--fresh", action="store_true",
+           help="ask in a new virtualenv made from req.txt, as the server would make it")
     demo_parser = commands.add_parser("demo", help="build a small example and prepare it")
+    demo_parser.set_defaults(run=demo)
     demo_parser.add_argument("demo_directory", metavar="DIR", nargs="?", default="flaskflex-demo",
                              help="the folder to build it in (flaskflex-demo); it must not exist yet")
     return parser
@@ -1302,13 +1815,12 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         parser.error("--message needs a text")
     for name in GIT_VARIABLES:
         os.environ.pop(name, None)
-    report = Report(quiet=options.quiet, colour=sys.stdout.isatty() and "NO_COLOR" not in os.environ)
+    for number in (signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)):
+        signal.signal(number, signal.default_int_handler)  # ends like ^C, with everything put in order
     try:
-        if options.command == "demo":
-            demo(options)
-        else:
-            prepare(options, report)
+        status: int = options.run(options, Report(quiet=options.quiet, colour=wants_colour()))
         sys.stdout.flush()
+        return status
     except Failure as failure:
         print(f"flaskflex: error: {failure}\n{failure.hint}", file=sys.stderr)
         return 1
@@ -1321,7 +1833,11 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     except KeyboardInterrupt:
         print("flaskflex: interrupted", file=sys.stderr)
         return 130
-    return 0
+
+
+def wants_colour() -> bool:
+    """True on a terminal, unless its user has set NO_COLOR (https://no-color.org)."""
+    return sys.stdout.isatty() and not os.environ.get("NO_COLOR")
 
 
 # --- the templates: edit them in templates/, then run `cog -r flaskflex.py` ---
