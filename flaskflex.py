@@ -45,12 +45,10 @@ if __name__ == "__main__":
 import argparse
 import atexit
 import contextlib
-import hashlib
 import itertools
 import re
 import shutil
 import signal
-import socket
 import struct
 import subprocess
 import tempfile
@@ -60,6 +58,8 @@ from typing import TYPE_CHECKING, Iterable, Iterator, Mapping, NamedTuple, NoRet
 from urllib.parse import unquote, urlsplit
 
 if TYPE_CHECKING:
+    import socket
+
     import git
 
 __version__ = "1.0.0"
@@ -677,6 +677,8 @@ def render_requirements(requirements: Sequence[Requirement], version: str, own: 
 
 def fingerprint(text: str) -> str:
     """Twelve hexadecimal digits that change when the text does."""
+    import hashlib
+
     return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:12]
 
 
@@ -1561,6 +1563,8 @@ def application_started(script: Path, virtualenv: Virtualenv,
     Gives the socket's path, and that of a file with what the program prints. At the end the program is gone,
     and with it all that it started.
     """
+    import socket
+
     # The path of a socket may be 107 bytes long at the most, and a user's own temporary folder may be longer.
     with tempfile.TemporaryDirectory(prefix="flaskflex-", dir="/tmp") as folder:
         address, log = Path(folder, "socket"), Path(folder, "log")
@@ -1626,6 +1630,8 @@ FCGI_RESPONDER = 1
 
 def fastcgi_request(address: Path, variables: dict[str, str], timeout: float) -> Answer:
     """Send one request without a body to a FastCGI program; it has `timeout` seconds for the whole answer."""
+    import socket
+
     params = b"".join(fastcgi_pair(name.encode(), os.fsencode(value)) for name, value in variables.items())
     request = (fastcgi_record(FCGI_BEGIN_REQUEST, FCGI_BEGIN_REQUEST_BODY.pack(FCGI_RESPONDER, 0))
                + fastcgi_record(FCGI_PARAMS, params) + fastcgi_record(FCGI_PARAMS, b"")
