@@ -128,6 +128,174 @@ def plural(count: int, noun: str) -> str:
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
+# --- the virtualenv ---
+
+
+# One of these is in each virtualenv: of venv, virtualenv and uv; of virtualenv before 20; of conda.
+VIRTUALENV_SIGNS = ("pyvenv.cfg", "bin/activate", "Scripts/activate", "conda-meta")
+
+
+class Virtualenv(NamedTuple):
+    """A virtualenv: its folder, its interpreter, that one's version such as "3.11.7", who named it."""
+
+    path: Path
+    python: Path
+    version: str
+    source: str
+
+
+def find_virtualenv(options: argparse.Namespace, environ: Environ, report: Report) -> Virtualenv:
+    """The application's virtualenv: the one named by --venv, else the active one, else our interpreter's.
+
+    Raises Failure where there is none, or where the one that was named is not a virtualenv.
+    """
+    found = list(virtualenv_candidates(options.venv, environ))
+    if not found:
+        raise Failure("no virtualenv is active", activation_hint(Path(options.directory).resolve()))
+    source, path = found[0]
+    virtualenv = read_virtualenv(source, path)
+    if re.search(r"^include-system-site-packages\s*=\s*true", read_pyvenv_cfg(path), re.MULTILINE):
+        report.warning(f"{path} also sees the packages of the whole machine: req.txt leaves these out")
+    for other_source, other in found[1:]:
+        if not options.venv and other.resolve() != path.resolve():
+            report.warning(f"taking the virtualenv of {source}, {path}, not that of {other_source}, {other}")
+    return virtualenv
+
+
+def virtualenv_candidates(named: Optional[str], environ: Environ) -> Iterator[tuple[str, Path]]:
+    """Where to look for the virtualenv, in the order of precedence: (who says so, folder)."""
+    if named is not None:
+        yield "--venv", Path(named).absolute()
+    if environ.get("VIRTUAL_ENV"):
+        yield "VIRTUAL_ENV", Path(environ["VIRTUAL_ENV"]).absolute()
+    # Installed by pipx or uv, flaskflex has a virtualenv of its own, which is not the application's.
+    installed = Path(__file__).resolve().parent.name in ("site-packages", "dist-packages")
+    if sys.prefix != sys.base_prefix and not installed:
+        yield "the Python that runs flaskflex", Path(sys.prefix)
+    if environ.get("CONDA_PREFIX") and environ.get("CONDA_DEFAULT_ENV") != "base":
+        yield "CONDA_PREFIX", Path(environ["CONDA_PREFIX"]).absolute()
+
+
+def read_virtualenv(source: str, path: Path) -> Virtualenv:
+    """The facts of the virtualenv in a folder; Failure where it is not one, or has lost its Python."""
+    again = "Activate your application's virtualenv, or name it with --venv."
+    if not path.is_dir():
+        raise Failure(f"{source} names {path}, which is not there", again)
+    if not any((path / sign).exists() for sign in VIRTUALENV_SIGNS):
+        raise Failure(f"{source} names {path}, which is not a virtualenv", again)
+    python = interpreter(path)
+    if not python.exists():
+        raise Failure(f"the virtualenv {path} has lost its Python",
+                      f"Make it anew: python3 -m venv --clear {path}")
+    return Virtualenv(path, python, python_version(path, python), source)
+
+
+def interpreter(path: Path, windows: bool = os.name == "nt") -> Path:
+    """Where the interpreter of the virtualenv in a folder lies."""
+    if windows:
+        conda = path / "python.exe"
+        return conda if conda.exists() else path / "Scripts" / "python.exe"
+    return path / "bin" / "python"
+
+
+def site_packages(virtualenv: Virtualenv) -> list[Path]:
+    """The folders that hold a virtualenv's distributions."""
+    return [*virtualenv.path.glob("lib/*/site-packages"), *virtualenv.path.glob("Lib/site-packages")]
+
+
+def python_version(path: Path, python: Path) -> str:
+    """The version of a virtualenv's Python: venv, virtualenv and uv note it in pyvenv.cfg, conda does not."""
+    noted = re.search(r"^version(?:_info)?\s*=\s*(\d+\.\d+\.\d+)", read_pyvenv_cfg(path), re.MULTILINE)
+    if noted:
+        return noted[1]
+    asked = [str(python), "-I", "-c", "import platform; print(platform.python_version())"]
+    return subprocess.run(asked, stdout=subprocess.PIPE, check=True).stdout.decode().strip()
+
+
+def read_pyvenv_cfg(path: Path) -> str:
+    """The text of a virtualenv's pyvenv.cfg, "" without one."""
+    try:
+        return (path / "pyvenv.cfg").read_text(encoding="utf-8", errors="replace")
+    except FileNotFoundError:
+        return ""
+
+
+def activation_hint(folder: Path, windows: bool = os.name == "nt") -> str:
+    """How to activate a virtualenv: the one that the project around a folder holds, if it does."""
+    for place in (parent / name for parent in (folder, *folder.parents) for name in (".venv", "venv", "env")):
+        if (place / "pyvenv.cfg").exists():
+            command = place / "Scripts" / "activate" if windows else f"source {place / 'bin' / 'activate'}"
+            return f"Your project holds one; activate it: {command}"
+    return ("Activate the one you use for your application (source PATH/bin/activate), or name it: "
+            "python flaskflex.py --venv PATH")
+
+
+def freeze_command(virtualenv: Virtualenv) -> list[str]:
+    """The command that freezes a virtualenv, by its own pip if it has one: uv makes virtualenvs without."""
+    isolated, freeze = ["-I", "-X", "utf8"], ["freeze", "--local"]
+    if has_pip(virtualenv):
+        return [str(virtualenv.python), *isolated, "-m", "pip", *freeze]
+    uv = shutil.which("uv")
+    if uv:
+        return [uv, "pip", "freeze", "--python", str(virtualenv.python)]
+    if installed_version("pip") >= (22, 3):  # the first that has --python
+        return [sys.executable, *isolated, "-m", "pip", "--python", str(virtualenv.python), *freeze]
+    return [str(virtualenv.python), *isolated, str(bundled_pip(virtualenv)), *freeze]
+
+
+def has_pip(virtualenv: Virtualenv) -> bool:
+    """True if pip is installed in a virtualenv."""
+    return any((folder / "pip" / "__main__.py").exists() for folder in site_packages(virtualenv))
+
+
+def installed_version(name: str) -> tuple[int, ...]:
+    """The version of a distribution that this interpreter can import, such as (3, 2, 1); () without one."""
+    from importlib import metadata
+
+    try:
+        version = metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return ()
+    return tuple(int(number) for number in re.findall(r"\d+", version)[:3])
+
+
+def bundled_pip(virtualenv: Virtualenv) -> Path:
+    """The pip inside the wheel that Python keeps for ensurepip, which runs from there uninstalled."""
+    with contextlib.suppress(ImportError):
+        import ensurepip
+
+        for folder in (Path(ensurepip.__file__).parent / "_bundled", Path("/usr/share/python-wheels")):
+            for wheel in folder.glob("pip-*.whl"):
+                return wheel / "pip"
+    raise Failure(f"there is no pip in {virtualenv.path}, and neither uv nor another pip to freeze it",
+                  f"Install pip there: {virtualenv.python} -m ensurepip")
+
+
+@contextlib.contextmanager
+def freezing(virtualenv: Virtualenv) -> Iterator[subprocess.Popen[bytes]]:
+    """Run pip freeze while the caller does everything else: it takes longer than all the rest.
+
+    It is isolated (-I) from the project's files and PYTHONPATH, and from the user's settings for pip, of
+    which none is of use here. It ends with the block, whatever happens there.
+    """
+    environ = {name: value for name, value in os.environ.items() if not name.startswith("PIP_")}
+    environ["PIP_CONFIG_FILE"] = os.devnull
+    with subprocess.Popen(freeze_command(virtualenv), env=environ, stdin=subprocess.DEVNULL,
+                          stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        try:
+            yield process
+        finally:
+            process.kill()  # does nothing to a process that has ended
+
+
+def frozen_lines(freeze: subprocess.Popen[bytes], virtualenv: Virtualenv) -> list[str]:
+    """Wait for pip freeze, and give back the lines that it printed."""
+    output, errors = freeze.communicate()
+    if freeze.returncode:
+        raise Failure(f"pip freeze failed in {virtualenv.path}", git_words(errors))
+    return output.decode("utf-8", "surrogateescape").replace("\r\n", "\n").split("\n")
+
+
 # --- the project ---
 
 # Git sets these for its hooks; left alone they would lead away from the project that was asked for.
@@ -172,11 +340,15 @@ class Base(NamedTuple):
 
 
 class Head(NamedTuple):
-    """Where the project stands: its branch (None: detached), its commit (None: not one yet), our files."""
+    """Where the project stands: its branch (None: detached), its commit (None: not one yet), our files.
+
+    ignored are those of our paths that git does not have yet and that a .gitignore, or the like, names.
+    """
 
     branch: Optional[str]
     commit: Optional[str]
     blobs: dict[str, Blob]
+    ignored: set[str]
 
 
 def ask_git(folder: Path, *arguments: str, given: bytes = b"") -> subprocess.CompletedProcess[bytes]:
@@ -249,21 +421,13 @@ def check_identity(project: Project) -> None:
             raise Failure("git does not know who you are, so it cannot commit", git_words(answer.stderr))
 
 
-def read_head(project: Project, paths: Iterable[str]) -> Head:
-    """Where HEAD stands, and how it holds the files at `paths`."""
-    branch = ask_git(project.root, "symbolic-ref", "--quiet", "--short", "HEAD")
-    commit = ask_git(project.root, "rev-parse", "--quiet", "--verify", "HEAD^{commit}")
-    name = os.fsdecode(branch.stdout).rstrip("\n") or None
-    if commit.returncode:
-        return Head(name, None, {})
-    head = commit.stdout.decode().strip()
-    return Head(name, head, read_blobs(project, head, paths))
-
-
-def read_ignored(project: Project, paths: Iterable[str]) -> set[str]:
-    """Those of the paths that git does not have yet and that a .gitignore, or the like, names."""
-    answer = ask_git(project.root, "check-ignore", "-z", "--", *paths)
-    return set(os.fsdecode(answer.stdout).split("\0")[:-1])
+def read_head(project: Project) -> Head:
+    """Where HEAD stands, and how it holds our files."""
+    branch = os.fsdecode(ask_git(project.root, "symbolic-ref", "--quiet", "--short", "HEAD").stdout)
+    commit = ask_git(project.root, "rev-parse", "--quiet", "--verify", "HEAD^{commit}").stdout.decode().strip()
+    blobs = read_blobs(project, commit, FILES) if commit else {}
+    ignored = os.fsdecode(ask_git(project.root, "check-ignore", "-z", "--", *FILES).stdout)
+    return Head(branch.rstrip("\n") or None, commit or None, blobs, set(ignored.split("\0")[:-1]))
 
 
 def read_blobs(project: Project, commit: str, paths: Iterable[str]) -> dict[str, Blob]:
@@ -302,175 +466,6 @@ def find_base(project: Project, head: Head, path: str) -> Optional[Base]:
     version = re.findall(rf"^{TRAILER}: (\S+)", found, re.MULTILINE)[-1]
     blob = read_blobs(project, commit, [path]).get(path)
     return Base(version, blob.content) if blob else None
-
-
-# --- the virtualenv ---
-
-
-# One of these is in each virtualenv: of venv, virtualenv and uv; of virtualenv before 20; of conda.
-VIRTUALENV_SIGNS = ("pyvenv.cfg", "bin/activate", "Scripts/activate", "conda-meta")
-
-
-class Virtualenv(NamedTuple):
-    """A virtualenv: its folder, its interpreter, that one's version such as "3.11.7", who named it."""
-
-    path: Path
-    python: Path
-    version: str
-    source: str
-
-
-def find_virtualenv(named: Optional[str], environ: Environ, project: Project, report: Report) -> Virtualenv:
-    """The application's virtualenv: the one named by --venv, else the active one, else our interpreter's.
-
-    Raises Failure where there is none, or where the one that was named is not a virtualenv.
-    """
-    found = list(virtualenv_candidates(named, environ))
-    if not found:
-        raise Failure("no virtualenv is active", activation_hint(project.root))
-    source, path = found[0]
-    virtualenv = read_virtualenv(source, path)
-    if re.search(r"^include-system-site-packages\s*=\s*true", read_pyvenv_cfg(path), re.MULTILINE):
-        report.warning(f"{path} also sees the packages of the whole machine: req.txt leaves these out")
-    for other_source, other in found[1:]:
-        if not named and other.resolve() != path.resolve():
-            report.warning(f"taking the virtualenv of {source}, {path}, not that of {other_source}, {other}")
-    return virtualenv
-
-
-def virtualenv_candidates(named: Optional[str], environ: Environ) -> Iterator[tuple[str, Path]]:
-    """Where to look for the virtualenv, in the order of precedence: (who says so, folder)."""
-    if named is not None:
-        yield "--venv", Path(named).absolute()
-    if environ.get("VIRTUAL_ENV"):
-        yield "VIRTUAL_ENV", Path(environ["VIRTUAL_ENV"]).absolute()
-    # Installed by pipx or uv, flaskflex has a virtualenv of its own, which is not the application's.
-    installed = Path(__file__).resolve().parent.name in ("site-packages", "dist-packages")
-    if sys.prefix != sys.base_prefix and not installed:
-        yield "the Python that runs flaskflex", Path(sys.prefix)
-    if environ.get("CONDA_PREFIX") and environ.get("CONDA_DEFAULT_ENV") != "base":
-        yield "CONDA_PREFIX", Path(environ["CONDA_PREFIX"]).absolute()
-
-
-def read_virtualenv(source: str, path: Path) -> Virtualenv:
-    """The facts of the virtualenv in a folder; Failure where it is not one, or has lost its Python."""
-    again = "Activate your application's virtualenv, or name it with --venv."
-    if not path.is_dir():
-        raise Failure(f"{source} names {path}, which is not there", again)
-    if not any((path / sign).exists() for sign in VIRTUALENV_SIGNS):
-        raise Failure(f"{source} names {path}, which is not a virtualenv", again)
-    python = interpreter(path)
-    if not python.exists():
-        raise Failure(f"the virtualenv {path} has lost its Python",
-                      f"Make it anew: python3 -m venv --clear {path}")
-    return Virtualenv(path, python, python_version(path, python), source)
-
-
-def interpreter(path: Path, windows: bool = os.name == "nt") -> Path:
-    """Where the interpreter of the virtualenv in a folder lies."""
-    if windows:
-        conda = path / "python.exe"
-        return conda if conda.exists() else path / "Scripts" / "python.exe"
-    return path / "bin" / "python"
-
-
-def site_packages(virtualenv: Virtualenv) -> list[Path]:
-    """The folders that hold a virtualenv's distributions."""
-    return [*virtualenv.path.glob("lib/*/site-packages"), *virtualenv.path.glob("Lib/site-packages")]
-
-
-def python_version(path: Path, python: Path) -> str:
-    """The version of a virtualenv's Python: venv, virtualenv and uv note it in pyvenv.cfg, conda does not."""
-    noted = re.search(r"^version(?:_info)?\s*=\s*(\d+\.\d+\.\d+)", read_pyvenv_cfg(path), re.MULTILINE)
-    if noted:
-        return noted[1]
-    asked = [str(python), "-I", "-c", "import platform; print(platform.python_version())"]
-    return subprocess.run(asked, stdout=subprocess.PIPE, check=True).stdout.decode().strip()
-
-
-def read_pyvenv_cfg(path: Path) -> str:
-    """The text of a virtualenv's pyvenv.cfg, "" without one."""
-    try:
-        return (path / "pyvenv.cfg").read_text(encoding="utf-8", errors="replace")
-    except FileNotFoundError:
-        return ""
-
-
-def activation_hint(root: Path, windows: bool = os.name == "nt") -> str:
-    """How to activate a virtualenv: the project's own, where it holds one."""
-    for name in (".venv", "venv", "env"):
-        if (root / name / "pyvenv.cfg").exists():
-            place = root / name
-            command = place / "Scripts" / "activate" if windows else f"source {place / 'bin' / 'activate'}"
-            return f"Your project holds one; activate it: {command}"
-    return ("Activate the one you use for your application (source PATH/bin/activate), or name it: "
-            "python flaskflex.py --venv PATH")
-
-
-def freeze_command(virtualenv: Virtualenv) -> list[str]:
-    """The command that freezes a virtualenv, by its own pip if it has one: uv makes virtualenvs without."""
-    isolated, freeze = ["-I", "-X", "utf8"], ["freeze", "--local"]
-    if has_pip(virtualenv):
-        return [str(virtualenv.python), *isolated, "-m", "pip", *freeze]
-    uv = shutil.which("uv")
-    if uv:
-        return [uv, "pip", "freeze", "--python", str(virtualenv.python)]
-    if installed_version("pip") >= (22, 3):  # the first that has --python
-        return [sys.executable, *isolated, "-m", "pip", "--python", str(virtualenv.python), *freeze]
-    return [str(virtualenv.python), *isolated, str(bundled_pip(virtualenv)), *freeze]
-
-
-def has_pip(virtualenv: Virtualenv) -> bool:
-    """True if pip is installed in a virtualenv."""
-    return any((folder / "pip" / "__main__.py").exists() for folder in site_packages(virtualenv))
-
-
-def installed_version(name: str) -> tuple[int, ...]:
-    """The version of a distribution that this interpreter can import, such as (3, 2, 1); () without one."""
-    from importlib import metadata
-
-    try:
-        version = metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return ()
-    return tuple(int(number) for number in re.findall(r"\d+", version)[:3])
-
-
-def bundled_pip(virtualenv: Virtualenv) -> Path:
-    """The pip inside the wheel that Python keeps for ensurepip, which runs from there uninstalled."""
-    with contextlib.suppress(ImportError):
-        import ensurepip
-
-        for folder in (Path(ensurepip.__file__).parent / "_bundled", Path("/usr/share/python-wheels")):
-            for wheel in folder.glob("pip-*.whl"):
-                return wheel / "pip"
-    raise Failure(f"there is no pip in {virtualenv.path}, and neither uv nor another pip to freeze it",
-                  f"Install pip there: {virtualenv.python} -m ensurepip")
-
-
-@contextlib.contextmanager
-def freezing(virtualenv: Virtualenv) -> Iterator[subprocess.Popen[bytes]]:
-    """Run pip freeze while the caller does everything else: it takes longer than all the rest.
-
-    It is isolated (-I) from the project's files and PYTHONPATH, and from the user's settings for pip, of
-    which none is of use here. It ends with the block, whatever happens there.
-    """
-    environ = {name: value for name, value in os.environ.items() if not name.startswith("PIP_")}
-    environ["PIP_CONFIG_FILE"] = os.devnull
-    with subprocess.Popen(freeze_command(virtualenv), env=environ, stdin=subprocess.DEVNULL,
-                          stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
-        try:
-            yield process
-        finally:
-            process.kill()  # does nothing to a process that has ended
-
-
-def frozen_lines(freeze: subprocess.Popen[bytes], virtualenv: Virtualenv) -> list[str]:
-    """Wait for pip freeze, and give back the lines that it printed."""
-    output, errors = freeze.communicate()
-    if freeze.returncode:
-        raise Failure(f"pip freeze failed in {virtualenv.path}", git_words(errors))
-    return output.decode("utf-8", "surrogateescape").replace("\r\n", "\n").split("\n")
 
 
 # --- req.txt ---
@@ -866,24 +861,23 @@ def merge(ours: bytes, base: bytes, theirs: bytes) -> Optional[bytes]:
     return None if answer.returncode else answer.stdout
 
 
-def show_diff(changes: Sequence[Change]) -> Iterator[str]:
-    """The lines of a unified diff of what would change, in git's own form."""
+def show_diff(changes: Sequence[Change]) -> None:
+    """Print what would change as a unified diff in git's own form, which `git apply` takes."""
     import difflib
 
     for change in changes:
         if not change.writes:
             continue
-        yield f"diff --git a/{change.path} b/{change.path}"
+        print(f"diff --git a/{change.path} b/{change.path}")
         if change.before is None:
-            yield f"new file mode 100{change.new_mode:o}"
+            print(f"new file mode 100{change.new_mode:o}")
         elif change.mode != change.new_mode:
-            yield f"old mode 100{change.mode:o}"
-            yield f"new mode 100{change.new_mode:o}"
+            print(f"old mode 100{change.mode:o}\nnew mode 100{change.new_mode:o}")
         before, after = (text.decode("utf-8", "surrogateescape").splitlines(keepends=True)
                          for text in (change.before or b"", change.after))
         source = "/dev/null" if change.before is None else f"a/{change.path}"
         for line in difflib.unified_diff(before, after, source, f"b/{change.path}"):
-            yield line.rstrip("\n") if line.endswith("\n") else f"{line}\n\\ No newline at end of file"
+            print(line, end="" if line.endswith("\n") else "\n\\ No newline at end of file\n")
 
 
 def keep_replaced(project: Project, changes: Sequence[Change], report: Report) -> None:
@@ -927,11 +921,15 @@ def write_beside(target: Path, change: Change) -> Path:
 # --- GitPython ---
 
 
-def import_gitpython(virtualenv: Virtualenv, report: Report) -> None:
-    """Make `import git` work in this process: with the GitPython that is there, else with one of our own."""
+def open_repository(project: Project, virtualenv: Virtualenv, report: Report) -> git.Repo:
+    """The project, ready to commit in, for the GitPython that is installed or for one of flaskflex's own."""
+    check_identity(project)
+    clear_abandoned_run(project)
     if installed_version("GitPython") < GITPYTHON_FLOOR:
         sys.path.insert(0, str(fetch("GitPython", GITPYTHON_PINS, virtualenv, report)))
-    import git  # noqa: F401 (slow, so it is done while pip freeze runs)
+    import git
+
+    return git.Repo(project.root)
 
 
 def fetch(name: str, pins: str, virtualenv: Virtualenv, report: Report) -> Path:
@@ -1003,8 +1001,6 @@ def install_pinned(name: str, pins: str, target: Path, virtualenv: Virtualenv) -
 
 TRAILER = "Flaskflex-Version"
 
-IndexEntries = dict[str, tuple[str, str]]  # path to (mode, object name)
-
 
 @contextlib.contextmanager
 def index_locked(project: Project) -> Iterator[Path]:
@@ -1070,13 +1066,6 @@ def clear_abandoned_run(project: Project) -> None:
         git_output(project.root, "reset", "--quiet", "--", *FILES)
 
 
-def check_head(project: Project, head: Head) -> None:
-    """Raise Failure where somebody has committed since flaskflex looked: its plan may not hold any more."""
-    now = ask_git(project.root, "rev-parse", "--quiet", "--verify", "HEAD^{commit}").stdout.decode().strip()
-    if now != (head.commit or ""):
-        raise Failure("somebody committed in this project in this very moment", "Run flaskflex again.")
-
-
 def uncommitted(head: Head, changes: Sequence[Change]) -> list[Change]:
     """The files that HEAD does not hold as they are to be; of those kept, only the mode is ours to mend."""
     pending = []
@@ -1096,51 +1085,56 @@ def git_mode(path: str) -> str:
     return "100755" if path in EXECUTABLE else "100644"
 
 
-def commit_files(project: Project, head: Head, pending: Sequence[Change], message: str,
+def commit_files(project: Project, pending: Sequence[Change], head: Head, message: str, repo: git.Repo,
                  new_index: Path) -> Optional[str]:
-    """Commit the pending files and nothing else, and make the index that agrees with it at new_index.
+    """Commit the pending files and nothing else, and make an index that agrees with it at new_index.
 
-    Gives the commit's short name, or None where git's filters make HEAD hold the files already. Hooks,
+    Gives the commit's object name, or None where git's filters make HEAD hold the files already. Hooks,
     signing, filters and identity are git's own. Raises Failure with git's words where the commit fails.
     """
-    import git
-
-    repo = git.Repo(project.root)
-    entries = new_entries(repo, head, pending)
-    if not entries:
-        return None
     # The index of the commit is HEAD's, with our files. It begins as a copy of the user's for what that
     # knows of all the files that did not change; without this, git would read each of them again.
     commit_index = new_index.with_name("commit-index")
     for copy in (commit_index, new_index) if project.index_file.exists() else ():
         shutil.copy(project.index_file, copy)
-    do_git(repo, "read-tree", *(["--reset", head.commit] if head.commit else ["--empty"]), index=commit_index)
-    add_entries(repo, entries, commit_index)
+    try:
+        do_git(repo, "read-tree", "--reset", "HEAD", index=commit_index)
+    except Failure:
+        if head.commit:
+            raise
+        commit_index.unlink(missing_ok=True)  # there is no commit yet: git takes no index for an empty one
+    stage(repo, pending, head, commit_index)
+    if head.commit and not do_git(repo, "diff-index", "--cached", "--name-only", "HEAD", index=commit_index):
+        return None
     do_git(repo, "commit", "--quiet", f"--message={message}\n\n{TRAILER}: {__version__}", index=commit_index)
     # A hook may have had the last word on what was committed: ask git.
-    committed = do_git(repo, "ls-tree", "-z", "HEAD", "--", *entries)
-    add_entries(repo, read_tree(os.fsencode(committed)), new_index)
-    return do_git(repo, "rev-parse", "--short", "HEAD")
+    paths = [change.path for change in pending]
+    commit, *names = do_git(repo, "rev-parse", "HEAD", *(f"HEAD:{path}" for path in paths)).split()
+    add_entries(repo, zip(paths, names), new_index)
+    return commit
 
 
-def new_entries(repo: git.Repo, head: Head, pending: Sequence[Change]) -> IndexEntries:
-    """The index entries of the pending files, their content stored as git's filters make it."""
-    entries = {}
-    stored = [change.path for change in pending if change.verb != "keep"]
-    names = do_git(repo, "hash-object", "-w", "--", *stored).split() if stored else []
-    for change in pending:
-        held = head.blobs.get(change.path)
-        name = names.pop(0) if change.verb != "keep" else held.id if held else ""
-        if held is None or (held.mode, held.id) != (git_mode(change.path), name):
-            entries[change.path] = (git_mode(change.path), name)
-    return entries
+def stage(repo: git.Repo, pending: Sequence[Change], head: Head, index: Path) -> None:
+    """Put the pending files into an index; of those kept, HEAD's content with the right mode.
 
-
-def add_entries(repo: git.Repo, entries: IndexEntries, index: Path) -> None:
-    """Put entries into an index file."""
+    The mode is what the server needs, whether or not core.fileMode lets git see it in the work tree.
+    """
     words = []
-    for path, (mode, name) in entries.items():
-        words += ["--cacheinfo", f"{mode},{name},{path}"]
+    for change in pending:
+        if change.verb != "keep":
+            words += ["--chmod=+x" if change.path in EXECUTABLE else "--chmod=-x", change.path]
+    if words:
+        do_git(repo, "update-index", "--add", *words, index=index)
+    kept = [(change.path, head.blobs[change.path].id) for change in pending if change.verb == "keep"]
+    if kept:
+        add_entries(repo, kept, index)
+
+
+def add_entries(repo: git.Repo, names: Iterable[tuple[str, str]], index: Path) -> None:
+    """Put files into an index by path and object name."""
+    words = []
+    for path, name in names:
+        words += ["--cacheinfo", f"{git_mode(path)},{name},{path}"]
     do_git(repo, "update-index", "--add", *words, index=index)
 
 
@@ -1163,39 +1157,43 @@ def do_git(repo: git.Repo, *command: str, index: Optional[Path] = None) -> str:
 
 def prepare(options: argparse.Namespace, report: Report) -> int:
     """Prepare a project for deployment: inspect, plan, check, write, commit; gives the exit status."""
-    project = find_project(Path(options.directory))
-    virtualenv = find_virtualenv(options.venv, os.environ, project, report)
-    commits = not (options.dry_run or options.no_commit)
+    virtualenv = find_virtualenv(options, os.environ, report)
     with freezing(virtualenv) as freeze:
-        if commits:
-            check_identity(project)
-            clear_abandoned_run(project)
-        head = read_head(project, FILES)
-        ignored = read_ignored(project, FILES)
+        project = find_project(Path(options.directory))
+        head = read_head(project)
         tell_where(project, head, virtualenv, report)
-        if commits:
-            import_gitpython(virtualenv, report)
+        commits = not (options.dry_run or options.no_commit)
+        repo = open_repository(project, virtualenv, report) if commits else None
         frozen = parse_requirements(frozen_lines(freeze, virtualenv))
     requirements = deployable(frozen, virtualenv, project, options.exclude, report)
     changes = plan_files(project, head, requirements, virtualenv.version, force=options.force)
     if options.dry_run:
-        for line in show_diff(changes):
-            print(line)
-        return 0
-    pending = uncommitted(head, changes) if commits else []
-    made = None
+        show_diff(changes)
+    else:
+        carry_out(project, head, changes, repo, options.message, report)
+    return 0
+
+
+def carry_out(project: Project, head: Head, changes: Sequence[Change], repo: Optional[git.Repo],
+              message: str, report: Report) -> None:
+    """Write the files and, given GitPython's repository, commit them; where there is nothing to do, say so."""
+    pending = uncommitted(head, changes) if repo else []
+    commit = None
     if pending or any(change.writes for change in changes):
         with index_locked(project) as new_index:
-            check_head(project, head)
             keep_replaced(project, changes, report)
             write_files(project.root, changes)
-            tell_changes(changes, pending, ignored, report)
-            if pending:
-                made = commit_files(project, head, pending, options.message, new_index)
+            tell_changes(changes, pending, head.ignored, report)
+            if repo and pending:
+                commit = commit_files(project, pending, head, message, repo, new_index)
     else:
-        tell_changes(changes, pending, ignored, report)
-    tell_end(project, made, changes, options.message, report)
-    return 0
+        tell_changes(changes, pending, head.ignored, report)
+        report.fact("Nothing", "to do: the project is prepared already")
+    if commit:
+        report.fact("Committed", f"{commit[:7]} {message.splitlines()[0]}")
+    ready = (project.root / "application" / "app.py").exists()
+    report.fact("Next", "git push" if ready else
+                "copy your application to application/app.py, commit, and git push")
 
 
 def tell_where(project: Project, head: Head, virtualenv: Virtualenv, report: Report) -> None:
@@ -1219,18 +1217,6 @@ def tell_changes(changes: Sequence[Change], pending: Sequence[Change], ignored: 
             report.item(verb, f"{change.path} ({'; '.join(notes)})" if notes else change.path)
 
 
-def tell_end(project: Project, made: Optional[str], changes: Sequence[Change], message: str,
-             report: Report) -> None:
-    """Report the commit, and what is left for the user to do."""
-    if made:
-        report.fact("Committed", f"{made} {message.splitlines()[0]}")
-    elif not any(change.writes for change in changes):
-        report.fact("Nothing", "to do: the project is prepared already")
-    ready = (project.root / "application" / "app.py").exists()
-    report.fact("Next", "git push" if ready else
-                "copy your application to application/app.py, commit, and git push")
-
-
 # --- check: what is committed ---
 
 
@@ -1244,10 +1230,10 @@ class Finding(NamedTuple):
 
 def check(options: argparse.Namespace, report: Report) -> int:
     """Tell whether the project would deploy, one line an item; gives the exit status, 1 if anything fails."""
-    project = find_project(Path(options.directory))
-    virtualenv = find_virtualenv(options.venv, os.environ, project, report)
+    virtualenv = find_virtualenv(options, os.environ, report)
     with freezing(virtualenv) as freeze:
-        head = read_head(project, FILES)
+        project = find_project(Path(options.directory))
+        head = read_head(project)
         tree = read_head_tree(project, head)
         tell_where(project, head, virtualenv, report)
         frozen = parse_requirements(frozen_lines(freeze, virtualenv))
