@@ -47,6 +47,7 @@ import atexit
 import contextlib
 import itertools
 import re
+import shlex
 import shutil
 import signal
 import struct
@@ -130,7 +131,6 @@ def plural(count: int, noun: str) -> str:
 
 # --- the virtualenv ---
 
-
 # One of these is in each virtualenv: of venv, virtualenv and uv; of virtualenv before 20; of conda.
 VIRTUALENV_SIGNS = ("pyvenv.cfg", "bin/activate", "Scripts/activate", "conda-meta")
 
@@ -208,8 +208,11 @@ def python_version(path: Path, python: Path) -> str:
     noted = re.search(r"^version(?:_info)?\s*=\s*(\d+\.\d+\.\d+)", read_pyvenv_cfg(path), re.MULTILINE)
     if noted:
         return noted[1]
-    asked = [str(python), "-I", "-c", "import platform; print(platform.python_version())"]
-    return subprocess.run(asked, stdout=subprocess.PIPE, check=True).stdout.decode().strip()
+    answer = subprocess.run([str(python), "-I", "-c", "import platform; print(platform.python_version())"],
+                            capture_output=True)
+    if answer.returncode:
+        raise Failure(f"the Python of the virtualenv {path} does not run", git_words(answer.stderr))
+    return answer.stdout.decode().strip()
 
 
 def read_pyvenv_cfg(path: Path) -> str:
@@ -222,7 +225,8 @@ def read_pyvenv_cfg(path: Path) -> str:
 
 def activation_hint(folder: Path, windows: bool = os.name == "nt") -> str:
     """How to activate a virtualenv: the one that the project around a folder holds, if it does."""
-    for place in (parent / name for parent in (folder, *folder.parents) for name in (".venv", "venv", "env")):
+    root = next((parent for parent in (folder, *folder.parents) if (parent / ".git").exists()), folder)
+    for place in (root / ".venv", root / "venv", root / "env"):
         if (place / "pyvenv.cfg").exists():
             command = place / "Scripts" / "activate" if windows else f"source {place / 'bin' / 'activate'}"
             return f"Your project holds one; activate it: {command}"
@@ -424,7 +428,8 @@ def check_identity(project: Project) -> None:
 def read_head(project: Project) -> Head:
     """Where HEAD stands, and how it holds our files."""
     branch = os.fsdecode(ask_git(project.root, "symbolic-ref", "--quiet", "--short", "HEAD").stdout)
-    commit = ask_git(project.root, "rev-parse", "--quiet", "--verify", "HEAD^{commit}").stdout.decode().strip()
+    answer = ask_git(project.root, "rev-parse", "--quiet", "--verify", "HEAD^{commit}").stdout
+    commit = answer.decode().strip()
     blobs = read_blobs(project, commit, FILES) if commit else {}
     ignored = os.fsdecode(ask_git(project.root, "check-ignore", "-z", "--", *FILES).stdout)
     return Head(branch.rstrip("\n") or None, commit or None, blobs, set(ignored.split("\0")[:-1]))
@@ -476,7 +481,6 @@ FLUP_PINS = f"{FLUP} --hash=sha256:ca9fd78e1cc0431da1236f73fafd1c01db684675b4d36
 # The last line of the frozen part. The fingerprint tells whether somebody edited what stands above it.
 MARKER = "# --- frozen above ({fingerprint}); your own lines go below, and stay ---\n"
 MARKER_LINE = re.compile(r"^# --- frozen above \(([0-9a-f]{12})\).*\n?", re.MULTILINE)
-
 
 # What pip freeze prints for a distribution. A damaged or hostile one could put anything else in its place.
 REQUIREMENT_LINE = re.compile(r"(?:[A-Za-z0-9][\w.-]*(?:===?[\w.!+-]+| @ [a-z][^\s]*)|-e [^\x00-\x1f]+)")
@@ -537,6 +541,8 @@ def deployable(requirements: Sequence[Requirement], virtualenv: Virtualenv, proj
             continue
         try:
             kept.append(deployable_requirement(requirement, virtualenv, project))
+        except ValueError:
+            refused.append(f"{requirement.name} is installed from an address that cannot be read")
         except Refused as reason:
             refused.append(f"{requirement.name or ascii(requirement.line)} {reason}")
     if refused:
@@ -545,6 +551,10 @@ def deployable(requirements: Sequence[Requirement], virtualenv: Virtualenv, proj
     if "flask" not in map(canonical, (requirement.name for requirement in kept)):
         report.warning(f"there is no Flask in {virtualenv.path}: is this the right virtualenv?")
     return sorted(kept, key=lambda requirement: requirement.name.lower())
+
+
+# flaskflex, and what it brings with it: the requirements of its own distribution, all the way down.
+FLASKFLEX_NEEDS = ("flaskflex", "gitpython", "gitdb", "smmap", "typing-extensions")
 
 
 def left_out_unasked(requirements: Sequence[Requirement], names: set[str], virtualenv: Virtualenv,
@@ -561,29 +571,32 @@ def left_out_unasked(requirements: Sequence[Requirement], names: set[str], virtu
 def only_for_flaskflex(virtualenv: Virtualenv) -> set[str]:
     """The canonical names of flaskflex and of what is in a virtualenv for its sake alone.
 
-    What the user installed by name (pip notes that as REQUESTED) is not, nor what anything else requires.
+    What the user installed by name (pip notes that as REQUESTED) is not, nor what anything else may need.
     """
     from importlib import metadata
 
     needs: dict[str, set[str]] = {}
-    requested = set()
+    asked_for = set()
     for distribution in metadata.distributions(path=[str(folder) for folder in site_packages(virtualenv)]):
         name = canonical(distribution.metadata["Name"])
-        needs[name] = {canonical(re.split(r"[^\w.-]", need)[0])
-                       for need in distribution.requires or () if "extra ==" not in need}
+        needs[name] = {canonical(re.split(r"[^\w.-]", need)[0]) for need in distribution.requires or ()}
         if distribution.read_text("REQUESTED") is not None:
-            requested.add(name)
-    brought = {"flaskflex"}
-    while True:  # one more step away from flaskflex each time
-        more = {need for name in brought for need in needs.get(name, ())} & needs.keys() - requested - brought
-        if not more:
-            break
-        brought |= more
-    while True:  # what others require stays, and then what that requires
-        others = {need for name in needs.keys() - brought for need in needs[name]}
-        if not brought & others - {"flaskflex"}:
-            return brought
-        brought -= others - {"flaskflex"}
+            asked_for.add(name)
+    brought = set(FLASKFLEX_NEEDS)
+    others = (needs.keys() - brought) | (asked_for - {"flaskflex"})
+    return brought - all_needed(others, needs)
+
+
+def all_needed(names: Iterable[str], needs: Mapping[str, set[str]]) -> set[str]:
+    """The names, all that these need, all that those need, and so on."""
+    found: set[str] = set()
+    left = list(names)
+    while left:
+        name = left.pop()
+        if name not in found:
+            found.add(name)
+            left += needs.get(name, ())
+    return found
 
 
 def deployable_requirement(requirement: Requirement, virtualenv: Virtualenv,
@@ -599,12 +612,12 @@ def deployable_requirement(requirement: Requirement, virtualenv: Virtualenv,
         if carries_secret(requirement.line):
             raise Refused("is installed from an address that holds a password or a token")
         return requirement
-    if virtualenv.path in folder.parents:  # pip install -e git+… keeps its clone in the virtualenv
+    if virtualenv.path.resolve() in folder.parents:  # pip install -e git+… keeps its clone in the virtualenv
         return requirement
     if project.root.resolve() not in folder.parents:
         raise Refused(f"is installed from {folder}, outside the project")
     path = f"./{folder.relative_to(project.root.resolve()).as_posix()}"
-    return requirement._replace(line=f"-e {path}" if requirement.line.startswith("-e") else path)
+    return requirement._replace(line=f"-e {shlex.quote(path)}" if requirement.line.startswith("-e") else path)
 
 
 def install_folder(requirement: Requirement, virtualenv: Virtualenv) -> Optional[Path]:
@@ -646,9 +659,9 @@ def carries_secret(line: str) -> bool:
 
     A user name alone is none over ssh (git@host); over https it may be a token, and so may any query.
     """
-    address = urlsplit(re.sub(r"^(-e |.* @ )", "", line).strip())
     if "://" not in line:
         return False
+    address = urlsplit(re.sub(r"^(-e |.* @ )", "", line))
     user, at, _ = address.netloc.rpartition("@")
     return bool(address.query or ":" in user or (at and not address.scheme.endswith("ssh")))
 
@@ -719,13 +732,13 @@ class Change(NamedTuple):
     before: Optional[bytes]
     after: bytes
     mode: int
-    new_mode: int
     note: str = ""
+    new_mode: int = 0
 
     @property
     def writes(self) -> bool:
         """True if the file is to be written."""
-        return self.verb not in ("keep", "unchanged") or self.mode != self.new_mode
+        return self.verb != "unchanged" and (self.before, self.mode) != (self.after, self.new_mode)
 
 
 def find_file(root: Path, path: str) -> Found:
@@ -767,7 +780,7 @@ def plan_files(project: Project, head: Head, requirements: Sequence[Requirement]
         except Refused as reason:
             refused.append(f"{path} {reason}")
         else:
-            changes.append(change)
+            changes.append(with_right_mode(change))
     if refused:
         raise Failure("; ".join(refused),
                       "Nothing was changed. Rename such a file to keep it, or let --force replace it: "
@@ -781,7 +794,7 @@ def plan_template(path: str, found: Found, project: Project, head: Head, *, forc
     The base is what flaskflex committed last, the one side is the file, the other is the template.
     """
     template = TEMPLATES[path].encode()
-    change = Change(path, "create", found.content, template, found.mode, new_mode(path, found))
+    change = Change(path, "create", found.content, template, found.mode)
     if found.content is None:
         return change
     text = with_lf(found.content)
@@ -815,7 +828,7 @@ def plan_requirements(found: Found, committed: Optional[Blob], requirements: Seq
     new = with_flup(requirements, own)
     after = render_requirements(new, version, own)
     added = ", and flup to serve them" if len(new) > len(requirements) else ""
-    change = Change("req.txt", "create", found.content, after, found.mode, new_mode("req.txt", found),
+    change = Change("req.txt", "create", found.content, after, found.mode,
                     plural(len(requirements), "package") + added)
     if found.content is None:
         return change
@@ -831,13 +844,17 @@ def plan_requirements(found: Found, committed: Optional[Blob], requirements: Seq
     raise Refused("is not flaskflex's, and differs from what flaskflex would write")
 
 
-def new_mode(path: str, found: Found) -> int:
-    """A file's permission bits: those it has, executable where it must be, never writable for others.
+def with_right_mode(change: Change) -> Change:
+    """A change with the file's new permission bits: as before, but executable where it must be.
 
-    Apache's suexec refuses a script that group or others may write.
+    Nobody but the owner may write: Apache's suexec refuses a script otherwise. Windows has no such bits.
     """
-    mode = (0o644 if found.content is None else found.mode) & ~0o022
-    return mode | 0o111 if path in EXECUTABLE else mode
+    mode = (0o644 if change.before is None else change.mode) & ~0o022
+    if change.path in EXECUTABLE:
+        mode |= 0o111
+    if change.verb == "unchanged" and mode != change.mode and os.name != "nt":
+        return change._replace(verb="update", new_mode=mode, note="its permissions")
+    return change._replace(new_mode=mode)
 
 
 def with_lf(content: bytes) -> bytes:
@@ -888,18 +905,27 @@ def keep_replaced(project: Project, changes: Sequence[Change], report: Report) -
             report.fact("Kept", f"the old {change.path}: git cat-file -p {name.decode().strip()}")
 
 
+UNFINISHED = ".flaskflex-"  # how the names of files begin that are still being written
+
+
 def write_files(root: Path, changes: Sequence[Change]) -> None:
     """Write the files: each beside its place first, and only when all are whole, each into its place."""
     with contextlib.ExitStack() as undo:
         ready = []
         for change in changes:
-            if change.writes:
-                target = root / change.path
+            target = root / change.path
+            if change.writes and change.before == change.after:
+                target.chmod(change.new_mode)
+            elif change.writes:
                 make_folder(target.parent)
-                ready.append((write_beside(target, change), target))
-                undo.callback(ready[-1][0].unlink, missing_ok=True)
-        for written, target in ready:
-            os.replace(written, target)
+                descriptor, name = tempfile.mkstemp(dir=target.parent, prefix=UNFINISHED)
+                undo.callback(Path(name).unlink, missing_ok=True)
+                with open(descriptor, "wb") as file:
+                    file.write(change.after)
+                os.chmod(name, change.new_mode)
+                ready.append((name, target))
+        for name, target in ready:
+            os.replace(name, target)
 
 
 def make_folder(folder: Path) -> None:
@@ -907,15 +933,6 @@ def make_folder(folder: Path) -> None:
     if not folder.is_dir():
         folder.mkdir()
         folder.chmod(0o755)
-
-
-def write_beside(target: Path, change: Change) -> Path:
-    """Write a file's new content and permission bits to a new file in the same folder; gives its path."""
-    descriptor, name = tempfile.mkstemp(dir=target.parent, prefix=".flaskflex-")
-    with open(descriptor, "wb") as file:
-        file.write(change.after)
-    os.chmod(name, change.new_mode)
-    return Path(name)
 
 
 # --- GitPython ---
@@ -1011,24 +1028,23 @@ def index_locked(project: Project) -> Iterator[Path]:
     """
     lock = lock_file(project)
     try:
-        with open(lock, "x", encoding="utf-8") as file:
-            file.write(lock_note(os.getpid()))
+        lock.touch(exist_ok=False)
     except FileExistsError:
         raise Failure(f"another git command is at work in {project.root}: {lock} exists",
                       "Run flaskflex again when it has ended. If none runs, remove that file.") from None
     with tempfile.TemporaryDirectory(prefix="flaskflex-") as folder:
         new_index = Path(folder, "index")
         try:
+            lock.write_text(lock_note(os.getpid()), encoding="utf-8")
             yield new_index
             if new_index.exists():
                 shutil.copyfile(new_index, lock)
+                os.replace(lock, project.index_file)
+            else:
+                lock.unlink()
         except BaseException:
-            lock.unlink()
+            lock.unlink(missing_ok=True)
             raise
-        if new_index.exists():
-            os.replace(lock, project.index_file)
-        else:
-            lock.unlink()
 
 
 def lock_file(project: Project) -> Path:
@@ -1044,26 +1060,33 @@ def lock_note(process: int) -> str:
 
 
 def clear_abandoned_run(project: Project) -> None:
-    """Clear away what a flaskflex left that was killed while it held the lock, and ended on this machine.
+    """Clear away what a flaskflex left that was killed on this machine while it held the lock.
 
     If it was killed between the commit and the change of the index, the index still lacks our files.
     """
-    if os.name == "nt":  # where a process cannot be asked for without ending it
-        return
     lock = lock_file(project)
-    try:
-        process = int(lock.read_text(encoding="utf-8", errors="replace").rpartition(" ")[2])
-        if lock.read_text(encoding="utf-8") != lock_note(process):
-            return
-        os.kill(process, 0)  # signal 0 only asks whether the process is there
-    except (FileNotFoundError, PermissionError, ValueError):
+    note = lock.read_text(encoding="utf-8", errors="replace") if lock.exists() else ""
+    process = note.rpartition(" ")[2]
+    if not process.isdigit() or note != lock_note(int(process)) or is_running(int(process)):
         return
+    for folder in (project.root, project.root / "public_html"):
+        for unfinished in folder.glob(f"{UNFINISHED}*"):
+            unfinished.unlink()
+    lock.unlink()
+    git_output(project.root, "reset", "--quiet", "--", *FILES)
+
+
+def is_running(process: int) -> bool:
+    """True if there is a process of that number on this machine, or if that cannot be known."""
+    if os.name == "nt":  # there, to ask a process is to end it
+        return True
+    try:
+        os.kill(process, 0)
     except ProcessLookupError:
-        for folder in (project.root, project.root / "public_html"):
-            for unfinished in folder.glob(".flaskflex-*"):
-                unfinished.unlink()
-        lock.unlink()
-        git_output(project.root, "reset", "--quiet", "--", *FILES)
+        return False
+    except PermissionError:  # it is somebody else's
+        pass
+    return True
 
 
 def uncommitted(head: Head, changes: Sequence[Change]) -> list[Change]:
@@ -1089,8 +1112,9 @@ def commit_files(project: Project, pending: Sequence[Change], head: Head, messag
                  new_index: Path) -> Optional[str]:
     """Commit the pending files and nothing else, and make an index that agrees with it at new_index.
 
-    Gives the commit's object name, or None where git's filters make HEAD hold the files already. Hooks,
-    signing, filters and identity are git's own. Raises Failure with git's words where the commit fails.
+    Gives the commit's object name, or None where a filter or a hook makes of the files what HEAD holds
+    already. Hooks, signing, filters and identity are git's own. Raises Failure with git's words where the
+    commit fails.
     """
     # The index of the commit is HEAD's, with our files. It begins as a copy of the user's for what that
     # knows of all the files that did not change; without this, git would read each of them again.
@@ -1104,9 +1128,14 @@ def commit_files(project: Project, pending: Sequence[Change], head: Head, messag
             raise
         commit_index.unlink(missing_ok=True)  # there is no commit yet: git takes no index for an empty one
     stage(repo, pending, head, commit_index)
-    if head.commit and not do_git(repo, "diff-index", "--cached", "--name-only", "HEAD", index=commit_index):
-        return None
-    do_git(repo, "commit", "--quiet", f"--message={message}\n\n{TRAILER}: {__version__}", index=commit_index)
+    message = f"{message}\n\n{TRAILER}: {__version__}"
+    try:
+        do_git(repo, "commit", "--quiet", f"--message={message}", index=commit_index)
+    except Failure:
+        nothing = ["diff-index", "--cached", "--name-only", "HEAD"]
+        if head.commit and not do_git(repo, *nothing, index=commit_index):
+            return None
+        raise
     # A hook may have had the last word on what was committed: ask git.
     paths = [change.path for change in pending]
     commit, *names = do_git(repo, "rev-parse", "HEAD", *(f"HEAD:{path}" for path in paths)).split()
@@ -1169,6 +1198,8 @@ def prepare(options: argparse.Namespace, report: Report) -> int:
     changes = plan_files(project, head, requirements, virtualenv.version, force=options.force)
     if options.dry_run:
         show_diff(changes)
+        if not any(change.writes for change in changes):
+            report.fact("Nothing", "would change")
     else:
         carry_out(project, head, changes, repo, options.message, report)
     return 0
@@ -1176,7 +1207,7 @@ def prepare(options: argparse.Namespace, report: Report) -> int:
 
 def carry_out(project: Project, head: Head, changes: Sequence[Change], repo: Optional[git.Repo],
               message: str, report: Report) -> None:
-    """Write the files and, given GitPython's repository, commit them; where there is nothing to do, say so."""
+    """Write the files and, given GitPython's repository, commit them; say so where there is nothing to do."""
     pending = uncommitted(head, changes) if repo else []
     commit = None
     if pending or any(change.writes for change in changes):
@@ -1213,7 +1244,7 @@ def tell_changes(changes: Sequence[Change], pending: Sequence[Change], ignored: 
         if change in pending and change.path in ignored:
             notes.append(".gitignore names it; it is committed all the same")
         verb = "commit" if change in pending and not change.writes else change.verb
-        if verb != "unchanged" or change.writes:
+        if verb != "unchanged":
             report.item(verb, f"{change.path} ({'; '.join(notes)})" if notes else change.path)
 
 
@@ -1748,8 +1779,6 @@ def demo(options: argparse.Namespace, report: Report) -> int:
 
 def show(folder: Optional[Path], *command: str) -> None:
     """Show a command as it would be typed, and run it; Failure where it fails."""
-    import shlex
-
     print(f"$ {shlex.join(command)}", flush=True)
     if subprocess.run(command, cwd=folder, stdin=subprocess.DEVNULL).returncode:
         raise Failure(f"the demo stopped at: {shlex.join(command)}",
