@@ -149,9 +149,10 @@ def find_virtualenv(options: argparse.Namespace, environ: Environ, report: Repor
 
     Raises Failure where there is none, or where the one that was named is not a virtualenv.
     """
-    found = list(virtualenv_candidates(options.venv, environ))
+    folder = Path(options.directory).resolve()
+    found = list(virtualenv_candidates(folder / options.venv if options.venv else None, environ))
     if not found:
-        raise Failure("no virtualenv is active", activation_hint(Path(options.directory).resolve()))
+        raise Failure("no virtualenv is active", activation_hint(folder))
     source, path = found[0]
     virtualenv = read_virtualenv(source, path)
     if re.search(r"^include-system-site-packages\s*=\s*true", read_pyvenv_cfg(path), re.MULTILINE):
@@ -162,10 +163,10 @@ def find_virtualenv(options: argparse.Namespace, environ: Environ, report: Repor
     return virtualenv
 
 
-def virtualenv_candidates(named: Optional[str], environ: Environ) -> Iterator[tuple[str, Path]]:
+def virtualenv_candidates(named: Optional[Path], environ: Environ) -> Iterator[tuple[str, Path]]:
     """Where to look for the virtualenv, in the order of precedence: (who says so, folder)."""
     if named is not None:
-        yield "--venv", Path(named).absolute()
+        yield "--venv", named
     if environ.get("VIRTUAL_ENV"):
         yield "VIRTUAL_ENV", Path(environ["VIRTUAL_ENV"]).absolute()
     # Installed by pipx or uv, flaskflex has a virtualenv of its own, which is not the application's.
@@ -228,7 +229,9 @@ def activation_hint(folder: Path, windows: bool = os.name == "nt") -> str:
     root = next((parent for parent in (folder, *folder.parents) if (parent / ".git").exists()), folder)
     for place in (root / ".venv", root / "venv", root / "env"):
         if (place / "pyvenv.cfg").exists():
-            command = place / "Scripts" / "activate" if windows else f"source {place / 'bin' / 'activate'}"
+            command = str(place / "Scripts" / "activate")
+            if not windows:
+                command = f"source {shlex.quote(str(place / 'bin' / 'activate'))}"
             return f"Your project holds one; activate it: {command}"
     return ("Activate the one you use for your application (source PATH/bin/activate), or name it: "
             "python flaskflex.py --venv PATH")
@@ -317,6 +320,7 @@ UNDER_WAY = {
     "CHERRY_PICK_HEAD": "cherry-pick",
     "REVERT_HEAD": "revert",
     "rebase-merge": "rebase",
+    "rebase-apply/applying": "am",
     "rebase-apply": "rebase",
 }
 
@@ -431,8 +435,8 @@ def read_head(project: Project) -> Head:
     answer = ask_git(project.root, "rev-parse", "--quiet", "--verify", "HEAD^{commit}").stdout
     commit = answer.decode().strip()
     blobs = read_blobs(project, commit, FILES) if commit else {}
-    ignored = os.fsdecode(ask_git(project.root, "check-ignore", "-z", "--", *FILES).stdout)
-    return Head(branch.rstrip("\n") or None, commit or None, blobs, set(ignored.split("\0")[:-1]))
+    ignored = os.fsdecode(ask_git(project.root, "check-ignore", "--", *FILES).stdout).splitlines()
+    return Head(branch.rstrip("\n") or None, commit or None, blobs, set(ignored))
 
 
 def read_blobs(project: Project, commit: str, paths: Iterable[str]) -> dict[str, Blob]:
@@ -486,6 +490,10 @@ MARKER_LINE = re.compile(r"^# --- frozen above \(([0-9a-f]{12})\).*\n?", re.MULT
 REQUIREMENT_LINE = re.compile(r"(?:[A-Za-z0-9][\w.-]*(?:===?[\w.!+-]+| @ [a-z][^\s]*)|-e [^\x00-\x1f]+)")
 
 
+# How a requirement begins that is not an address or an option: with a name (PEP 508).
+NAME = re.compile(r"([A-Za-z0-9][\w.-]*)\s*([@<>=!~;\[( ]|$)")
+
+
 class Requirement(NamedTuple):
     """One line of req.txt, and the name of the distribution that it asks for."""
 
@@ -518,7 +526,7 @@ def parse_requirements(lines: Iterable[str]) -> list[Requirement]:
             remark = re.search(r"\(([\w.-]+)==", line)
             commented = remark[1] if remark else commented
         elif line:
-            named = re.match(r"([\w.-]+)\s*(?:@|==)", line) or re.search(r"[#&]egg=([\w.-]+)", line)
+            named = NAME.match(line) or re.search(r"[#&]egg=([\w.-]+)", line)
             requirements.append(Requirement(named[1] if named else commented, line))
             commented = ""
     return requirements
@@ -561,7 +569,7 @@ def left_out_unasked(requirements: Sequence[Requirement], names: set[str], virtu
                      report: Report) -> set[str]:
     """The canonical names of what never belongs into req.txt, each of which the report tells."""
     unwanted = only_for_flaskflex(virtualenv) & names if "flaskflex" in names else set()
-    if Requirement("pkg-resources", "pkg-resources==0.0.0") in requirements:  # pip issue 4022
+    if by_name(requirements).get("pkg-resources", "").endswith("==0.0.0"):  # pip issue 4022
         unwanted.add("pkg-resources")
     if unwanted:
         report.warning(f"left out of req.txt, not the application's: {', '.join(sorted(unwanted))}")
@@ -608,11 +616,10 @@ def deployable_requirement(requirement: Requirement, virtualenv: Virtualenv,
     if not REQUIREMENT_LINE.fullmatch(requirement.line):
         raise Refused("is not a requirement that pip would read again")
     folder = install_folder(requirement, virtualenv)
-    if folder is None:
+    # What pip install -e git+... has cloned into the virtualenv is asked for by its address, as before.
+    if folder is None or virtualenv.path.resolve() in folder.parents:
         if carries_secret(requirement.line):
             raise Refused("is installed from an address that holds a password or a token")
-        return requirement
-    if virtualenv.path.resolve() in folder.parents:  # pip install -e git+… keeps its clone in the virtualenv
         return requirement
     if project.root.resolve() not in folder.parents:
         raise Refused(f"is installed from {folder}, outside the project")
@@ -797,12 +804,11 @@ def plan_template(path: str, found: Found, project: Project, head: Head, *, forc
     change = Change(path, "create", found.content, template, found.mode)
     if found.content is None:
         return change
+    if is_as_wanted(found.content, template, head.blobs.get(path)):
+        return change._replace(verb="unchanged")
     text = with_lf(found.content)
     if text == template:
-        committed = head.blobs.get(path)
-        # Git may have put CRLF into the work tree (core.autocrlf): what it holds itself counts.
-        intact = found.content == template or (committed and committed.content == template)
-        return change._replace(verb="unchanged" if intact else "update")
+        return change._replace(verb="update", note="its line endings")
     base = find_base(project, head, path)
     # What this very version committed differs from its template only where a hook of the user's wanted so.
     newer = base is not None and base.version != __version__ and base.content != template
@@ -832,7 +838,7 @@ def plan_requirements(found: Found, committed: Optional[Blob], requirements: Seq
                     plural(len(requirements), "package") + added)
     if found.content is None:
         return change
-    if text.encode("utf-8", "surrogateescape") == after:
+    if is_as_wanted(found.content, after, committed):
         return change._replace(verb="unchanged", note="")
     change = change._replace(note=count_changes(old.frozen if old else text, new))
     if old and (old.intact or (committed and with_lf(committed.content) == with_lf(found.content))):
@@ -855,6 +861,12 @@ def with_right_mode(change: Change) -> Change:
     if change.verb == "unchanged" and mode != change.mode and os.name != "nt":
         return change._replace(verb="update", new_mode=mode, note="its permissions")
     return change._replace(new_mode=mode)
+
+
+def is_as_wanted(content: bytes, wanted: bytes, committed: Optional[Blob]) -> bool:
+    """True if a file needs no writing: git may have given it CRLF (core.autocrlf), and holds it with LF."""
+    return content == wanted or (with_lf(content) == wanted and committed is not None
+                                 and committed.content == wanted)
 
 
 def with_lf(content: bytes) -> bytes:
@@ -890,11 +902,16 @@ def show_diff(changes: Sequence[Change]) -> None:
             print(f"new file mode 100{change.new_mode:o}")
         elif change.mode != change.new_mode:
             print(f"old mode 100{change.mode:o}\nnew mode 100{change.new_mode:o}")
-        before, after = (text.decode("utf-8", "surrogateescape").splitlines(keepends=True)
+        # As bytes: a file may be in any encoding, and hold characters that only look like ends of lines.
+        before, after = (re.findall(rb"[^\n]*\n|[^\n]+", text)
                          for text in (change.before or b"", change.after))
         source = "/dev/null" if change.before is None else f"a/{change.path}"
-        for line in difflib.unified_diff(before, after, source, f"b/{change.path}"):
-            print(line, end="" if line.endswith("\n") else "\n\\ No newline at end of file\n")
+        sys.stdout.flush()
+        for line in difflib.diff_bytes(difflib.unified_diff, before, after, source.encode(),
+                                       f"b/{change.path}".encode()):
+            end = b"" if line.endswith(b"\n") else b"\n\\ No newline at end of file\n"
+            sys.stdout.buffer.write(line + end)
+        sys.stdout.buffer.flush()
 
 
 def keep_replaced(project: Project, changes: Sequence[Change], report: Report) -> None:
@@ -946,7 +963,7 @@ def open_repository(project: Project, virtualenv: Virtualenv, report: Report) ->
         sys.path.insert(0, str(fetch("GitPython", GITPYTHON_PINS, virtualenv, report)))
     import git
 
-    return git.Repo(project.root)
+    return git.Repo(project.root, expand_vars=False)
 
 
 def fetch(name: str, pins: str, virtualenv: Virtualenv, report: Report) -> Path:
@@ -1153,7 +1170,8 @@ def stage(repo: git.Repo, pending: Sequence[Change], head: Head, index: Path) ->
         if change.verb != "keep":
             words += ["--chmod=+x" if change.path in EXECUTABLE else "--chmod=-x", change.path]
     if words:
-        do_git(repo, "update-index", "--add", *words, index=index)
+        # core.safecrlf would refuse our LF where core.autocrlf makes CRLF of it in the work tree.
+        do_git(repo, "-c", "core.safecrlf=false", "update-index", "--add", *words, index=index)
     kept = [(change.path, head.blobs[change.path].id) for change in pending if change.verb == "keep"]
     if kept:
         add_entries(repo, kept, index)
@@ -1923,8 +1941,9 @@ DISPATCH_FCGI = r'''#!/usr/bin/env python3
 
 Written by flaskflex: change what you like, it keeps your changes.
 """
+import errno
 import os
-import select
+import re
 import socket
 import sys
 from urllib.parse import unquote
@@ -1961,6 +1980,7 @@ def with_path(environ, start_response):
     path = environ.get("REDIRECT_FLX_PATH")
     if path:
         asked = unquote(environ["REQUEST_URI"].split("?")[0], "latin-1")
+        asked = re.sub("^[^/]+//[^/]*|/(?=/)", "", asked)  # without a host, and with single slashes
         environ["SCRIPT_NAME"] = asked[:-len(path)] if asked.endswith(path) else ""
         environ["PATH_INFO"] = path
     return application(environ, start_response)
@@ -1975,16 +1995,19 @@ class Server(WSGIServer):
         except OSError:
             return  # it is being replaced at this very moment
         if (now.st_dev, now.st_ino) != (STARTED.st_dev, STARTED.st_ino):
-            if not select.select([0], [], [], 0)[0]:
-                self._exit()  # replaced: nobody waits here, and Apache starts the new file
+            listener.shutdown(socket.SHUT_RD)  # replaced: serve who waits, and Apache starts the new file
         elif now.st_mtime_ns != STARTED.st_mtime_ns:
             os.execv(sys.executable, [sys.executable, HERE])  # touched: start again, on the same socket
 
 
-Server(with_path).run()
+try:
+    Server(with_path).run()
+except OSError as error:
+    if error.errno != errno.EINVAL:  # replaced, and nobody waits any more
+        raise
 '''
 
-# [[[end]]] (sum: 7gop1w14Pj)
+# [[[end]]] (sum: 4+sSlAE4m9)
 
 TEMPLATES = {
     ".flx": FLX,

@@ -3,8 +3,9 @@
 
 Written by flaskflex: change what you like, it keeps your changes.
 """
+import errno
 import os
-import select
+import re
 import socket
 import sys
 from urllib.parse import unquote
@@ -41,6 +42,7 @@ def with_path(environ, start_response):
     path = environ.get("REDIRECT_FLX_PATH")
     if path:
         asked = unquote(environ["REQUEST_URI"].split("?")[0], "latin-1")
+        asked = re.sub("^[^/]+//[^/]*|/(?=/)", "", asked)  # without a host, and with single slashes
         environ["SCRIPT_NAME"] = asked[:-len(path)] if asked.endswith(path) else ""
         environ["PATH_INFO"] = path
     return application(environ, start_response)
@@ -55,10 +57,13 @@ class Server(WSGIServer):
         except OSError:
             return  # it is being replaced at this very moment
         if (now.st_dev, now.st_ino) != (STARTED.st_dev, STARTED.st_ino):
-            if not select.select([0], [], [], 0)[0]:
-                self._exit()  # replaced: nobody waits here, and Apache starts the new file
+            listener.shutdown(socket.SHUT_RD)  # replaced: serve who waits, and Apache starts the new file
         elif now.st_mtime_ns != STARTED.st_mtime_ns:
             os.execv(sys.executable, [sys.executable, HERE])  # touched: start again, on the same socket
 
 
-Server(with_path).run()
+try:
+    Server(with_path).run()
+except OSError as error:
+    if error.errno != errno.EINVAL:  # replaced, and nobody waits any more
+        raise

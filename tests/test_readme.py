@@ -36,8 +36,9 @@ def code_lines(text: str) -> List[str]:
 
 def test_each_line_of_the_templates_is_explained() -> None:
     explained = "".join(blocks(section("What is written, and why"), "::")).split("\n")
-    templates = [(TEMPLATES / name).read_text(encoding="utf-8") for name in ("flx", "htaccess", "dispatch.fcgi")]
-    assert [line for line in explained if line] == [line for text in templates for line in code_lines(text)]
+    templates = [TEMPLATES / name for name in ("flx", "htaccess", "dispatch.fcgi")]
+    lines = [line for path in templates for line in code_lines(path.read_text(encoding="utf-8"))]
+    assert [line for line in explained if line] == lines
 
 
 @pytest.fixture
@@ -75,7 +76,8 @@ def test_the_tutorial_deploys_and_the_host_serves_each_version(
     tmp_path: Path, environ: Environ, host: Path, download: str
 ) -> None:
     commands = "".join(blocks(section("Tutorial: deploying your application"), ".. code-block:: sh"))
-    commands = commands.replace("ssh://git@host.example.org/yourprojectname", str(host / "yourprojectname.git"))
+    address = str(host / "yourprojectname.git")
+    commands = commands.replace("ssh://git@host.example.org/yourprojectname", address)
     commands = commands.replace("https://host.example.org/flaskflex.py", download)
     for name in [name for name in environ if name.startswith(("GIT_AUTHOR", "GIT_COMMITTER"))]:
         del environ[name]
@@ -90,6 +92,6 @@ def test_the_tutorial_deploys_and_the_host_serves_each_version(
     served = host / "yourprojectname"
     assert "Better than ever" in (served / "application" / "app.py").read_text(encoding="utf-8")
     installed = run(served / ".venv" / "bin" / "python", "-I", "-m", "pip", "freeze", cwd=served, env=environ)
-    asked = (served / "req.txt").read_text(encoding="utf-8")
-    assert sorted(line for line in asked.splitlines() if not line.startswith("#")) == sorted(installed.splitlines())
+    asked = (served / "req.txt").read_text(encoding="utf-8").splitlines()
+    assert sorted(line for line in asked if not line.startswith("#")) == sorted(installed.splitlines())
     assert (served / "public_html" / "dispatch.fcgi").stat().st_mode & 0o777 == 0o755
