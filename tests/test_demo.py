@@ -1,0 +1,78 @@
+"""The newcomer's first command."""
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+from typing import List
+
+import pytest
+from conftest import Environ, Flaskflex, hermetic_environ, run
+from helpers import FILES, assert_refused, untouched
+
+
+@pytest.fixture
+def newcomer(tmp_path: Path, warm_cache: Path) -> Environ:
+    """Somebody with Python and git, whom git does not know, and no virtualenv."""
+    environ = hermetic_environ(tmp_path / "newcomer")
+    environ["XDG_CACHE_HOME"] = str(warm_cache)
+    # Otherwise git may guess, from the names of the user and of the machine.
+    run("git", "config", "--global", "user.useConfigOnly", "true", cwd=tmp_path, env=environ)
+    return environ
+
+
+def test_the_demo_builds_a_project_that_is_ready_to_push(
+    tmp_path: Path, newcomer: Environ, project: Path, flaskflex: Flaskflex
+) -> None:
+    folder = tmp_path / "empty"
+    folder.mkdir()
+    python = Path(sys.base_prefix, "bin", f"python{sys.version_info[0]}.{sys.version_info[1]}")
+    result = flaskflex("demo", cwd=folder, env=newcomer, python=python)
+    assert result.status == 0, result
+    assert [path.name for path in folder.iterdir()] == ["flaskflex-demo"]
+    demo = folder / "flaskflex-demo"
+
+    def git(*arguments: str) -> List[str]:
+        return run("git", *arguments, cwd=demo, env=newcomer).splitlines()
+
+    assert git("status", "--porcelain") == []
+    assert set(git("ls-files")) == {*FILES, ".gitignore", "application/app.py"}
+    assert set(git("log", "--format=%an <%ae>")) == {"A Student <student@example.org>"}
+    assert git("log", "--format=%(trailers:key=Flaskflex-Version,valueonly)", "--", ".flx")[0]
+    assert re.search("^[Ff]lask==", (demo / "req.txt").read_text(), re.MULTILINE)
+    served = run(
+        demo / ".venv" / "bin" / "python", "-c",
+        "from app import app; print(app.test_client().get('/').get_data(as_text=True))",
+        cwd=demo / "application", env=newcomer,
+    )
+    assert served == "Hello, world!\n"
+    # It shows what it does as one would type it, and in the end what to look at.
+    assert [line for line in result.out.splitlines() if line.startswith("$ git init")]
+    *_, history, application, _ = result.out.splitlines()
+    run("sh", "-c", history.split(":", 1)[1], cwd=folder, env=newcomer)
+    assert str(demo / "application" / "app.py") in application
+
+
+@pytest.mark.parametrize("name", ["a folder", "a file"])
+def test_what_exists_is_left_alone(
+    name: str, tmp_path: Path, newcomer: Environ, flaskflex: Flaskflex
+) -> None:
+    (tmp_path / "a folder").mkdir()
+    (tmp_path / "a file").touch()
+    with untouched(tmp_path):
+        result = flaskflex("demo", name, cwd=tmp_path, env=newcomer)
+    assert_refused(result, name, "exists", "demo DIR")
+
+
+def test_without_git_it_says_how_to_get_it_and_builds_nothing(
+    tmp_path: Path, newcomer: Environ, flaskflex: Flaskflex
+) -> None:
+    with untouched(tmp_path):
+        result = flaskflex("demo", "new", cwd=tmp_path, env={**newcomer, "PATH": str(tmp_path)})
+    assert_refused(result, "git is not installed", "apt install git")
+
+
+def test_where_a_step_fails_it_says_which(tmp_path: Path, newcomer: Environ, flaskflex: Flaskflex) -> None:
+    (tmp_path / "a file").touch()
+    result = flaskflex("demo", "a file/new", cwd=tmp_path, env=newcomer)
+    assert_refused(result, "the demo stopped at: git init", "try again")

@@ -1,0 +1,82 @@
+"""The templates: valid files of their own kind, and in flaskflex.py byte for byte."""
+from __future__ import annotations
+
+import importlib.util
+import re
+from types import ModuleType
+from typing import Dict
+
+import pytest
+from conftest import SCRIPT
+
+TEMPLATES = SCRIPT.parent / "templates"
+
+# Each template, its constant in flaskflex.py, and where it is written.
+EMBEDDED = [
+    ("flx", "FLX", ".flx"),
+    ("htaccess", "HTACCESS", "public_html/.htaccess"),
+    ("dispatch.fcgi", "DISPATCH_FCGI", "public_html/dispatch.fcgi"),
+]
+
+
+@pytest.fixture(scope="module")
+def module() -> ModuleType:
+    """flaskflex.py, imported."""
+    spec = importlib.util.spec_from_file_location("flaskflex", SCRIPT)
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("name, constant, path", EMBEDDED)
+def test_the_script_holds_each_template_byte_for_byte(
+    name: str, constant: str, path: str, module: ModuleType
+) -> None:
+    content = (TEMPLATES / name).read_bytes()
+    assert getattr(module, constant).encode() == content
+    assert module.TEMPLATES[path].encode() == content
+
+
+def test_every_template_is_embedded(module: ModuleType) -> None:
+    assert sorted(path.name for path in TEMPLATES.iterdir()) == sorted(name for name, _, _ in EMBEDDED)
+    assert list(module.TEMPLATES) == [path for _, _, path in EMBEDDED]
+
+
+@pytest.mark.parametrize("name", [name for name, _, _ in EMBEDDED])
+def test_each_template_is_plain_text(name: str) -> None:
+    content = (TEMPLATES / name).read_bytes()
+    assert content.isascii() and content.endswith(b"\n") and not content.endswith(b"\n\n")
+    assert b"\r" not in content and b"\t" not in content
+    assert [line for line in content.splitlines() if line != line.rstrip()] == []
+
+
+def test_the_script_compiles_and_names_an_interpreter() -> None:
+    source = (TEMPLATES / "dispatch.fcgi").read_bytes()
+    compile(source, "dispatch.fcgi", "exec", dont_inherit=True)
+    assert source.startswith(b"#!/usr/bin/env python3\n")
+
+
+def sections(text: str) -> Dict[str, Dict[str, str]]:
+    """Section to line to the comment above it: the form of a .flx."""
+    found: Dict[str, Dict[str, str]] = {}
+    section, comment = "", ""
+    for line in text.splitlines():
+        header = re.fullmatch(r"\[(\w+)\]", line)
+        if header:
+            section, comment = header[1], ""
+            found[section] = {}
+        elif line.startswith("#"):
+            comment += line
+        elif line:
+            found[section][line] = comment
+    return found
+
+
+def test_the_flx_has_the_sections_that_the_host_knows() -> None:
+    flx = sections((TEMPLATES / "flx").read_text())
+    assert list(flx) == ["setup", "deploy", "permission"]
+    assert any(line.endswith("-m venv .venv") for line in flx["setup"])
+    assert any(line.startswith(".venv/") and line.endswith("-r req.txt") for line in flx["deploy"])
+    assert flx["permission"]["public_html/dispatch.fcgi 755"]
+    assert all(comment for lines in flx.values() for comment in lines.values())

@@ -1,0 +1,211 @@
+"""Which virtualenv flaskflex freezes, and what it says where there is none."""
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import sys
+import venv
+from pathlib import Path
+from typing import Dict, List, Optional
+
+import pytest
+from conftest import Environ, Flaskflex, run
+from helpers import (
+    add_distribution, assert_prepared, assert_refused, light_virtualenv, site_packages, untouched, write,
+)
+
+
+@pytest.fixture
+def places(tmp_path: Path, virtualenv: Path) -> Dict[str, Path]:
+    """Folders by their names: virtualenvs with a package of that name, and Pythons with none."""
+    places = {"shared": virtualenv, "base": tmp_path / "base"}
+    for name in ("one", "two", "three"):
+        places[name] = light_virtualenv(tmp_path / name, virtualenv)
+        add_distribution(places[name], name, "1.0")
+    (tmp_path / "base" / "bin").mkdir(parents=True)
+    (tmp_path / "base" / "bin" / "python").symlink_to(os.path.realpath(virtualenv / "bin" / "python"))
+    (tmp_path / "alias").symlink_to("one")
+    places["alias"] = tmp_path / "alias"
+    return places
+
+
+# (--venv, VIRTUAL_ENV, whose Python runs flaskflex, which one is taken, which one the warning names too)
+PRECEDENCE = [
+    ("one", "two", "three", "one", None),
+    ("one", None, "base", "one", None),
+    (None, "one", "base", "one", None),
+    (None, "one", "one", "one", None),
+    (None, "one", "two", "one", "two"),
+    (None, "alias", "one", "alias", None),
+    (None, None, "one", "one", None),
+    (None, "", "one", "one", None),
+]
+
+
+@pytest.mark.parametrize("named, active, running, taken, warned", PRECEDENCE)
+def test_the_virtualenv_is_the_named_the_active_or_the_running_one(
+    named: Optional[str], active: Optional[str], running: str, taken: str, warned: Optional[str],
+    places: Dict[str, Path], environ: Environ, flaskflex: Flaskflex,
+) -> None:
+    environ.pop("VIRTUAL_ENV")
+    if active is not None:
+        environ["VIRTUAL_ENV"] = str(places[active]) if active else ""
+    arguments = ["--venv", places[named]] if named else []
+    result = flaskflex("-n", *arguments, python=places[running] / "bin" / "python")
+    assert result.status == 0, result
+    assert f"Virtualenv  {places[taken]} (Python {'.'.join(map(str, sys.version_info[:3]))})" in result.out
+    assert f"+{places[taken].resolve().name}==1.0" in result.out
+    warnings = [line for line in result.err.splitlines() if "no Flask" not in line]
+    if warned:
+        assert len(warnings) == 1
+        assert f"{places[taken]}, not" in warnings[0] and str(places[warned]) in warnings[0]
+    else:
+        assert warnings == []
+
+
+def test_the_virtualenv_that_a_tool_installed_flaskflex_in_is_not_the_applications(
+    tmp_path: Path, places: Dict[str, Path], environ: Environ, project: Path, flaskflex: Flaskflex
+) -> None:
+    tool = light_virtualenv(tmp_path / "tool", places["shared"])
+    script = Path(shutil.copy(project / "flaskflex.py", site_packages(tool)))
+    result = flaskflex("-n", python=tool / "bin" / "python", script=script)
+    assert result.status == 0
+    assert f"Virtualenv  {places['shared']} " in result.out
+    assert result.err == ""
+    environ.pop("VIRTUAL_ENV")
+    assert_refused(flaskflex(python=tool / "bin" / "python", script=script), "no virtualenv is active")
+
+
+def test_a_relative_name_counts_from_the_folder_that_the_run_is_about(
+    project: Path, places: Dict[str, Path], tmp_path: Path, flaskflex: Flaskflex
+) -> None:
+    places["one"].rename(project / "env")
+    result = flaskflex("-n", "-C", "yourprojectname", "--venv", "env", cwd=tmp_path)
+    assert result.status == 0, result
+    assert "+one==1.0" in result.out
+
+
+def test_the_version_is_asked_for_where_nothing_notes_it(
+    places: Dict[str, Path], flaskflex: Flaskflex
+) -> None:
+    noted = places["one"] / "pyvenv.cfg"
+    lines = noted.read_text().splitlines()
+    noted.write_text("\n".join(line for line in lines if not line.startswith("version")))
+    result = flaskflex("-n", "--venv", places["one"])
+    assert f"Virtualenv  {places['one']} (Python {'.'.join(map(str, sys.version_info[:3]))})" in result.out
+
+
+# --- none, and wrong ones ---
+
+
+def test_without_a_virtualenv_it_says_how_to_activate_one(
+    project: Path, places: Dict[str, Path], environ: Environ, flaskflex: Flaskflex
+) -> None:
+    environ.pop("VIRTUAL_ENV")
+    with untouched(project):
+        result = flaskflex(python=places["base"] / "bin" / "python")
+    assert_refused(result, "no virtualenv is active", "source ", "/bin/activate", "--venv")
+
+
+@pytest.mark.parametrize("name", [".venv", "env"])
+def test_without_a_virtualenv_the_one_in_the_project_is_named_in_a_command_that_works(
+    name: str, project: Path, places: Dict[str, Path], environ: Environ, flaskflex: Flaskflex
+) -> None:
+    renamed = project.rename(project.parent / "it's a project")
+    venv.create(renamed / name, symlinks=True)
+    environ.pop("VIRTUAL_ENV")
+    with untouched(renamed):
+        result = flaskflex(
+            cwd=renamed, script=renamed / "flaskflex.py", python=places["base"] / "bin" / "python"
+        )
+    assert_refused(result, "no virtualenv is active")
+    command = "source " + result.err.strip().partition("source ")[2]
+    printed = run("bash", "-c", f"{command} && which python", cwd=project.parent, env=environ, check=False)
+    assert printed.strip() == str(renamed / name / "bin" / "python")
+
+
+WRONG = {
+    "not there": "not there",
+    "an empty folder": "not a virtualenv",
+    "a file": "a file",
+    "a Python without its interpreter": "lost its Python",
+}
+
+
+@pytest.mark.parametrize("option", ["--venv", "VIRTUAL_ENV"])
+@pytest.mark.parametrize("name, words", WRONG.items())
+def test_one_that_is_named_and_is_none_is_an_error_that_says_so(
+    name: str, words: str, option: str,
+    project: Path, tmp_path: Path, places: Dict[str, Path], environ: Environ, flaskflex: Flaskflex,
+) -> None:
+    (tmp_path / "an empty folder").mkdir()
+    write(tmp_path / "a file")
+    places["one"].rename(tmp_path / "a Python without its interpreter")
+    for python in (tmp_path / "a Python without its interpreter" / "bin").glob("python*"):
+        python.unlink()
+        python.symlink_to("/nowhere/python")
+    named: List[object] = []
+    if option == "--venv":
+        named = ["--venv", tmp_path / name]
+    else:
+        environ["VIRTUAL_ENV"] = str(tmp_path / name)
+    with untouched(project):
+        result = flaskflex(*named)
+    assert_refused(result, str(tmp_path / name), words)
+
+
+def test_a_virtualenv_whose_pip_fails_is_refused_with_pips_words(
+    project: Path, places: Dict[str, Path], flaskflex: Flaskflex
+) -> None:
+    (site_packages(places["one"]) / "pip").unlink()
+    broken = site_packages(places["one"]) / "pip" / "__main__.py"
+    write(broken, "raise SystemExit('this pip is out of order')\n")
+    with untouched(project):
+        result = flaskflex("--venv", places["one"])
+    assert_refused(result, str(places["one"]), "this pip is out of order")
+
+
+# --- modules of the project's ---
+
+COMMON_NAMES = [
+    "argparse", "difflib", "git", "importlib", "json", "pathlib", "pip", "subprocess", "tempfile", "typing",
+]
+
+
+@pytest.mark.parametrize("started_in", [".", "application"])
+def test_modules_of_the_project_are_never_imported(
+    started_in: str, project: Path, environ: Environ, flaskflex: Flaskflex
+) -> None:
+    for folder in (project, project / "application"):
+        for name in COMMON_NAMES:
+            write(folder / f"{name}.py", f"raise SystemExit('the {name} of the project was imported')\n")
+    result = flaskflex(cwd=project / started_in)
+    assert result.status == 0, result
+    assert_prepared(project, environ)
+
+
+def test_settings_for_pip_and_python_paths_do_not_change_what_is_frozen(
+    project: Path, tmp_path: Path, places: Dict[str, Path], environ: Environ, flaskflex: Flaskflex
+) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    write(elsewhere / "intruder-1.0.dist-info" / "METADATA", "Name: intruder\nVersion: 1.0\n")
+    write(tmp_path / "pip.conf", "[freeze]\nexclude = one\n")
+    searched = os.pathsep.join(filter(None, (str(elsewhere), environ.get("PYTHONPATH"))))
+    environ.update(PYTHONPATH=searched, PIP_CONFIG_FILE=str(tmp_path / "pip.conf"), PIP_PATH=str(elsewhere))
+    result = flaskflex("-n", "--venv", places["one"])
+    assert result.status == 0, result
+    assert "+one==1.0" in result.out
+    assert "intruder" not in result.out
+
+
+def test_a_virtualenv_with_the_systems_packages_gives_only_its_own(
+    tmp_path: Path, virtualenv: Path, environ: Environ, flaskflex: Flaskflex
+) -> None:
+    own = light_virtualenv(tmp_path / "own", virtualenv)
+    settings = own / "pyvenv.cfg"
+    settings.write_text(settings.read_text().replace("packages = false", "packages = true"))
+    add_distribution(own, "one", "1.0")
+    result = flaskflex("-n", "--venv", own)
+    lines = [line for line in result.out.splitlines() if re.search(r"\w==\w", line)]
+    assert lines == ["+flup==1.0.3", "+one==1.0"]
