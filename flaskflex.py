@@ -961,6 +961,7 @@ def open_repository(project: Project, virtualenv: Virtualenv, report: Report) ->
     clear_abandoned_run(project)
     if installed_version("GitPython") < GITPYTHON_FLOOR:
         sys.path.insert(0, str(fetch("GitPython", GITPYTHON_PINS, virtualenv, report)))
+    os.environ.pop("GIT_PYTHON_GIT_EXECUTABLE", None)  # GitPython is to run the git that we run
     import git
 
     return git.Repo(project.root, expand_vars=False)
@@ -1672,7 +1673,7 @@ def fastcgi_request(address: Path, variables: dict[str, str], timeout: float) ->
                + fastcgi_record(FCGI_PARAMS, params) + fastcgi_record(FCGI_PARAMS, b"")
                + fastcgi_record(FCGI_STDIN, b""))
     deadline = time.monotonic() + timeout
-    streams = {FCGI_STDOUT: b"", FCGI_STDERR: b""}
+    streams = {FCGI_STDOUT: bytearray(), FCGI_STDERR: bytearray()}
     trouble = ""
     with socket.socket(socket.AF_UNIX) as connection:
         try:
@@ -1686,11 +1687,11 @@ def fastcgi_request(address: Path, variables: dict[str, str], timeout: float) ->
                 content = receive(connection, length + padding, deadline)[:length]
                 if kind in streams:
                     streams[kind] += content
-        except socket.timeout:
+        except (TimeoutError, socket.timeout):  # one and the same from Python 3.10 on
             trouble = f"gave no answer within {timeout:g} s"
         except OSError:
             trouble = "ended without an answer"
-    return Answer(streams[FCGI_STDOUT], streams[FCGI_STDERR], trouble)
+    return Answer(bytes(streams[FCGI_STDOUT]), bytes(streams[FCGI_STDERR]), trouble)
 
 
 def fastcgi_record(kind: int, content: bytes) -> bytes:
@@ -1706,15 +1707,18 @@ def fastcgi_pair(name: bytes, value: bytes) -> bytes:
 
 
 def receive(connection: socket.socket, count: int, deadline: float) -> bytes:
-    """The next `count` bytes; socket.timeout after the deadline (of time.monotonic), OSError at the end."""
-    received = b""
+    """The next `count` bytes; TimeoutError after the deadline (of time.monotonic), OSError at the end."""
+    received = bytearray()
     while len(received) < count:
-        connection.settimeout(max(deadline - time.monotonic(), 0.001))
+        left = deadline - time.monotonic()
+        if left <= 0:
+            raise TimeoutError
+        connection.settimeout(left)
         piece = connection.recv(count - len(received))
         if not piece:
             raise ConnectionError("the connection was closed")
         received += piece
-    return received
+    return bytes(received)
 
 
 def judge(answer: Answer, words: bytes, elapsed: float) -> Finding:
@@ -1768,7 +1772,7 @@ def hello():
 
 def demo(options: argparse.Namespace, report: Report) -> int:
     """Build a small project as a newcomer would, prepare and check it; gives the exit status."""
-    project = Path(options.demo_directory).absolute()
+    project = Path(options.directory, options.demo_directory).absolute()
     if project.exists():
         raise Failure(f"{project} exists already",
                       "Name a folder that does not: python flaskflex.py demo DIR")
@@ -1867,7 +1871,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except OSError as error:
-        print(f"flaskflex: error: {error}", file=sys.stderr)
+        print(f"flaskflex: error: {error}\nMend that, and run flaskflex again.", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("flaskflex: interrupted", file=sys.stderr)
