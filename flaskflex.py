@@ -170,9 +170,10 @@ def virtualenv_candidates(named: Optional[Path], environ: Environ) -> Iterator[t
     if environ.get("VIRTUAL_ENV"):
         yield "VIRTUAL_ENV", Path(environ["VIRTUAL_ENV"]).absolute()
     # Installed by pipx or uv, flaskflex has a virtualenv of its own, which is not the application's.
-    installed = Path(__file__).resolve().parent.name in ("site-packages", "dist-packages")
+    own = Path(sys.prefix)
+    installed = [*own.glob("lib/*/site-packages/flaskflex.py"), *own.glob("Lib/site-packages/flaskflex.py")]
     if sys.prefix != sys.base_prefix and not installed:
-        yield "the Python that runs flaskflex", Path(sys.prefix)
+        yield "the Python that runs flaskflex", own
     if environ.get("CONDA_PREFIX") and environ.get("CONDA_DEFAULT_ENV") != "base":
         yield "CONDA_PREFIX", Path(environ["CONDA_PREFIX"]).absolute()
 
@@ -244,7 +245,7 @@ def freeze_command(virtualenv: Virtualenv) -> list[str]:
         return [str(virtualenv.python), *isolated, "-m", "pip", *freeze]
     uv = shutil.which("uv")
     if uv:
-        return [uv, "pip", "freeze", "--python", str(virtualenv.python)]
+        return [uv, "--no-config", "--no-cache", "pip", "freeze", "--python", str(virtualenv.python)]
     if installed_version("pip") >= (22, 3):  # the first that has --python
         return [sys.executable, *isolated, "-m", "pip", "--python", str(virtualenv.python), *freeze]
     return [str(virtualenv.python), *isolated, str(bundled_pip(virtualenv)), *freeze]
@@ -282,10 +283,11 @@ def bundled_pip(virtualenv: Virtualenv) -> Path:
 def freezing(virtualenv: Virtualenv) -> Iterator[subprocess.Popen[bytes]]:
     """Run pip freeze while the caller does everything else: it takes longer than all the rest.
 
-    It is isolated (-I) from the project's files and PYTHONPATH, and from the user's settings for pip, of
+    It is isolated (-I) from the project's files, and from the user's settings for pip, uv and Python, of
     which none is of use here. It ends with the block, whatever happens there.
     """
-    environ = {name: value for name, value in os.environ.items() if not name.startswith("PIP_")}
+    environ = {name: value for name, value in os.environ.items()
+               if not name.startswith(("PIP_", "UV_", "PYTHON"))}
     environ["PIP_CONFIG_FILE"] = os.devnull
     with subprocess.Popen(freeze_command(virtualenv), env=environ, stdin=subprocess.DEVNULL,
                           stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
@@ -636,10 +638,17 @@ def install_folder(requirement: Requirement, virtualenv: Virtualenv) -> Optional
     editable = requirement.line.startswith("-e ")
     address = requirement.line[3:] if editable else requirement.line.partition(" @ ")[2]
     if editable and "://" not in address:
-        return Path(address).resolve()
+        return local_path(address)
     if editable and not address.startswith("file:"):
         address = editable_address(requirement.name, virtualenv)
-    return Path(unquote(urlsplit(address).path)).resolve() if address.startswith("file:") else None
+    if not address.startswith("file:"):
+        return None
+    return local_path(unquote(urlsplit(address).path, errors="surrogateescape"))
+
+
+def local_path(text: str) -> Path:
+    """The file that a text in UTF-8 names, whatever the locale makes of it."""
+    return Path(os.fsdecode(text.encode("utf-8", "surrogateescape"))).resolve()
 
 
 def editable_address(name: str, virtualenv: Virtualenv) -> str:
@@ -998,16 +1007,19 @@ def cache_folder(environ: Environ, windows: bool = os.name == "nt") -> Path:
     """Where flaskflex keeps what it fetched, by the conventions of the system."""
     base = environ.get("LOCALAPPDATA" if windows else "XDG_CACHE_HOME", "")
     if not os.path.isabs(base):  # the XDG specification: relative paths are to be ignored
-        base = os.path.join(os.path.expanduser("~"), ".cache")
+        base = os.path.join(os.sep, os.path.expanduser("~"), ".cache")  # of a user without a home: /~/.cache
     return Path(base, "flaskflex")
 
 
 def install_command(virtualenv: Virtualenv) -> list[str]:
-    """The command that installs distributions: any pip will do, and uv."""
-    if has_pip(virtualenv):
-        return [str(virtualenv.python), "-I", "-m", "pip", "install"]
+    """The command that installs distributions: any pip will do, and uv.
+
+    First that of the Python which is to import them: the virtualenv's may be too old for them.
+    """
     if installed_version("pip"):
         return [sys.executable, "-I", "-m", "pip", "install"]
+    if has_pip(virtualenv):
+        return [str(virtualenv.python), "-I", "-m", "pip", "install"]
     uv = shutil.which("uv")
     if uv:
         return [uv, "pip", "install", "--python", str(virtualenv.python)]
@@ -1018,14 +1030,15 @@ def install_pinned(name: str, pins: str, target: Path, virtualenv: Virtualenv) -
     """Install pinned, hashed wheels into a folder with pip; Failure with pip's words where it cannot."""
     requirements = target.with_suffix(".txt")
     requirements.write_text(pins, encoding="utf-8")
-    # PIP_USER forbids --target, and PIP_REQUIRE_VIRTUALENV may; all other settings are the user's to make.
+    # These would forbid --target, or add to what is pinned; all other settings are the user's to make.
     environ = {"PIP_RETRIES": "2", "PIP_DISABLE_PIP_VERSION_CHECK": "1", **os.environ,
-               "PIP_USER": "0", "PIP_REQUIRE_VIRTUALENV": "0"}
-    command = [*install_command(virtualenv), "--quiet", "--require-hashes", "--only-binary", ":all:",
+               "PIP_USER": "0", "PIP_REQUIRE_VIRTUALENV": "0", "PIP_DRY_RUN": "0",
+               "PIP_CONSTRAINT": os.devnull, "PIP_REQUIREMENT": os.devnull}
+    command = [*install_command(virtualenv), "--require-hashes", "--only-binary", ":all:",
                "--no-deps", "--target", str(target), "--requirement", str(requirements)]
     done = subprocess.run(command, env=environ, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                           stderr=subprocess.STDOUT)
-    if done.returncode:
+    if done.returncode or not any(target.glob("*")):  # some settings send it elsewhere
         words = done.stdout.decode("utf-8", "backslashreplace").strip()
         raise Failure(f"{name} is not installed here, and could not be fetched",
                       f"{words}\nRun flaskflex again when the package index can be reached, or install "
