@@ -83,12 +83,12 @@ def make_project(path: Path, files: int, environ: Environ) -> None:
     run("git", "branch", "start", cwd=path, env=environ)
 
 
-def reset(project: Path, environ: Environ) -> None:
-    """Take the project back to before the first run."""
+def reset(project: Path, environ: Environ, branch: str = "start") -> None:
+    """Take the project to what a branch holds, by default to before the first run."""
     for path in (".flx", "public_html", "req.txt"):
         target = project / path
         shutil.rmtree(target) if target.is_dir() else target.unlink(missing_ok=True)
-    run("git", "reset", "-q", "--hard", "start", cwd=project, env=environ)
+    run("git", "reset", "-q", "--hard", branch, cwd=project, env=environ)
     run("git", "update-index", "-q", "--refresh", cwd=project, env=environ)
 
 
@@ -142,12 +142,15 @@ def commands_for(project: Path, folder: Path) -> Commands:
 
 
 def compare(commands: Commands, project: Path, environ: Environ, pairs: int,
-            before: Callable[[], None]) -> None:
-    """Run the commands in turn, and print a line of medians and of ratios to the work typed by hand."""
+            before: Callable[[str], None]) -> None:
+    """Run the commands in turn, and print a line of medians and of ratios to the work typed by hand.
+
+    before(NAME) puts the project into the state in which the command of that name is to find it.
+    """
     spent: Dict[str, List[Spent]] = {name: [] for name in commands}
     for _ in range(pairs):
         for name, command in commands.items():
-            before()
+            before(name)
             spent[name].append(measure(command, project, environ))
     hand = [one.seconds for one in spent["by hand"]]
     for name, results in spent.items():
@@ -204,11 +207,15 @@ def main() -> None:
                 reset(project, environ)
                 measure(commands["flaskflex"], project, environ)  # fills flaskflex's cache
                 print(f"{packages} packages, {files:,} tracked files, first run:")
-                compare(commands, project, environ, pairs, lambda: reset(project, environ))
-                measure(commands["flaskflex"], project, environ)
-                again = {key: commands[key] for key in ("flaskflex", "by hand")}
+                compare(commands, project, environ, pairs, lambda name: reset(project, environ))
+                for name in ("flaskflex", "by hand"):
+                    reset(project, environ)
+                    measure(commands[name], project, environ)
+                    run("git", "branch", "-f", name.replace(" ", "-"), cwd=project, env=environ)
                 print(f"{packages} packages, {files:,} tracked files, nothing to do:")
-                compare(again, project, environ, pairs, lambda: None)
+                again = {name: commands[name] for name in ("flaskflex", "by hand")}
+                compare(again, project, environ, pairs,
+                        lambda name: reset(project, environ, name.replace(" ", "-")))
 
 
 if __name__ == "__main__":
