@@ -45,6 +45,7 @@ if __name__ == "__main__":
 import argparse
 import atexit
 import contextlib
+import errno
 import itertools
 import re
 import shlex
@@ -301,7 +302,8 @@ def frozen_lines(freeze: subprocess.Popen[bytes], virtualenv: Virtualenv) -> lis
     """Wait for pip freeze, and give back the lines that it printed."""
     output, errors = freeze.communicate()
     if freeze.returncode:
-        raise Failure(f"pip freeze failed in {virtualenv.path}", git_words(errors))
+        words = git_words(errors).rpartition("\n")[2]  # before these comes a traceback of pip's
+        raise Failure(f"pip freeze failed in {virtualenv.path}", re.sub(r"://\S*", "://...", words))
     return output.decode("utf-8", "surrogateescape").replace("\r\n", "\n").split("\n")
 
 
@@ -431,11 +433,16 @@ def check_identity(project: Project) -> None:
             raise Failure("git does not know who you are, so it cannot commit", git_words(answer.stderr))
 
 
+def head_commit(project: Project) -> str:
+    """The object name of the commit that HEAD is at, "" where there is none yet."""
+    answer = ask_git(project.root, "rev-parse", "--quiet", "--verify", "HEAD^{commit}")
+    return answer.stdout.decode().strip()
+
+
 def read_head(project: Project) -> Head:
     """Where HEAD stands, and how it holds our files."""
     branch = os.fsdecode(ask_git(project.root, "symbolic-ref", "--quiet", "--short", "HEAD").stdout)
-    answer = ask_git(project.root, "rev-parse", "--quiet", "--verify", "HEAD^{commit}").stdout
-    commit = answer.decode().strip()
+    commit = head_commit(project)
     blobs = read_blobs(project, commit, FILES) if commit else {}
     ignored = os.fsdecode(ask_git(project.root, "check-ignore", "--", *FILES).stdout).splitlines()
     return Head(branch.rstrip("\n") or None, commit or None, blobs, set(ignored))
@@ -465,18 +472,26 @@ def find_base(project: Project, head: Head, path: str) -> Optional[Base]:
     """What flaskflex itself committed last at a path: git is its memory. None where it never did.
 
     Every commit of flaskflex's ends with the trailer Flaskflex-Version; the newest that is in the history
-    of HEAD and touched the path counts.
+    of HEAD and touched the path counts. Where such a commit holds edits of the user's, its content is no
+    base, and an older one gives that. Nor is it where a shallow clone begins: there a commit seems to
+    touch all files.
     """
     if head.commit is None:
         return None
-    found = git_output(project.root, "rev-list", "--max-count=1", "--full-history", "--format=%H%n%B",
+    found = git_output(project.root, "rev-list", "--full-history", "--format=%B%x00",
                        f"--grep=^{TRAILER}: [0-9]", head.commit, "--", path).decode("utf-8", "replace")
-    if not found:
-        return None
-    commit = found.split("\n")[1]
-    version = re.findall(rf"^{TRAILER}: (\S+)", found, re.MULTILINE)[-1]
-    blob = read_blobs(project, commit, [path]).get(path)
-    return Base(version, blob.content) if blob else None
+    shallow = project.index_file.with_name("shallow")
+    cut = shallow.read_text() if shallow.exists() else ""
+    versions = []
+    for heading, _, message in (entry.strip().partition("\n") for entry in found.split("\0")[:-1]):
+        commit = heading.split()[1]  # `commit 0123abc...`
+        versions += re.findall(rf"^{TRAILER}: (\S+)", message, re.MULTILINE)[-1:]
+        if commit in cut:
+            return None
+        blob = read_blobs(project, commit, [path]).get(path)
+        if f"{EDITED}: {path}" not in message.split("\n"):
+            return Base(versions[0], blob.content) if blob else None
+    return None
 
 
 # --- req.txt ---
@@ -489,11 +504,15 @@ MARKER = "# --- frozen above ({fingerprint}); your own lines go below, and stay 
 MARKER_LINE = re.compile(r"^# --- frozen above \(([0-9a-f]{12})\).*\n?", re.MULTILINE)
 
 # What pip freeze prints for a distribution. A damaged or hostile one could put anything else in its place.
-REQUIREMENT_LINE = re.compile(r"(?:[A-Za-z0-9][\w.-]*(?:===?[\w.!+-]+| @ [a-z][^\s]*)|-e [^\x00-\x1f]+)")
+REQUIREMENT_LINE = re.compile(r"(?:[A-Za-z0-9][\w.-]*(?:===?[\w.!+-]+| @ [a-z][!-~]*)|-e [^\x00-\x1f]+)")
+EDITABLE_LINE = re.compile(r"-e [a-z+]+://[!-~]+#egg=[A-Za-z0-9][\w.-]*(?:&subdirectory=[!-~]+)?")
 
 
 # How a requirement begins that is not an address or an option: with a name (PEP 508).
 NAME = re.compile(r"([A-Za-z0-9][\w.-]*)\s*([@<>=!~;\[( ]|$)")
+
+
+NOT_DEPLOYABLE = "Publish such a package, copy it into the project, or leave it out (--exclude NAME)."
 
 
 class Requirement(NamedTuple):
@@ -557,7 +576,7 @@ def deployable(requirements: Sequence[Requirement], virtualenv: Virtualenv, proj
             refused.append(f"{requirement.name or ascii(requirement.line)} {reason}")
     if refused:
         raise Failure("req.txt would not do on the server: " + "; ".join(refused),
-                      "Publish such a package, copy it into the project, or leave it out (--exclude NAME).")
+                      NOT_DEPLOYABLE)
     if "flask" not in map(canonical, (requirement.name for requirement in kept)):
         report.warning(f"there is no Flask in {virtualenv.path}: is this the right virtualenv?")
     return sorted(kept, key=lambda requirement: requirement.name.lower())
@@ -588,7 +607,7 @@ def only_for_flaskflex(virtualenv: Virtualenv) -> set[str]:
     needs: dict[str, set[str]] = {}
     asked_for = set()
     for distribution in metadata.distributions(path=[str(folder) for folder in site_packages(virtualenv)]):
-        name = canonical(distribution.metadata["Name"])
+        name = canonical(distribution.metadata["Name"] or "")
         needs[name] = {canonical(re.split(r"[^\w.-]", need)[0]) for need in distribution.requires or ()}
         if distribution.read_text("REQUESTED") is not None:
             asked_for.add(name)
@@ -622,9 +641,12 @@ def deployable_requirement(requirement: Requirement, virtualenv: Virtualenv,
     if folder is None or virtualenv.path.resolve() in folder.parents:
         if carries_secret(requirement.line):
             raise Refused("is installed from an address that holds a password or a token")
+        if requirement.line.startswith("-e ") and not EDITABLE_LINE.fullmatch(requirement.line):
+            raise Refused("is not a requirement that pip would read again")
         return requirement
     if project.root.resolve() not in folder.parents:
-        raise Refused(f"is installed from {folder}, outside the project")
+        place = str(folder) if str(folder).isprintable() else ascii(str(folder))
+        raise Refused(f"is installed from {place}, outside the project")
     path = f"./{folder.relative_to(project.root.resolve()).as_posix()}"
     return requirement._replace(line=f"-e {shlex.quote(path)}" if requirement.line.startswith("-e") else path)
 
@@ -648,7 +670,7 @@ def install_folder(requirement: Requirement, virtualenv: Virtualenv) -> Optional
 
 def local_path(text: str) -> Path:
     """The file that a text in UTF-8 names, whatever the locale makes of it."""
-    return Path(os.fsdecode(text.encode("utf-8", "surrogateescape"))).resolve()
+    return Path(os.path.realpath(os.fsdecode(text.encode("utf-8", "surrogateescape"))))
 
 
 def editable_address(name: str, virtualenv: Virtualenv) -> str:
@@ -675,9 +697,10 @@ def carries_secret(line: str) -> bool:
 
     A user name alone is none over ssh (git@host); over https it may be a token, and so may any query.
     """
-    if "://" not in line:
+    found = re.search(r"[A-Za-z][\w+.-]*://\S*", line)
+    if found is None:
         return False
-    address = urlsplit(re.sub(r"^(-e |.* @ )", "", line))
+    address = urlsplit(found[0])
     user, at, _ = address.netloc.rpartition("@")
     return bool(address.query or ":" in user or (at and not address.scheme.endswith("ssh")))
 
@@ -967,7 +990,7 @@ def make_folder(folder: Path) -> None:
 def open_repository(project: Project, virtualenv: Virtualenv, report: Report) -> git.Repo:
     """The project, ready to commit in, for the GitPython that is installed or for one of flaskflex's own."""
     check_identity(project)
-    clear_abandoned_run(project)
+    clear_abandoned_runs(project)
     if installed_version("GitPython") < GITPYTHON_FLOOR:
         sys.path.insert(0, str(fetch("GitPython", GITPYTHON_PINS, virtualenv, report)))
     os.environ.pop("GIT_PYTHON_GIT_EXECUTABLE", None)  # GitPython is to run the git that we run
@@ -1048,34 +1071,47 @@ def install_pinned(name: str, pins: str, target: Path, virtualenv: Virtualenv) -
 # --- the commit ---
 
 TRAILER = "Flaskflex-Version"
+EDITED = "Flaskflex-Edited"  # a path whose content in that commit holds edits of the user's
 
 
 @contextlib.contextmanager
 def index_locked(project: Project) -> Iterator[Path]:
     """Hold git's own lock on the index, so that neither git nor another flaskflex works here meanwhile.
 
-    Gives the path of a file that does not exist. If the block makes it, it becomes the new index, by a rename
-    of the lock file, as git does it; if the block fails, the index stays as it was.
+    Gives a new folder for the index that is to come. It lies beside the index, and is gone afterwards.
     """
     lock = lock_file(project)
+    folder = lock.with_name(UNFINISHED + run_name(os.getpid()))
+    folder.mkdir()
     try:
-        lock.touch(exist_ok=False)
+        take_lock(lock, folder)
     except FileExistsError:
+        shutil.rmtree(folder)
         raise Failure(f"another git command is at work in {project.root}: {lock} exists",
                       "Run flaskflex again when it has ended. If none runs, remove that file.") from None
-    with tempfile.TemporaryDirectory(prefix="flaskflex-") as folder:
-        new_index = Path(folder, "index")
-        try:
-            lock.write_text(lock_note(os.getpid()), encoding="utf-8")
-            yield new_index
-            if new_index.exists():
-                shutil.copyfile(new_index, lock)
-                os.replace(lock, project.index_file)
-            else:
-                lock.unlink()
-        except BaseException:
-            lock.unlink(missing_ok=True)
+    except OSError:
+        shutil.rmtree(folder)
+        raise
+    try:
+        yield folder
+    finally:
+        follow_commit(project, folder)
+        lock.unlink()
+        shutil.rmtree(folder)  # last: by it the next run knows a lock that was left
+
+
+def take_lock(lock: Path, folder: Path) -> None:
+    """Make the lock file, with a note in it of who made it; FileExistsError where somebody else has it."""
+    note = folder / "note"
+    note.write_text(run_name(os.getpid()), encoding="utf-8")
+    try:
+        os.link(note, lock)  # in one step, so that the lock is never without its note
+    except OSError as error:
+        if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.ENOSYS):
             raise
+        # This file system has no hard links.
+        lock.touch(exist_ok=False)
+        lock.write_text(run_name(os.getpid()), encoding="utf-8")
 
 
 def lock_file(project: Project) -> Path:
@@ -1083,28 +1119,43 @@ def lock_file(project: Project) -> Path:
     return project.index_file.with_name(project.index_file.name + ".lock")
 
 
-def lock_note(process: int) -> str:
-    """What flaskflex writes into the lock file, to know its own again."""
+def run_name(process: int) -> str:
+    """What flaskflex writes into the lock file, to know its own again: this machine, and the process."""
     import platform
 
-    return f"flaskflex {platform.node()} {process}"
+    return f"{platform.node()}-{process}"
 
 
-def clear_abandoned_run(project: Project) -> None:
-    """Clear away what a flaskflex left that was killed on this machine while it held the lock.
+PREPARED = "index-after-"  # and then the commit that HEAD was when this index was made
 
-    If it was killed between the commit and the change of the index, the index still lacks our files.
-    """
+
+def follow_commit(project: Project, folder: Path) -> None:
+    """Put the index that was prepared for a commit into its place, if that commit has been made."""
+    for prepared in folder.glob(f"{PREPARED}*"):
+        if prepared.name != PREPARED + head_commit(project):
+            os.replace(prepared, project.index_file)
+
+
+def clear_abandoned_runs(project: Project) -> None:
+    """Finish what a flaskflex left that was killed on this machine, and clear its traces away."""
     lock = lock_file(project)
-    note = lock.read_text(encoding="utf-8", errors="replace") if lock.exists() else ""
-    process = note.rpartition(" ")[2]
-    if not process.isdigit() or note != lock_note(int(process)) or is_running(int(process)):
-        return
-    for folder in (project.root, project.root / "public_html"):
-        for unfinished in folder.glob(f"{UNFINISHED}*"):
-            unfinished.unlink()
-    lock.unlink()
-    git_output(project.root, "reset", "--quiet", "--", *FILES)
+    for folder in lock.parent.glob(f"{UNFINISHED}*"):
+        name = folder.name[len(UNFINISHED):]
+        process = name.rpartition("-")[2]
+        if not process.isdigit() or name != run_name(int(process)) or is_running(int(process)):
+            continue
+        try:
+            folder = folder.rename(lock.with_name(UNFINISHED + run_name(os.getpid())))
+        except OSError:  # another run has been faster
+            continue
+        with contextlib.suppress(FileNotFoundError):
+            if lock.read_text(encoding="utf-8", errors="replace") == name:
+                follow_commit(project, folder)
+                for place in (project.root, project.root / "public_html"):
+                    for unfinished in place.glob(f"{UNFINISHED}*"):
+                        unfinished.unlink()
+                lock.unlink()
+        shutil.rmtree(folder)
 
 
 def is_running(process: int) -> bool:
@@ -1120,7 +1171,7 @@ def is_running(process: int) -> bool:
     return True
 
 
-def uncommitted(head: Head, changes: Sequence[Change]) -> list[Change]:
+def uncommitted(project: Project, head: Head, changes: Sequence[Change]) -> list[Change]:
     """The files that HEAD does not hold as they are to be; of those kept, only the mode is ours to mend."""
     pending = []
     for change in changes:
@@ -1128,10 +1179,17 @@ def uncommitted(head: Head, changes: Sequence[Change]) -> list[Change]:
         if change.verb == "keep":
             differs = blob is not None and blob.mode != git_mode(change.path)
         else:
-            differs = blob is None or blob.content != change.after or blob.mode != git_mode(change.path)
+            differs = (blob is None or blob.mode != git_mode(change.path)
+                       or blob.content != change.after and blob.id != filtered(project, change))
         if differs:
             pending.append(change)
     return pending
+
+
+def filtered(project: Project, change: Change) -> str:
+    """The object name of a file's new content, after git's filters."""
+    name = git_output(project.root, "hash-object", "--stdin", f"--path={change.path}", given=change.after)
+    return name.decode().strip()
 
 
 def git_mode(path: str) -> str:
@@ -1140,8 +1198,8 @@ def git_mode(path: str) -> str:
 
 
 def commit_files(project: Project, pending: Sequence[Change], head: Head, message: str, repo: git.Repo,
-                 new_index: Path) -> Optional[str]:
-    """Commit the pending files and nothing else, and make an index that agrees with it at new_index.
+                 folder: Path) -> Optional[str]:
+    """Commit the pending files and nothing else, with an index in the folder that takes its place after it.
 
     Gives the commit's object name, or None where a filter or a hook makes of the files what HEAD holds
     already. Hooks, signing, filters and identity are git's own. Raises Failure with git's words where the
@@ -1149,9 +1207,9 @@ def commit_files(project: Project, pending: Sequence[Change], head: Head, messag
     """
     # The index of the commit is HEAD's, with our files. It begins as a copy of the user's for what that
     # knows of all the files that did not change; without this, git would read each of them again.
-    commit_index = new_index.with_name("commit-index")
+    commit_index, new_index = folder / "commit-index", folder / "index"
     for copy in (commit_index, new_index) if project.index_file.exists() else ():
-        shutil.copy(project.index_file, copy)
+        shutil.copy2(project.index_file, copy)  # by its time git knows which files to look at closely
     try:
         do_git(repo, "read-tree", "--reset", "HEAD", index=commit_index)
     except Failure:
@@ -1159,19 +1217,44 @@ def commit_files(project: Project, pending: Sequence[Change], head: Head, messag
             raise
         commit_index.unlink(missing_ok=True)  # there is no commit yet: git takes no index for an empty one
     stage(repo, pending, head, commit_index)
+    stage(repo, pending, head, new_index)
+    # From here on an interruption, even a power cut, leaves what is needed to finish.
+    prepared = new_index.rename(folder / (PREPARED + head_commit(project)))
     message = f"{message}\n\n{TRAILER}: {__version__}"
+    edited = [change.path for change in pending if change.verb in ("merge", "keep")]
+    message += "".join(f"\n{EDITED}: {path}" for path in edited)
     try:
-        do_git(repo, "commit", "--quiet", f"--message={message}", index=commit_index)
+        with kept_for_later(project):
+            do_git(repo, "commit", "--quiet", f"--message={message}", index=commit_index)
     except Failure:
         nothing = ["diff-index", "--cached", "--name-only", "HEAD"]
         if head.commit and not do_git(repo, *nothing, index=commit_index):
             return None
         raise
     # A hook may have had the last word on what was committed: ask git.
-    paths = [change.path for change in pending]
-    commit, *names = do_git(repo, "rev-parse", "HEAD", *(f"HEAD:{path}" for path in paths)).split()
-    add_entries(repo, zip(paths, names), new_index)
+    commit, *entries = do_git(repo, "diff-tree", "--root", "-r", "-z", "--no-renames", "HEAD").split("\0")
+    words = []
+    for facts, path in zip(entries[::2], entries[1::2]):
+        _, mode, _, name, status = facts.split(" ")
+        words += ["--force-remove", path] if status == "D" else ["--cacheinfo", f"{mode},{name},{path}"]
+    do_git(repo, "update-index", "--add", *words, index=prepared)
     return commit
+
+
+@contextlib.contextmanager
+def kept_for_later(project: Project) -> Iterator[None]:
+    """Keep what git has noted for the user's next commit (merge --squash does), and forgets after any."""
+    notes = {}
+    for name in ("MERGE_MSG", "SQUASH_MSG", "AUTO_MERGE"):
+        path = project.index_file.with_name(name)
+        if path.exists():
+            notes[path] = path.read_bytes()
+    try:
+        yield
+    finally:
+        for path, content in notes.items():
+            if not path.exists():
+                path.write_bytes(content)
 
 
 def stage(repo: git.Repo, pending: Sequence[Change], head: Head, index: Path) -> None:
@@ -1240,15 +1323,15 @@ def prepare(options: argparse.Namespace, report: Report) -> int:
 def carry_out(project: Project, head: Head, changes: Sequence[Change], repo: Optional[git.Repo],
               message: str, report: Report) -> None:
     """Write the files and, given GitPython's repository, commit them; say so where there is nothing to do."""
-    pending = uncommitted(head, changes) if repo else []
+    pending = uncommitted(project, head, changes) if repo else []
     commit = None
     if pending or any(change.writes for change in changes):
-        with index_locked(project) as new_index:
+        with index_locked(project) as folder:
             keep_replaced(project, changes, report)
             write_files(project.root, changes)
             tell_changes(changes, pending, head.ignored, report)
             if repo and pending:
-                commit = commit_files(project, pending, head, message, repo, new_index)
+                commit = commit_files(project, pending, head, message, repo, folder)
     else:
         tell_changes(changes, pending, head.ignored, report)
         report.fact("Nothing", "to do: the project is prepared already")
@@ -1337,7 +1420,8 @@ def check_files(project: Project, head: Head) -> Iterator[Finding]:
         elif blob is None:
             yield Finding("fail", f"{path} is not committed", "python flaskflex.py")
         elif content is None:
-            yield Finding("warn", f"{path} is committed, but gone from the work tree", f"git checkout {path}")
+            yield Finding("warn", f"{path} is committed, but gone from the work tree",
+                          f"git checkout HEAD {path}")
         elif with_lf(content) != with_lf(blob.content):
             yield Finding("warn", f"{path} has changes that are not committed, and will not deploy",
                           f"git commit {path}")
@@ -1373,19 +1457,38 @@ def check_application(project: Project, tree: set[str]) -> Iterator[Finding]:
     """application/app.py is there and committed; where it is not, the likeliest reason is named."""
     there = (project.root / "application" / "app.py").exists()
     if there and "application/app.py" in tree:
-        yield Finding("ok", "application/app.py is there and committed")
+        changed = read_uncommitted(project, "application")
+        if changed:
+            yield Finding("warn", f"the last commit lacks changes in {', '.join(changed)}",
+                          "git add application && git commit")
+        else:
+            yield Finding("ok", "application/app.py is there and committed")
     elif there:
         yield Finding("fail", "application/app.py is not committed", "git add application && git commit")
     elif "application/app.py" in tree:
         yield Finding("warn", "application/app.py is committed, but gone from the work tree",
-                      "git checkout application/app.py")
+                      "git checkout HEAD application/app.py")
     else:
         yield Finding("fail", "application/app.py is missing", missing_application_hint(project.root))
 
 
+def read_uncommitted(project: Project, folder: str) -> list[str]:
+    """The files below a folder that HEAD lacks, or has otherwise, or has and the work tree has not."""
+    status = git_output(project.root, "--no-optional-locks", "status", "--porcelain", "--no-renames",
+                        "--untracked-files=all", "-z", "--", folder)
+    entries = os.fsdecode(status).split("\0")[:-1]  # each is two letters, a space, and a path
+    return sorted(entry[3:] for entry in entries if "__pycache__/" not in entry)
+
+
 def missing_application_hint(root: Path) -> str:
     """What to type to get an application/app.py, judging by what is there in its stead."""
-    modules = [path.name for path in (root / "application").glob("*.py") if path.name != "__init__.py"]
+    package = root / "application" / "__init__.py"
+    if package.exists():  # as in Flask's own tutorial
+        made = re.search(r"^(?:def )?(create_app|make_app|app|application)\b",
+                         package.read_text(encoding="utf-8", errors="replace"), re.MULTILINE)
+        if made:
+            return f'echo "from . import {made[1]}" > application/app.py'
+    modules = [path.name for path in package.parent.glob("*.py") if path != package]
     if len(modules) == 1:
         return f"mv application/{modules[0]} application/app.py"
     if modules:
@@ -1457,7 +1560,7 @@ def command_trouble(command: str, project: Project, head: Head) -> str:
     """Why a server of today will not carry a command out, "" if nothing is known against it."""
     if "--install-option" in command:
         return "pip has no --install-option since 23.1"
-    if not re.search(r"\bpip[\d.]* install\b", command):
+    if not re.search(r"\bpip[\d.]*(\s+-\S+)*\s+install\b", command):
         return ""
     if re.search(r"\s--user\b", command):
         return "servers refuse pip install --user (PEP 668): install into a virtualenv"
@@ -1481,22 +1584,54 @@ def check_requirements(project: Project, head: Head, virtualenv: Virtualenv, fro
     blob = head.blobs.get("req.txt")
     if blob is None:
         return
-    try:
-        wanted = deployable(frozen, virtualenv, project, [], report)
-    except Failure as failure:
-        yield Finding("fail", str(failure), failure.hint)
-        return
     text = decode(blob.content).replace("\r\n", "\n")
+    lines = parse_requirements(text.split("\n"))
+    refused = [f"{line.name or ascii(line.line.split('://')[0])} {reason}" for line in lines
+               for reason in [uninstallable(line, virtualenv, project)] if reason]
+    if refused:
+        yield Finding("fail", "req.txt would not do on the server: " + "; ".join(refused), NOT_DEPLOYABLE)
+        return
+    wanted, held = wanted_requirements(frozen, virtualenv, project, report), by_name(lines)
     old = split_requirements(text)
     own = parse_requirements(old.own.split("\n") if old else [])
-    asked = by_name([Requirement("flup", FLUP), *wanted, *own])
-    held = by_name(parse_requirements(text.split("\n")))
+    asked = {"flup": FLUP, **wanted, **by_name(own)}
     different = sorted(name for name in asked.keys() | held.keys() if asked.get(name) != held.get(name))
     if different:
         yield Finding("warn", f"req.txt and the virtualenv differ in {', '.join(different)}",
                       "python flaskflex.py")
     else:
         yield Finding("ok", f"req.txt agrees with the virtualenv ({plural(len(wanted), 'package')})")
+
+
+def wanted_requirements(frozen: Sequence[Requirement], virtualenv: Virtualenv, project: Project,
+                        report: Report) -> dict[str, str]:
+    """The lines that the main command would write, by name; "" for what it would refuse to write."""
+    names = {canonical(requirement.name) for requirement in frozen}
+    left_out = left_out_unasked(frozen, names, virtualenv, report)
+    wanted = {}
+    for requirement in frozen:
+        if canonical(requirement.name) not in left_out:
+            wanted[canonical(requirement.name)] = ""
+            with contextlib.suppress(Refused):
+                line = deployable_requirement(requirement, virtualenv, project).line
+                wanted[canonical(requirement.name)] = line
+    if "flask" not in wanted:
+        report.warning(f"there is no Flask in {virtualenv.path}: is this the right virtualenv?")
+    return wanted
+
+
+def uninstallable(requirement: Requirement, virtualenv: Virtualenv, project: Project) -> str:
+    """Why a server cannot install a line of req.txt, or must not be told; "" if nothing speaks against it."""
+    line = re.sub(r"^--editable[ =]", "-e ", re.split(r"\s#", requirement.line)[0])
+    if carries_secret(line):
+        return "is installed from an address that holds a password or a token"
+    if re.match(r"-(?!e )", line):
+        return ""  # an option of pip's
+    local = re.match(r"(?:-e )?((?:\.{0,2}/|\.+$)[^:]*)$", line)
+    folder = Path(project.root, local[1]).resolve() if local else install_folder(requirement, virtualenv)
+    if folder is None or folder == project.root.resolve() or project.root.resolve() in folder.parents:
+        return ""
+    return f"is installed from {folder}, outside the project"
 
 
 # Dotfiles, source code, settings and databases.
@@ -1507,15 +1642,19 @@ def check_public_html(tree: set[str]) -> Iterator[Finding]:
     """public_html holds nothing that Apache would show to everybody and that nobody should see."""
     exposed = sorted(path for path in tree - set(FILES) if PRIVATE.match(path))
     for path in exposed:
-        yield Finding("warn", f"{path} would be served to everybody", f"git mv {path} application/")
+        yield Finding("warn", f"{path} would be served to everybody",
+                      f"git mv {shlex.quote(path)} application/")
     if not exposed:
         yield Finding("ok", "public_html holds no source code, no database and no dotfile")
 
 
 def check_pushed(project: Project, head: Head) -> Iterator[Finding]:
     """The host has this branch, and no less of it than we."""
-    if head.branch is None or head.commit is None:
-        yield Finding("warn", "there is no branch with a commit that could be pushed", "git switch BRANCH")
+    if head.commit is None:
+        yield Finding("warn", "there is no commit yet that could be pushed", "python flaskflex.py")
+        return
+    if head.branch is None:
+        yield Finding("warn", "HEAD is on no branch that could be pushed", "git switch BRANCH")
         return
     counts = ask_git(project.root, "rev-list", "--left-right", "--count", "@{upstream}...HEAD")
     if counts.returncode:
@@ -1546,9 +1685,11 @@ class Answer(NamedTuple):
 def check_answer(project: Project, virtualenv: Virtualenv, options: argparse.Namespace,
                  report: Report) -> Iterator[Finding]:
     """The application answers GET / when it is started as Apache would start it."""
-    needed = ("public_html/dispatch.fcgi", "application/app.py")
-    if not all((project.root / path).exists() for path in needed):
-        yield Finding("fail", "the application cannot be asked while these are missing: " + ", ".join(needed))
+    missing = [path for path in ("public_html/dispatch.fcgi", "application/app.py")
+               if not (project.root / path).exists()]
+    if missing:
+        yield Finding("fail", "the application cannot be asked without " + " and ".join(missing),
+                      "Mend that first, as said above, and check again.")
         return
     before = read_tracked(project)
     try:
@@ -1559,7 +1700,8 @@ def check_answer(project: Project, virtualenv: Virtualenv, options: argparse.Nam
             yield ask_application(project.root, virtualenv, options.timeout, report)
     except Failure as failure:
         yield Finding("fail", str(failure), failure.hint)
-    changed = sorted(path for path, state in read_tracked(project).items() if before.get(path) != state)
+    after = read_tracked(project)
+    changed = sorted(path for path in before.keys() | after.keys() if before.get(path) != after.get(path))
     if changed:
         yield Finding("warn", f"the application changes files that git tracks: {', '.join(changed)}",
                       f"git rm --cached {changed[0]}, and name it in .gitignore")
@@ -1584,11 +1726,26 @@ def fresh_copy(project: Project, virtualenv: Virtualenv) -> Iterator[tuple[Path,
         fresh = clone / ".venv"
         for command in ([str(virtualenv.python), "-I", "-m", "venv", str(fresh)],
                         [str(interpreter(fresh)), "-I", "-m", "pip", "install", "-r", "req.txt"]):
-            done = subprocess.run(command, cwd=clone, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                                  stderr=subprocess.STDOUT)
-            if done.returncode:
-                raise Failure("a new virtualenv cannot be made from req.txt", last_lines(done.stdout))
+            status, words = run_to_the_end(command, clone, Path(folder))
+            if status:
+                raise Failure("a new virtualenv cannot be made from req.txt", last_lines(words))
         yield clone, read_virtualenv("--fresh", fresh)
+
+
+def run_to_the_end(command: list[str], folder: Path, temporary: Path) -> tuple[int, bytes]:
+    """Run a command, whose own temporary files are to lie in a folder; gives its exit status and its words.
+
+    If this is interrupted, what the command started (pip starts programs) does not go on by itself.
+    """
+    with subprocess.Popen(command, cwd=folder, env={**os.environ, "TMPDIR": str(temporary)},
+                          stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                          start_new_session=True) as process:
+        try:
+            words = process.communicate()[0]
+        except BaseException:
+            os.killpg(process.pid, signal.SIGKILL)
+            raise
+    return process.returncode, words
 
 
 def ask_application(root: Path, virtualenv: Virtualenv, timeout: float, report: Report) -> Finding:
@@ -1620,7 +1777,8 @@ def application_started(script: Path, virtualenv: Virtualenv,
         command = [str(virtualenv.python), str(script)]
         if flup:  # at the end of the module path, where it hides nothing of the virtualenv's
             command[1:1] = ["-c", RUN_WITH_FLUP, str(flup)]
-        environ = {"PATH": os.defpath.lstrip(":"), MARK: folder}
+        # No __pycache__: check changes nothing, and "git add application" would take it along.
+        environ = {"PATH": os.defpath.lstrip(":"), "PYTHONDONTWRITEBYTECODE": "1", MARK: folder}
         with socket.socket(socket.AF_UNIX) as listener, open(log, "wb") as output:
             listener.bind(str(address))
             listener.listen()
@@ -1647,15 +1805,33 @@ runpy.run_path(script, run_name="__main__")
 
 def end_processes(process: subprocess.Popen[bytes], mark: str) -> None:
     """End a process and all that it started: first politely, then for good."""
+    started: set[int] = set()
     for number in (signal.SIGTERM, signal.SIGKILL):
+        started |= find_processes(process.pid, mark)  # an orphan is known from the first time
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, number)
-        for environ in Path("/proc").glob("[0-9]*/environ"):  # where there is one: those that left the group
+        for one in started - {process.pid}:
             with contextlib.suppress(OSError):
-                if mark.encode() in environ.read_bytes().split(b"\0"):
-                    os.kill(int(environ.parent.name), number)
+                os.kill(one, number)
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(1)
+
+
+def find_processes(ancestor: int, mark: str) -> set[int]:
+    """The processes that descend from one, and those that carry the mark; none where there is no /proc."""
+    parents, marked = {}, set()
+    for entry in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            facts = (entry / "stat").read_bytes().rpartition(b")")[2].split()  # state, parent, ...
+            parents[int(entry.name)] = int(facts[1])
+            if mark.encode() in (entry / "environ").read_bytes().split(b"\0"):
+                marked.add(int(entry.name))
+    found = marked | {ancestor}
+    while True:
+        more = {child for child, parent in parents.items() if parent in found} - found
+        if not more:
+            return found
+        found |= more
 
 
 def cgi_variables(script: Path, path: str) -> dict[str, str]:
@@ -1698,7 +1874,7 @@ def fastcgi_request(address: Path, variables: dict[str, str], timeout: float) ->
                 header = receive(connection, FCGI_HEADER.size, deadline)
                 _, kind, _, length, padding = FCGI_HEADER.unpack(header)
                 content = receive(connection, length + padding, deadline)[:length]
-                if kind in streams:
+                if kind in streams and len(streams[kind]) < 1 << 22:  # the rest is not looked at
                     streams[kind] += content
         except (TimeoutError, socket.timeout):  # one and the same from Python 3.10 on
             trouble = f"gave no answer within {timeout:g} s"
@@ -1849,7 +2025,7 @@ def build_parser() -> argparse.ArgumentParser:
     option("-C", "--directory", metavar="DIR", default=argparse.SUPPRESS, help="work as if started in DIR")
     option("--venv", metavar="DIR", default=argparse.SUPPRESS,
            help="compare with this virtualenv instead of the active one")
-    option("--timeout", metavar="SECONDS", type=float, default=30.0,
+    option("--timeout", metavar="SECONDS", type=seconds, default=30.0,
            help="how long the application may take to answer (30)")
     check_parser.set_defaults(run=check)
     option("--fresh", action="store_true",
@@ -1859,6 +2035,31 @@ def build_parser() -> argparse.ArgumentParser:
     demo_parser.add_argument("demo_directory", metavar="DIR", nargs="?", default="flaskflex-demo",
                              help="the folder to build it in (flaskflex-demo); it must not exist yet")
     return parser
+
+
+INTERRUPTIONS = (signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM))
+
+
+def catch_interruptions() -> None:
+    """Let SIGTERM and a lost terminal end flaskflex like ^C."""
+    for number in INTERRUPTIONS:
+        if signal.getsignal(number) != signal.SIG_IGN:  # nohup, and a shell's &, have their reasons
+            signal.signal(number, interrupt)
+
+
+def interrupt(number: int, frame: object) -> NoReturn:
+    """End as ^C does, with everything put in order, which a second ^C must not cut short."""
+    for further in INTERRUPTIONS:
+        signal.signal(further, signal.SIG_IGN)
+    raise KeyboardInterrupt
+
+
+def seconds(text: str) -> float:
+    """A time to wait, from the command line: more than nothing, and no more than a day."""
+    count = float(text)
+    if not 0 < count <= 86400:
+        raise ValueError(text)  # argparse says how flaskflex is used
+    return count
 
 
 def main(argv: Optional[Sequence[str]] = None) -> int:
@@ -1871,8 +2072,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         parser.error("--message needs a text")
     for name in GIT_VARIABLES:
         os.environ.pop(name, None)
-    for number in (signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)):
-        signal.signal(number, signal.default_int_handler)  # ends like ^C, with everything put in order
+    catch_interruptions()
     try:
         status: int = options.run(options, Report(quiet=options.quiet, colour=wants_colour()))
         sys.stdout.flush()
@@ -1884,6 +2084,8 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except OSError as error:
+        if error.filename is None:  # it is our own output that cannot be written
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         print(f"flaskflex: error: {error}\nMend that, and run flaskflex again.", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
