@@ -1,0 +1,2 @@
+"""The settings of this one place."""
+TITLE = "My site"

@@ -1,0 +1,4 @@
+"""The extensions, which every other module may import."""
+from tiny_login import LoginManager
+
+login_manager = LoginManager()
