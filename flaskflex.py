@@ -2226,7 +2226,7 @@ except OSError as error:
         raise
 '''
 
-# [[[end]]] (sum: 4+sSlAE4m9)
+# [[[end]]]
 
 TEMPLATES = {
     ".flx": FLX,
