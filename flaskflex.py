@@ -1838,7 +1838,8 @@ def cgi_variables(script: Path, path: str) -> dict[str, str]:
     """What Apache tells a CGI program (RFC 3875) of a GET request that our .htaccess passed on."""
     return {
         "GATEWAY_INTERFACE": "CGI/1.1", "SERVER_PROTOCOL": "HTTP/1.1", "SERVER_SOFTWARE": "flaskflex check",
-        "SERVER_NAME": "localhost", "SERVER_PORT": "80", "REMOTE_ADDR": "127.0.0.1",
+        "SERVER_NAME": "localhost", "SERVER_ADDR": "127.0.0.1", "SERVER_PORT": "80",
+        "REMOTE_ADDR": "127.0.0.1", "REMOTE_PORT": "1024", "REQUEST_SCHEME": "http", "CONTENT_LENGTH": "0",
         "REQUEST_METHOD": "GET", "REQUEST_URI": path, "QUERY_STRING": "", "HTTP_HOST": "localhost",
         "HTTP_ACCEPT": "*/*", "HTTP_USER_AGENT": "flaskflex", "DOCUMENT_ROOT": str(script.parent),
         "SCRIPT_FILENAME": str(script), "SCRIPT_NAME": "/dispatch.fcgi", "PATH_INFO": "/",

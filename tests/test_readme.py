@@ -41,6 +41,15 @@ def test_each_line_of_the_templates_is_explained() -> None:
     assert [line for line in explained if line] == lines
 
 
+def test_each_promise_names_tests_that_exist() -> None:
+    promises = section("What flaskflex promises about your files").split("\n- ")[1:]
+    sources = [path.read_text(encoding="utf-8") for path in Path(__file__).parent.glob("test_*.py")]
+    existing = set(re.findall(r"^def (test_\w+)", "\n".join(sources), re.MULTILINE))
+    for promise in promises:
+        named = re.findall(r"``(test_\w+)``", promise)
+        assert named and existing.issuperset(named), promise
+
+
 @pytest.fixture
 def download() -> Iterator[str]:
     """The address at which this flaskflex.py can be downloaded, on loopback."""
