@@ -67,9 +67,15 @@ def coverage_environ() -> Environ:
         return {}
     return {
         "COVERAGE_PROCESS_START": os.environ["COVERAGE_PROCESS_START"],
+        "COVERAGE_FILE": os.path.abspath(os.environ.get("COVERAGE_FILE", ".coverage")),
         "PYTHONPATH": str(Path(__file__).resolve().parent / "coverage_site"),
         "COVERAGE_LENT_FROM": str(Path(sys.modules["coverage"].__file__ or "").parent.parent),
     }
+
+
+def without_coverage(environ: Environ) -> Environ:
+    """The same environment, for runs of which each system call counts: coverage makes many of its own."""
+    return {name: value for name, value in environ.items() if name not in coverage_environ()}
 
 
 def run(*command: Any, cwd: Path, env: Environ, check: bool = True, **options: Any) -> str:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Tuple
 
 import pytest
-from conftest import IDENTITY, SCRIPT, Environ, hermetic_environ, run
+from conftest import IDENTITY, SCRIPT, Environ, hermetic_environ, run, without_coverage
 from helpers import FILES, site_packages, write
 
 STRACE = shutil.which("strace")
@@ -157,7 +157,7 @@ def older_project(folder: Path, environ: Environ) -> None:
 def scene_environ(tmp_path_factory: pytest.TempPathFactory, warm_cache: Path) -> Environ:
     """The environment of all runs here, with a virtualenv whose pip is quick."""
     home = tmp_path_factory.mktemp("interrupted")
-    environ = {**hermetic_environ(home), **IDENTITY, "XDG_CACHE_HOME": str(warm_cache)}
+    environ = {**without_coverage(hermetic_environ(home)), **IDENTITY, "XDG_CACHE_HOME": str(warm_cache)}
     environ.update(VIRTUAL_ENV=str(home / "env"), PYTHON=str(home / "env" / "bin" / "python"))
     venv.create(home / "env", symlinks=True)
     write(site_packages(home / "env") / "pip" / "__init__.py")
