@@ -405,7 +405,7 @@ def find_project(folder: Path) -> Project:
             raise Failure(f"a {activity} is under way in {root}",
                           f"Finish it (git {activity} --continue) or give it up (git {activity} --abort), "
                           "and run flaskflex again.")
-    return Project(Path(root), folder / index)
+    return Project(Path(root), Path(os.path.abspath(folder / index)))
 
 
 def project_questions() -> list[str]:

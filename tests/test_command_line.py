@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Dict, List
 
 import pytest
-from conftest import SCRIPT, Environ, Flaskflex
+from conftest import SCRIPT, Environ, Flaskflex, without_coverage
 from helpers import assert_refused, untouched, write
 
 TOO_OLD = ["2.7", "3.6", "3.7", "3.8"]
@@ -189,7 +189,7 @@ def test_a_folder_that_is_gone_is_told(
     gone = tmp_path / "gone"
     gone.mkdir()
     command = f'rmdir "{gone}"; exec "{virtualenv / "bin" / "python"}" "{project / "flaskflex.py"}"'
-    done = subprocess.run(["sh", "-c", command], cwd=gone, env=environ, stderr=subprocess.PIPE)
+    done = subprocess.run(["sh", "-c", command], cwd=gone, env=without_coverage(environ), stderr=subprocess.PIPE)
     assert done.returncode == 1
     assert done.stderr.startswith(b"flaskflex: error: ")
     assert b"Traceback" not in done.stderr
