@@ -189,7 +189,8 @@ def test_a_folder_that_is_gone_is_told(
     gone = tmp_path / "gone"
     gone.mkdir()
     command = f'rmdir "{gone}"; exec "{virtualenv / "bin" / "python"}" "{project / "flaskflex.py"}"'
-    done = subprocess.run(["sh", "-c", command], cwd=gone, env=without_coverage(environ), stderr=subprocess.PIPE)
+    own = without_coverage(environ)
+    done = subprocess.run(["sh", "-c", command], cwd=gone, env=own, stderr=subprocess.PIPE)
     assert done.returncode == 1
     assert done.stderr.startswith(b"flaskflex: error: ")
     assert b"Traceback" not in done.stderr
