@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Callable, List, Tuple
 
 import pytest
-from conftest import Environ, run
+from conftest import Environ, run, without_coverage
 from helpers import (
     Snapshot, add_distribution, assert_prepared, assert_refused, light_virtualenv, site_packages, snapshot,
     untouched, write,
@@ -262,13 +262,12 @@ def test_without_pip_the_freeze_is_isolated_all_the_same(
         write(project / f"{name}.py", "raise SystemExit('a module of the project was imported')\n")
     write(project / "intruder-1.0.dist-info" / "METADATA", "Name: intruder\nVersion: 1.0\n")
     write(project / "uv.toml", "system = [\n")
-    searched = os.pathsep.join(filter(None, (str(project), environ.get("PYTHONPATH"))))
     hostile = {
-        "PYTHONPATH": searched, "PIP_PATH": str(project), "PIP_EXCLUDE": "shop", "PIP_PYTHON": "/nowhere",
+        "PYTHONPATH": str(project), "PIP_PATH": str(project), "PIP_EXCLUDE": "shop", "PIP_PYTHON": "/nowhere",
         "PIP_QUIET": "3", "UV_SYSTEM_PYTHON": "1", "UV_QUIET": "1", "UV_CACHE_DIR": "/dev/null/cache",
     }
     python = python_of(virtualenv) if has_pip else python_of(pipless)
-    result = start(python, "flaskflex.py", "-n", cwd=project, env={**environ, **hostile})
+    result = start(python, "flaskflex.py", "-n", cwd=project, env={**without_coverage(environ), **hostile})
     assert result.status == 0, result
     assert "+shop==1.0" in result.out
     assert "intruder" not in result.out

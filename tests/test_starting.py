@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Callable, Dict, List, NamedTuple, Tuple
 
 import pytest
-from conftest import SCRIPT, Environ, Flaskflex, make_virtualenv, run
+from conftest import SCRIPT, Environ, Flaskflex, make_virtualenv, run, without_coverage
 from helpers import assert_prepared, assert_refused, untouched, write
 from installing import (
     copy_source, other_python, pip_install, python_of, read_files, serving, start, tool, tool_environ,
@@ -105,7 +105,9 @@ def test_another_python_uses_its_own_gitpython_if_it_has_one(
         pip_install(world.virtualenv, "--target", folder, "GitPython", "typing_extensions",
                     cwd=tmp_path, env=environ)
     environ["XDG_CACHE_HOME"] = str(tmp_path / "cache")
-    result = start(python_of(tmp_path / "other"), "flaskflex.py", cwd=project, env=environ)
+    # Coverage would lend it the GitPython of the tests' own environment.
+    own = without_coverage(environ)
+    result = start(python_of(tmp_path / "other"), "flaskflex.py", cwd=project, env=own)
     assert result.status == 0, result
     assert ("Fetched" in result.out) is (not has_gitpython)
     assert (tmp_path / "cache").exists() is (not has_gitpython)
