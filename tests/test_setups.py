@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Callable, Dict, Iterator, List, NamedTuple, Optional
 
 import pytest
-from conftest import SCRIPT, Environ, Flaskflex, Git, run
+from conftest import SCRIPT, Environ, Flaskflex, Git, run, without_coverage
 from helpers import (
     assert_prepared, assert_refused, light_virtualenv, site_packages, snapshot, untouched, write,
 )
@@ -460,7 +460,7 @@ def test_a_full_disk_is_told_and_the_next_run_does_the_work(
         folder.mkdir()
     places = {"DISK": str(tmp_path / "disk"), "RESULTS": str(results), "PROJECT": str(project),
               "PYTHON": str(python_of(virtualenv))}
-    run(*namespace, "sh", "-c", ON_A_FULL_DISK, "sh", room, cwd=tmp_path, env={**environ, **places})
+    run(*namespace, "sh", "-c", ON_A_FULL_DISK, "sh", room, cwd=tmp_path, env={**without_coverage(environ), **places})
     told = {path.name: path.read_text() for path in results.iterdir()}
     if "status" in told:
         assert told["status"] == "1\n", told
