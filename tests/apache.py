@@ -43,6 +43,9 @@ LogLevel warn
 TypesConfig /etc/mime.types
 FcgidIPCDir "{base}/run/fcgid"
 FcgidProcessTableFile "{base}/run/fcgid/table"
+<IfModule wsgi_module>
+    WSGISocketPrefix "{base}/run/wsgi"
+</IfModule>
 <Directory "/">
     AllowOverride None
     Require all denied
@@ -135,13 +138,14 @@ class Site(NamedTuple):
             return b"".join(iter(lambda: connection.recv(65536), b""))
 
 
-def why_not() -> Optional[str]:
-    """Why no Apache can be started here, or None."""
+def why_not(modules: Sequence[str] = NEEDED) -> Optional[str]:
+    """Why no Apache with these modules can be started here, or None."""
     if not shutil.which("apache2", path=SYSTEM_PATH):
         return "apache2 is not installed (Debian's package apache2)"
-    missing = [name for name in NEEDED if not (MODULES / f"mod_{name}.so").exists()]
+    missing = [name for name in modules if not (MODULES / f"mod_{name}.so").exists()]
     if missing:
-        return f"Apache lacks mod_{', mod_'.join(missing)} (mod_fcgid is in Debian's libapache2-mod-fcgid)"
+        return (f"Apache lacks mod_{', mod_'.join(missing)} (Debian has mod_fcgid in libapache2-mod-fcgid, "
+                "mod_wsgi in libapache2-mod-wsgi-py3)")
     if os.geteuid() == 0:
         try:
             pwd.getpwnam(WORKER)
@@ -169,7 +173,8 @@ def eventually(what: Callable[[], Any], seconds: float = PATIENCE) -> Any:
 class Host:
     """A machine that takes pushed projects, as far as the tests need one: folders, a worker, and Apache."""
 
-    def __init__(self) -> None:
+    def __init__(self, modules: Sequence[str] = NEEDED) -> None:
+        self.modules = modules
         # Not below pytest's folder, which nobody but its owner may enter.
         self.base = Path(os.path.realpath(tempfile.mkdtemp(prefix="flaskflex-host-", dir="/tmp")))
         self.base.chmod(0o755)
@@ -241,7 +246,7 @@ class Host:
         raise AssertionError(f"Apache does not start: {said}\n{self.error_log()}")
 
     def configuration(self, hosts: Sequence[VirtualHost]) -> str:
-        modules = "\n".join(f"LoadModule {name}_module {MODULES}/mod_{name}.so" for name in NEEDED)
+        modules = "\n".join(f"LoadModule {name}_module {MODULES}/mod_{name}.so" for name in self.modules)
         whole = CONFIGURATION.format(base=self.base, modules=modules, port=self.port)
         return whole + "".join(
             VIRTUAL_HOST.format(base=self.base, port=self.port, host=host) for host in hosts
@@ -330,8 +335,8 @@ def session_of(pid: int) -> int:
 
 
 @contextlib.contextmanager
-def running_host() -> Iterator[Host]:
-    host = Host()
+def running_host(modules: Sequence[str] = NEEDED) -> Iterator[Host]:
+    host = Host(modules)
     try:
         yield host
     finally:

@@ -1,5 +1,7 @@
 """How long flaskflex takes, beside the same work typed by hand, by cookiecutter and by copier.
 
+And how many requests a second the dispatch.fcgi that it writes serves.
+
     tox run -e benchmark
 
 It tests nothing: machines are shared and noisy, so it compares pair by pair in one run, A B C D A B C D,
@@ -19,6 +21,7 @@ import venv
 from pathlib import Path
 from typing import Callable, Dict, List, NamedTuple, Tuple
 
+from benchmark_served import compare_served
 from conftest import IDENTITY, SCRIPT, Environ, hermetic_environ, run
 
 PACKAGES = (7, 100, 500)
@@ -185,6 +188,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--pairs", type=int, default=9, help="how often each is run (9)")
     pairs = parser.parse_args().pairs
+    compare_served(pairs)
     with tempfile.TemporaryDirectory(prefix="flaskflex-benchmark-") as name:
         folder = Path(name)
         environ = {**hermetic_environ(folder / "home"), **IDENTITY}
