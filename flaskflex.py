@@ -2038,6 +2038,19 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def parse_arguments(argv: Optional[Sequence[str]]) -> argparse.Namespace:
+    """The options that were given; SystemExit where these are wrong, or ask for no more than a text."""
+    parser = build_parser()
+    try:
+        options = parser.parse_args(argv)
+        if not options.message.strip():
+            parser.error("--message needs a text")
+    except SystemExit:
+        sys.stdout.flush()  # whoever was to read the help may be gone: main() deals with that
+        raise
+    return options
+
+
 INTERRUPTIONS = (signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM))
 
 
@@ -2067,14 +2080,11 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     """Run flaskflex with command-line arguments, those of the process by default; gives the exit status."""
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
-    parser = build_parser()
-    options = parser.parse_args(argv)
-    if not options.message.strip():
-        parser.error("--message needs a text")
     for name in GIT_VARIABLES:
         os.environ.pop(name, None)
-    catch_interruptions()
     try:
+        options = parse_arguments(argv)
+        catch_interruptions()
         status: int = options.run(options, Report(quiet=options.quiet, colour=wants_colour()))
         sys.stdout.flush()
         return status

@@ -4,10 +4,10 @@ Everything here is real: git, pip, virtualenvs, and flaskflex.py run as a progra
 """
 from __future__ import annotations
 
+import importlib.util
 import os
 import shutil
 import subprocess
-import sys
 import venv
 from pathlib import Path
 from typing import Any, Callable, Dict, NamedTuple, Optional
@@ -65,11 +65,13 @@ def coverage_environ() -> Environ:
     """
     if "COVERAGE_PROCESS_START" not in os.environ:
         return {}
+    coverage = importlib.util.find_spec("coverage")
+    assert coverage and coverage.origin
     return {
         "COVERAGE_PROCESS_START": os.environ["COVERAGE_PROCESS_START"],
         "COVERAGE_FILE": os.path.abspath(os.environ.get("COVERAGE_FILE", ".coverage")),
         "PYTHONPATH": str(Path(__file__).resolve().parent / "coverage_site"),
-        "COVERAGE_LENT_FROM": str(Path(sys.modules["coverage"].__file__ or "").parent.parent),
+        "COVERAGE_LENT_FROM": str(Path(coverage.origin).parent.parent),
     }
 
 

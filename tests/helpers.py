@@ -92,7 +92,7 @@ def add_distribution(
     virtualenv: Path, name: str, version: str, direct_url: Optional[Dict[str, Any]] = None
 ) -> None:
     """Put what pip freeze reads of a distribution into a virtualenv, as pip would write it."""
-    folder = site_packages(virtualenv) / f"{name}-{version}.dist-info"
+    folder = site_packages(virtualenv) / f"{name.replace('-', '_')}-{version}.dist-info"
     write(folder / "METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
     if direct_url:
         write(folder / "direct_url.json", json.dumps(direct_url))

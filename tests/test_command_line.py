@@ -136,12 +136,13 @@ def test_there_is_no_colour_where_there_is_no_terminal(environ: Environ, flaskfl
 # --- how it ends ---
 
 
+@pytest.mark.parametrize("buffered", [True, False], ids=["at the end", "at once"])
 @pytest.mark.parametrize("arguments", [["-n"], ["--no-commit"], ["--help"]], ids=" ".join)
 def test_a_reader_who_has_heard_enough_gets_no_traceback(
-    arguments: List[str], project: Path, virtualenv: Path, environ: Environ
+    arguments: List[str], buffered: bool, project: Path, virtualenv: Path, environ: Environ
 ) -> None:
     process = subprocess.Popen(
-        [str(virtualenv / "bin" / "python"), "-u", "flaskflex.py", *arguments],
+        [str(virtualenv / "bin" / "python"), *([] if buffered else ["-u"]), "flaskflex.py", *arguments],
         cwd=project, env=environ, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     )
     assert process.stdout and process.stderr

@@ -460,7 +460,8 @@ def test_a_full_disk_is_told_and_the_next_run_does_the_work(
         folder.mkdir()
     places = {"DISK": str(tmp_path / "disk"), "RESULTS": str(results), "PROJECT": str(project),
               "PYTHON": str(python_of(virtualenv))}
-    run(*namespace, "sh", "-c", ON_A_FULL_DISK, "sh", room, cwd=tmp_path, env={**without_coverage(environ), **places})
+    run(*namespace, "sh", "-c", ON_A_FULL_DISK, "sh", room, cwd=tmp_path,
+        env={**without_coverage(environ), **places})
     told = {path.name: path.read_text() for path in results.iterdir()}
     if "status" in told:
         assert told["status"] == "1\n", told
