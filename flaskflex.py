@@ -507,10 +507,8 @@ MARKER_LINE = re.compile(r"^# --- frozen above \(([0-9a-f]{12})\).*\n?", re.MULT
 REQUIREMENT_LINE = re.compile(r"(?:[A-Za-z0-9][\w.-]*(?:===?[\w.!+-]+| @ [a-z][!-~]*)|-e [^\x00-\x1f]+)")
 EDITABLE_LINE = re.compile(r"-e [a-z+]+://[!-~]+#egg=[A-Za-z0-9][\w.-]*(?:&subdirectory=[!-~]+)?")
 
-
 # How a requirement begins that is not an address or an option: with a name (PEP 508).
 NAME = re.compile(r"([A-Za-z0-9][\w.-]*)\s*([@<>=!~;\[( ]|$)")
-
 
 NOT_DEPLOYABLE = "Publish such a package, copy it into the project, or leave it out (--exclude NAME)."
 
@@ -559,38 +557,46 @@ def deployable(requirements: Sequence[Requirement], virtualenv: Virtualenv, proj
 
     Raises Failure with all those that it could not install, or that would give a secret away.
     """
-    names = {canonical(requirement.name) for requirement in requirements}
+    names = set(by_name(requirements))
     left_out = {canonical(name) for name in excluded}
     for name in sorted(left_out - names):
         report.warning(f"--exclude {name}: {virtualenv.path} holds no such package")
-    left_out |= left_out_unasked(requirements, names, virtualenv, report)
-    kept, refused = [], []
+    kept, refused = sort_out(requirements, virtualenv, project, left_out, report)
+    if refused:
+        raise Failure("req.txt would not do on the server: " + "; ".join(refused.values()), NOT_DEPLOYABLE)
+    return sorted(kept, key=lambda requirement: requirement.name.lower())
+
+
+def sort_out(requirements: Sequence[Requirement], virtualenv: Virtualenv, project: Project,
+             left_out: set[str], report: Report) -> tuple[list[Requirement], dict[str, str]]:
+    """What the server can install, and why not what it cannot: canonical name to reason."""
+    left_out = left_out | left_out_unasked(requirements, virtualenv, report)
+    kept, refused = [], {}
     for requirement in requirements:
-        if canonical(requirement.name) in left_out:
+        name = canonical(requirement.name)
+        if name in left_out:
             continue
         try:
             kept.append(deployable_requirement(requirement, virtualenv, project))
         except ValueError:
-            refused.append(f"{requirement.name} is installed from an address that cannot be read")
+            refused[name] = f"{requirement.name} is installed from an address that cannot be read"
         except Refused as reason:
-            refused.append(f"{requirement.name or ascii(requirement.line)} {reason}")
-    if refused:
-        raise Failure("req.txt would not do on the server: " + "; ".join(refused),
-                      NOT_DEPLOYABLE)
-    if "flask" not in map(canonical, (requirement.name for requirement in kept)):
+            refused[name] = f"{requirement.name or ascii(requirement.line)} {reason}"
+    if "flask" not in by_name(kept):
         report.warning(f"there is no Flask in {virtualenv.path}: is this the right virtualenv?")
-    return sorted(kept, key=lambda requirement: requirement.name.lower())
+    return kept, refused
 
 
 # flaskflex, and what it brings with it: the requirements of its own distribution, all the way down.
 FLASKFLEX_NEEDS = ("flaskflex", "gitpython", "gitdb", "smmap", "typing-extensions")
 
 
-def left_out_unasked(requirements: Sequence[Requirement], names: set[str], virtualenv: Virtualenv,
+def left_out_unasked(requirements: Sequence[Requirement], virtualenv: Virtualenv,
                      report: Report) -> set[str]:
     """The canonical names of what never belongs into req.txt, each of which the report tells."""
-    unwanted = only_for_flaskflex(virtualenv) & names if "flaskflex" in names else set()
-    if by_name(requirements).get("pkg-resources", "").endswith("==0.0.0"):  # pip issue 4022
+    lines = by_name(requirements)
+    unwanted = only_for_flaskflex(virtualenv) & lines.keys() if "flaskflex" in lines else set()
+    if lines.get("pkg-resources", "").endswith("==0.0.0"):  # pip issue 4022
         unwanted.add("pkg-resources")
     if unwanted:
         report.warning(f"left out of req.txt, not the application's: {', '.join(sorted(unwanted))}")
@@ -1390,6 +1396,7 @@ def check(options: argparse.Namespace, report: Report) -> int:
         check_application(project, tree),
         check_flx(project, head),
         check_requirements(project, head, virtualenv, frozen, report),
+        check_no_virtualenv(project, head),
         check_public_html(tree),
         check_answer(project, virtualenv, options, report),
         check_pushed(project, head),
@@ -1453,8 +1460,21 @@ def check_dispatch(head: Head) -> Iterator[Finding]:
         yield Finding("ok", "dispatch.fcgi can be started")
 
 
+FORGET = "git rm -r --quiet --cached --ignore-unmatch"  # out of git, and left in the work tree
+
+
 def check_application(project: Project, tree: set[str]) -> Iterator[Finding]:
     """application/app.py is there and committed; where it is not, the likeliest reason is named."""
+    folder = project.root / "application"
+    if folder.is_symlink():
+        yield Finding("fail", "application is a symbolic link, and a push does not carry what is behind it",
+                      f"rm application && cp -r {shlex.quote(os.path.realpath(folder))} application")
+        return
+    if (folder / ".git").exists():
+        yield Finding("fail", "application is a git repository of its own, and a push leaves its files out",
+                      "mv application/.git ../application.git && "
+                      f"{FORGET} application && git add application")
+        return
     there = (project.root / "application" / "app.py").exists()
     if there and "application/app.py" in tree:
         changed = read_uncommitted(project, "application")
@@ -1493,8 +1513,9 @@ def missing_application_hint(root: Path) -> str:
         return f"mv application/{modules[0]} application/app.py"
     if modules:
         return f"Rename the module that makes the Flask object to app.py: one of {', '.join(sorted(modules))}"
-    if (root / "application.py").exists():
-        return "mkdir application && mv application.py application/app.py"
+    for misplaced in ("application.py", "app.py", "public_html/app.py"):
+        if (root / misplaced).exists():
+            return f"mkdir -p application && mv {misplaced} application/app.py"
     return "cp -r YOURAPPLICATION application"
 
 
@@ -1507,7 +1528,8 @@ def check_flx(project: Project, head: Head) -> Iterator[Finding]:
     for line in parse_flx(blob.content.decode("utf-8", "replace")):
         trouble = flx_trouble(line, project, head)
         if trouble:
-            yield Finding("warn", f".flx, line {line.number}: {trouble}", line.text)
+            yield Finding("warn", f".flx, line {line.number}: {trouble}",
+                          f"Mend that line ({line.text}), and type: git commit .flx")
             sound = False
     if sound:
         yield Finding("ok", ".flx is understood")
@@ -1591,7 +1613,8 @@ def check_requirements(project: Project, head: Head, virtualenv: Virtualenv, fro
     if refused:
         yield Finding("fail", "req.txt would not do on the server: " + "; ".join(refused), NOT_DEPLOYABLE)
         return
-    wanted, held = wanted_requirements(frozen, virtualenv, project, report), by_name(lines)
+    kept, not_wanted = sort_out(frozen, virtualenv, project, set(), report)
+    wanted, held = {**dict.fromkeys(not_wanted, ""), **by_name(kept)}, by_name(lines)
     old = split_requirements(text)
     own = parse_requirements(old.own.split("\n") if old else [])
     asked = {"flup": FLUP, **wanted, **by_name(own)}
@@ -1601,23 +1624,6 @@ def check_requirements(project: Project, head: Head, virtualenv: Virtualenv, fro
                       "python flaskflex.py")
     else:
         yield Finding("ok", f"req.txt agrees with the virtualenv ({plural(len(wanted), 'package')})")
-
-
-def wanted_requirements(frozen: Sequence[Requirement], virtualenv: Virtualenv, project: Project,
-                        report: Report) -> dict[str, str]:
-    """The lines that the main command would write, by name; "" for what it would refuse to write."""
-    names = {canonical(requirement.name) for requirement in frozen}
-    left_out = left_out_unasked(frozen, names, virtualenv, report)
-    wanted = {}
-    for requirement in frozen:
-        if canonical(requirement.name) not in left_out:
-            wanted[canonical(requirement.name)] = ""
-            with contextlib.suppress(Refused):
-                line = deployable_requirement(requirement, virtualenv, project).line
-                wanted[canonical(requirement.name)] = line
-    if "flask" not in wanted:
-        report.warning(f"there is no Flask in {virtualenv.path}: is this the right virtualenv?")
-    return wanted
 
 
 def uninstallable(requirement: Requirement, virtualenv: Virtualenv, project: Project) -> str:
@@ -1632,6 +1638,13 @@ def uninstallable(requirement: Requirement, virtualenv: Virtualenv, project: Pro
     if folder is None or folder == project.root.resolve() or project.root.resolve() in folder.parents:
         return ""
     return f"is installed from {folder}, outside the project"
+
+
+def check_no_virtualenv(project: Project, head: Head) -> Iterator[Finding]:
+    """No virtualenv is committed where .flx makes the server's: its programs name folders of this machine."""
+    if in_head(".venv", project, head):
+        yield Finding("warn", ".venv is committed, and the server is to make its own there",
+                      f"{FORGET} .venv && echo /.venv/ >> .gitignore && git add .gitignore && git commit")
 
 
 # Dotfiles, source code, settings and databases.
@@ -1924,6 +1937,8 @@ def judge(answer: Answer, words: bytes, elapsed: float) -> Finding:
         return explain(f"GET / answers {line}", words)
     if line.startswith("404"):
         return Finding("warn", f"GET / answers {line} in {elapsed:.2f} s", "Has the application a page at /?")
+    if b"Traceback (most recent call last):" in words:  # in the midst of the answer: the status was sent
+        return explain(f"GET / answers {line}, with an exception", words)._replace(level="warn")
     return Finding("ok", f"GET / answers {line} in {elapsed:.2f} s")
 
 

@@ -185,6 +185,11 @@ CASES: Dict[str, Case] = {
         "^GET / answers 500 INTERNAL SERVER ERROR: ValueError: a reason$",
         ["Traceback (most recent call last):", "application/app.py", "raise ValueError('a reason')"],
     ),
+    "raises in the midst of its answer": Case(
+        "def pieces():\n    yield 'a beginning'\n    raise ValueError('a reason')\n"
+        + view("return pieces()"), "warn", "^GET / answers 200 OK, with an exception: ValueError: a reason$",
+        ["Traceback (most recent call last):", "application/app.py", "raise ValueError('a reason')"],
+    ),
     "crashes at import": Case(
         "1 / 0\n", "fail", "ended without an answer: ZeroDivisionError: division by zero$",
         ["Traceback (most recent call last):", "application/app.py", "1 / 0"],

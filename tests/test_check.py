@@ -281,7 +281,8 @@ def replace_application(project: Path, git: Git, **modules: str) -> None:
 
 
 @pytest.mark.parametrize("name, module", [
-    ("application__myapp", APPLICATION), ("application", APPLICATION),
+    ("application__myapp", APPLICATION), ("application", APPLICATION), ("app", APPLICATION),
+    ("public_html__app", APPLICATION),
     # The shape of Flask's own tutorial, copied into place: the factory is in __init__.py.
     ("application____init__", FACTORY), ("application____init__", APPLICATION),
 ])
@@ -316,6 +317,48 @@ def test_missing_application_is_hinted_at(
     assert (found.level, result.status) == ("fail", 1)
     for word in words:
         assert word in found.hint
+
+
+def test_application_that_is_a_repository_of_its_own_is_told_and_mended_by_the_hint(
+    project: Path, git: Git, type_in: Type, flaskflex: Flaskflex
+) -> None:
+    git("rm", "-q", "-r", "--cached", "application")
+    git("init", "-q", cwd=project / "application")
+    git("add", ".", cwd=project / "application")
+    git("commit", "-q", "-m", "A history of its own", cwd=project / "application")
+    git("-c", "advice.addEmbeddedRepo=false", "add", "application")
+    git("commit", "-q", "-m", "Add the application")
+    found = item(flaskflex("check").out, "^application is a git repository of its own")
+    assert found.level == "fail"
+    type_in(found.hint)
+    commit(git)
+    assert item(flaskflex("check").out, "^application/app.py is there and committed").level == "ok"
+    assert git("--git-dir=../application.git", "log", "--format=%s") == "A history of its own\n"
+
+
+def test_application_behind_a_symbolic_link_is_told_and_mended_by_the_hint(
+    project: Path, git: Git, type_in: Type, flaskflex: Flaskflex
+) -> None:
+    (project / "application").rename(project.parent / "elsewhere")
+    (project / "application").symlink_to("../elsewhere")
+    commit(git)
+    found = item(flaskflex("check").out, "^application is a symbolic link")
+    assert found.level == "fail"
+    type_in(found.hint)
+    commit(git)
+    assert item(flaskflex("check").out, "^application/app.py is there and committed").level == "ok"
+
+
+def test_committed_virtualenv_is_told_and_taken_out_by_the_hint(
+    project: Path, git: Git, type_in: Type, flaskflex: Flaskflex
+) -> None:
+    write(project / ".venv" / "pyvenv.cfg", "home = /usr/bin\n")
+    commit(git)
+    found = item(flaskflex("check").out, "^.venv is committed")
+    assert found.level == "warn"
+    type_in(found.hint)
+    assert [one for one in read_items(flaskflex("check").out) if ".venv" in one.text] == []
+    assert (project / ".venv" / "pyvenv.cfg").exists()
 
 
 def test_uncommitted_application_fails_and_the_hint_commits_it(
