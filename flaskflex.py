@@ -246,8 +246,10 @@ gc.disable()
 try:
     runpy.run_module("pip", run_name="__main__", alter_sys=True)
 except SystemExit as end:
+    if end.code:
+        raise
     sys.stdout.flush()
-    os._exit(end.code)
+    os._exit(0)
 """
 
 
@@ -357,10 +359,10 @@ class Blob(NamedTuple):
 
 
 class Base(NamedTuple):
-    """A file as flaskflex committed it last, and the version of that flaskflex."""
+    """What flaskflex committed last: its template's fingerprint, and that text (None: it is not there)."""
 
-    version: str
-    content: bytes
+    template: str
+    content: Optional[bytes]
 
 
 class Head(NamedTuple):
@@ -483,27 +485,32 @@ def read_tree(listing: bytes) -> dict[str, tuple[str, str]]:
 def find_base(project: Project, head: Head, path: str) -> Optional[Base]:
     """What flaskflex itself committed last at a path: git is its memory. None where it never did.
 
-    Every commit of flaskflex's ends with the trailer Flaskflex-Version; the newest that is in the history
-    of HEAD and touched the path counts. Where such a commit holds edits of the user's, its content is no
-    base, and an older one gives that. Nor is it where a shallow clone begins: there a commit seems to
-    touch all files.
+    The newest commit of flaskflex's that is in the history of HEAD and touched the path tells the template.
+    It may hold a merge with the user's edits, or have been amended: then an older one gives the content.
     """
+    template = ""
+    for commit, message in flaskflex_commits(project, head, path):
+        told = re.findall(rf"^{TEMPLATE}: {re.escape(path)} (\w+)$", message, re.MULTILINE)
+        blob = read_blobs(project, commit, [path]).get(path)
+        template = template or "".join(told[-1:])
+        if told and blob and fingerprint(blob.content.decode("utf-8", "surrogateescape")) == told[-1]:
+            return Base(template, blob.content)
+    return Base(template, None) if template else None
+
+
+def flaskflex_commits(project: Project, head: Head, path: str) -> Iterator[tuple[str, str]]:
+    """The commits of flaskflex's that touched a path, the newest first: (object name, message)."""
     if head.commit is None:
-        return None
+        return
     found = git_output(project.root, "rev-list", "--full-history", "--format=%B%x00",
-                       f"--grep=^{TRAILER}: [0-9]", head.commit, "--", path).decode("utf-8", "replace")
+                       f"--grep=^{VERSION}: [0-9]", head.commit, "--", path).decode("utf-8", "replace")
     shallow = project.index_file.with_name("shallow")
     cut = shallow.read_text() if shallow.exists() else ""
-    versions = []
     for heading, _, message in (entry.strip().partition("\n") for entry in found.split("\0")[:-1]):
         commit = heading.split()[1]  # `commit 0123abc...`
-        versions += re.findall(rf"^{TRAILER}: (\S+)", message, re.MULTILINE)[-1:]
-        if commit in cut:
-            return None
-        blob = read_blobs(project, commit, [path]).get(path)
-        if f"{EDITED}: {path}" not in message.split("\n"):
-            return Base(versions[0], blob.content) if blob else None
-    return None
+        if commit in cut:  # where a shallow clone begins: there a commit seems to touch all files
+            return
+        yield commit, message
 
 
 # --- req.txt ---
@@ -860,9 +867,8 @@ def plan_template(path: str, found: Found, project: Project, head: Head, *, forc
     if text == template:
         return change._replace(verb="update", note="its line endings")
     base = find_base(project, head, path)
-    # What this very version committed differs from its template only where a hook of the user's wanted so.
-    newer = base is not None and base.version != __version__ and base.content != template
-    if base and newer:
+    newer = base is not None and base.template != fingerprint(TEMPLATES[path])
+    if base and newer and base.content is not None:
         merged = template if text == base.content else merge(text, base.content, template)
         if merged is not None:
             return change._replace(verb="update" if merged == template else "merge", after=merged)
@@ -1088,8 +1094,9 @@ def install_pinned(name: str, pins: str, target: Path, virtualenv: Virtualenv) -
 
 # --- the commit ---
 
-TRAILER = "Flaskflex-Version"
-EDITED = "Flaskflex-Edited"  # a path whose content in that commit holds edits of the user's
+# The trailers of flaskflex's commits: its version, and each template's path and fingerprint.
+VERSION = "Flaskflex-Version"
+TEMPLATE = "Flaskflex-Template"
 
 
 @contextlib.contextmanager
@@ -1223,8 +1230,28 @@ def commit_files(project: Project, pending: Sequence[Change], head: Head, messag
     already. Hooks, signing, filters and identity are git's own. Raises Failure with git's words where the
     commit fails.
     """
-    # The index of the commit is HEAD's, with our files. It begins as a copy of the user's for what that
-    # knows of all the files that did not change; without this, git would read each of them again.
+    commit_index, new_index = make_indexes(project, pending, head, repo, folder)
+    # From here on an interruption, even a power cut, leaves what is needed to finish.
+    prepared = new_index.rename(folder / (PREPARED + head_commit(project)))
+    whole_message = f"--message={with_trailers(message, pending)}"
+    try:
+        with kept_for_later(project):
+            do_git(repo, "commit", "--quiet", whole_message, index=commit_index)
+    except Failure:
+        differences = ["diff-index", "--cached", "--name-only", "HEAD"]
+        if head.commit and not do_git(repo, *differences, index=commit_index):
+            return None
+        raise
+    return follow_hooks(repo, prepared)
+
+
+def make_indexes(project: Project, pending: Sequence[Change], head: Head, repo: git.Repo,
+                 folder: Path) -> tuple[Path, Path]:
+    """The index of the commit, which is HEAD's with our files, and the user's index with our files.
+
+    The first begins as a copy of the user's, too, for what that knows of all the files that did not change:
+    without this, git would read each of them again.
+    """
     commit_index, new_index = folder / "commit-index", folder / "index"
     for copy in (commit_index, new_index) if project.index_file.exists() else ():
         shutil.copy2(project.index_file, copy)  # by its time git knows which files to look at closely
@@ -1236,26 +1263,27 @@ def commit_files(project: Project, pending: Sequence[Change], head: Head, messag
         commit_index.unlink(missing_ok=True)  # there is no commit yet: git takes no index for an empty one
     stage(repo, pending, head, commit_index)
     stage(repo, pending, head, new_index)
-    # From here on an interruption, even a power cut, leaves what is needed to finish.
-    prepared = new_index.rename(folder / (PREPARED + head_commit(project)))
-    message = f"{message}\n\n{TRAILER}: {__version__}"
-    edited = [change.path for change in pending if change.verb in ("merge", "keep")]
-    message += "".join(f"\n{EDITED}: {path}" for path in edited)
-    try:
-        with kept_for_later(project):
-            do_git(repo, "commit", "--quiet", f"--message={message}", index=commit_index)
-    except Failure:
-        nothing = ["diff-index", "--cached", "--name-only", "HEAD"]
-        if head.commit and not do_git(repo, *nothing, index=commit_index):
-            return None
-        raise
-    # A hook may have had the last word on what was committed: ask git.
+    return commit_index, new_index
+
+
+def with_trailers(message: str, pending: Sequence[Change]) -> str:
+    """A commit's message, and below it what find_base will look for."""
+    templates = [f"{TEMPLATE}: {change.path} {fingerprint(TEMPLATES[change.path])}"
+                 for change in pending if change.path in TEMPLATES]
+    return "\n".join([message, "", *templates, f"{VERSION}: {__version__}"])
+
+
+def follow_hooks(repo: git.Repo, index: Path) -> str:
+    """Put into an index what was committed last, on which a hook may have had the last word.
+
+    Gives the commit's object name.
+    """
     commit, *entries = do_git(repo, "diff-tree", "--root", "-r", "-z", "--no-renames", "HEAD").split("\0")
     words = []
     for facts, path in zip(entries[::2], entries[1::2]):
         _, mode, _, name, status = facts.split(" ")
         words += ["--force-remove", path] if status == "D" else ["--cacheinfo", f"{mode},{name},{path}"]
-    do_git(repo, "update-index", "--add", *words, index=prepared)
+    do_git(repo, "update-index", "--add", *words, index=index)
     return commit
 
 
@@ -1287,17 +1315,12 @@ def stage(repo: git.Repo, pending: Sequence[Change], head: Head, index: Path) ->
     if words:
         # core.safecrlf would refuse our LF where core.autocrlf makes CRLF of it in the work tree.
         do_git(repo, "-c", "core.safecrlf=false", "update-index", "--add", *words, index=index)
-    kept = [(change.path, head.blobs[change.path].id) for change in pending if change.verb == "keep"]
+    kept = []
+    for change in pending:
+        if change.verb == "keep":
+            kept += ["--cacheinfo", f"{git_mode(change.path)},{head.blobs[change.path].id},{change.path}"]
     if kept:
-        add_entries(repo, kept, index)
-
-
-def add_entries(repo: git.Repo, names: Iterable[tuple[str, str]], index: Path) -> None:
-    """Put files into an index by path and object name."""
-    words = []
-    for path, name in names:
-        words += ["--cacheinfo", f"{git_mode(path)},{name},{path}"]
-    do_git(repo, "update-index", "--add", *words, index=index)
+        do_git(repo, "update-index", "--add", *kept, index=index)
 
 
 def do_git(repo: git.Repo, *command: str, index: Optional[Path] = None) -> str:

@@ -81,7 +81,7 @@ def make_project(path: Path, files: int, environ: Environ) -> None:
         file.parent.mkdir(exist_ok=True)
         file.write_text(f"{number}\n", encoding="utf-8")
     run("git", "add", ".", cwd=path, env=environ)
-    run("git", "commit", "-q", "-m", "files", cwd=path, env=environ)
+    run("git", "-c", "gc.auto=0", "commit", "-q", "-m", "files", cwd=path, env=environ)
     run("git", "gc", "-q", cwd=path, env=environ)
     run("git", "branch", "start", cwd=path, env=environ)
 

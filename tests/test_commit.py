@@ -178,7 +178,7 @@ def test_hooks_run_and_see_what_is_committed(
     log = tmp_path / "log"
     hook(project, "pre-commit", f'echo pre-commit $(git diff --cached --name-only) >> "{log}"')
     hook(project, "prepare-commit-msg", f'echo prepare-commit-msg >> "{log}"')
-    hook(project, "commit-msg", f'grep ^Flaskflex- "$1" >> "{log}"; echo Seen: yes >> "$1"')
+    hook(project, "commit-msg", f'grep ^Flaskflex-Version "$1" >> "{log}"; echo Seen: yes >> "$1"')
     hook(project, "post-commit", f'echo post-commit $(git show --format= --name-only) >> "{log}"')
     assert flaskflex().status == 0
     names = " ".join(FILES)
@@ -307,7 +307,8 @@ def test_the_message_is_the_users_and_ends_with_the_trailer(
     assert result.status == 0, result
     version = flaskflex("--version").out.split()[1]
     body = git("log", "-1", "--format=%B")
-    assert body.split() == [*message.split(), "Flaskflex-Version:", version]
+    assert body.rstrip().endswith(f"\nFlaskflex-Version: {version}")
+    assert re.sub(r"(?m)^Flaskflex-.*\n", "", body).split() == message.split()
     assert body.startswith(message.strip().splitlines()[0] + "\n")
     assert git("log", "-1", "--format=%(trailers:key=Flaskflex-Version,valueonly)").strip() == version
     assert git("rev-list", "--count", "HEAD") == "2\n"

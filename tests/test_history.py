@@ -95,6 +95,15 @@ def edited_and_rebased(project: Path, git: Git, flaskflex: Flaskflex) -> Path:
     return project
 
 
+def edited_and_amended(project: Path, git: Git, flaskflex: Flaskflex) -> Path:
+    """The edit is in flaskflex's own commit, which touched the file first."""
+    git("commit", "-q", "--allow-empty", "-m", "first")
+    assert flaskflex().status == 0
+    edit(project)
+    git("commit", "-q", "-a", "--amend", "--no-edit")
+    return project
+
+
 def base_squashed_away(project: Path, git: Git, flaskflex: Flaskflex) -> Path:
     edited_and_committed(project, git, flaskflex)
     git("reset", "-q", "--soft", "HEAD~3")
@@ -198,6 +207,7 @@ def a_link_to_a_file_that_is_not_committed(project: Path, git: Git, flaskflex: F
     (edited_on_another_branch_and_merged, "keep", "merge"),
     (prepared_on_another_branch_and_merged_after_an_edit, "keep", "merge"),
     (edited_and_rebased, "keep", "merge"),
+    (edited_and_amended, "keep", "refuse"),
     (base_squashed_away, "refuse", "refuse"),
     (base_on_another_branch_only, "refuse", "refuse"),
     (shallow_clone, "refuse", "refuse"),
@@ -231,6 +241,18 @@ def test_a_file_fares_by_its_history(
     assert [text_of(folder / path) for path in FILES] == [text_of(expected / path) for path in FILES]
     after = text_of(folder / ".flx")
     assert ("mine" in after, HEADING in after) == ("mine" in before, verb_of(result) != "refuse")
+
+
+def test_an_update_is_one_though_another_file_of_its_commit_was_amended(
+    project: Path, git: Git, flaskflex: Flaskflex
+) -> None:
+    git("commit", "-q", "--allow-empty", "-m", "first")
+    assert flaskflex().status == 0
+    (project / "public_html" / ".htaccess").write_text(MINE)
+    git("commit", "-q", "-a", "--amend", "--no-edit")
+    result = flaskflex(script=newer_script(project / "flaskflex.py", "FLX", with_heading))
+    assert verb_of(result) == "update", result
+    assert (project / "public_html" / ".htaccess").read_text() == MINE
 
 
 def with_heading(template: str) -> str:

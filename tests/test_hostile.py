@@ -128,7 +128,7 @@ def test_a_message_is_a_message(message: str, project: Path, git: Git, flaskflex
     refusing.unlink()
     assert flaskflex(f"-m{message}").status == 0
     subject, blank, trailer = git("log", "-1", "--format=%B").splitlines()[:3]
-    assert (subject, blank) == (message, "") and trailer.startswith("Flaskflex-Version: ")
+    assert (subject, blank) == (message, "") and trailer.startswith("Flaskflex-Template: .flx ")
     # It is found again, under its true version.
     with untouched(project):
         assert flaskflex().status == 0

@@ -325,7 +325,7 @@ def test_the_commit_holds_our_files_and_all_else_stays(
     assert [git("diff", "--cached", cwd=other) for other in others] == staged
     assert_prepared(folder, environ)
     message = git("log", "-1", "--format=%B", cwd=folder)
-    assert message.startswith("Prepare for deployment with flaskflex\n\nFlaskflex-Version: ")
+    assert message.startswith("Prepare for deployment with flaskflex\n\nFlaskflex-Template: .flx ")
     everything = all_of(project.parent)
     result = flaskflex(cwd=folder)
     assert result.status == 0 and "Nothing" in result.out, result
@@ -449,7 +449,7 @@ def test_hooks_run_as_for_any_commit(
         *(f"{name} {project}" for name in ("prepare-commit-msg", "commit-msg", "post-commit")),
     ]
     message = git("log", "-1", "--format=%B").splitlines()
-    assert message[2].startswith("Flaskflex-Version: ") and "Reviewed-by: me" in message
+    assert message[2].startswith("Flaskflex-Template: .flx ") and "Reviewed-by: me" in message
 
 
 @pytest.mark.parametrize("name", ["pre-commit", "prepare-commit-msg"])
