@@ -1157,7 +1157,8 @@ PREPARED = "index-after-"  # and then the commit that HEAD was when this index w
 def follow_commit(project: Project, folder: Path) -> None:
     """Put the index that was prepared for a commit into its place, if that commit has been made."""
     for prepared in folder.glob(f"{PREPARED}*"):
-        if prepared.name != PREPARED + head_commit(project):
+        cut_off = prepared.suffix == ".lock"  # it is of a git that was killed
+        if not cut_off and prepared.name != PREPARED + head_commit(project):
             os.replace(prepared, project.index_file)
 
 
@@ -1230,40 +1231,54 @@ def commit_files(project: Project, pending: Sequence[Change], head: Head, messag
     already. Hooks, signing, filters and identity are git's own. Raises Failure with git's words where the
     commit fails.
     """
-    commit_index, new_index = make_indexes(project, pending, head, repo, folder)
+    new_index = copy_index(project, folder / "new-index")
+    stage(repo, pending, head, new_index)
     # From here on an interruption, even a power cut, leaves what is needed to finish.
     prepared = new_index.rename(folder / (PREPARED + head_commit(project)))
+    only_ours = head.commit and staged_paths(repo, prepared) <= {change.path for change in pending}
+    commit_index = prepared if only_ours else make_commit_index(project, pending, head, repo, folder)
     whole_message = f"--message={with_trailers(message, pending)}"
     try:
         with kept_for_later(project):
             do_git(repo, "commit", "--quiet", whole_message, index=commit_index)
     except Failure:
-        differences = ["diff-index", "--cached", "--name-only", "HEAD"]
-        if head.commit and not do_git(repo, *differences, index=commit_index):
+        if head.commit and not staged_paths(repo, commit_index):
             return None
         raise
-    return follow_hooks(repo, prepared)
+    if commit_index != prepared:
+        follow_hooks(repo, prepared)
+    return head_commit(project)
 
 
-def make_indexes(project: Project, pending: Sequence[Change], head: Head, repo: git.Repo,
-                 folder: Path) -> tuple[Path, Path]:
-    """The index of the commit, which is HEAD's with our files, and the user's index with our files.
+def copy_index(project: Project, target: Path) -> Path:
+    """Copy the user's index, with its time: by that git knows which files it has to look at closely."""
+    if project.index_file.exists():
+        shutil.copy2(project.index_file, target)
+    return target
 
-    The first begins as a copy of the user's, too, for what that knows of all the files that did not change:
-    without this, git would read each of them again.
+
+def make_commit_index(project: Project, pending: Sequence[Change], head: Head, repo: git.Repo,
+                      folder: Path) -> Path:
+    """The index of a commit that leaves out what the user has staged: HEAD's, with our files.
+
+    It begins as a copy of the user's for what that knows of all the files that did not change: without this,
+    git would read each of them again.
     """
-    commit_index, new_index = folder / "commit-index", folder / "index"
-    for copy in (commit_index, new_index) if project.index_file.exists() else ():
-        shutil.copy2(project.index_file, copy)  # by its time git knows which files to look at closely
+    index = copy_index(project, folder / "commit-index")
     try:
-        do_git(repo, "read-tree", "--reset", "HEAD", index=commit_index)
+        do_git(repo, "read-tree", "--reset", "HEAD", index=index)
     except Failure:
         if head.commit:
             raise
-        commit_index.unlink(missing_ok=True)  # there is no commit yet: git takes no index for an empty one
-    stage(repo, pending, head, commit_index)
-    stage(repo, pending, head, new_index)
-    return commit_index, new_index
+        index.unlink(missing_ok=True)  # there is no commit yet: git takes no index for an empty one
+    stage(repo, pending, head, index)
+    return index
+
+
+def staged_paths(repo: git.Repo, index: Path) -> set[str]:
+    """The paths that an index holds otherwise than HEAD does."""
+    names = do_git(repo, "diff-index", "--cached", "--name-only", "-z", "HEAD", index=index)
+    return set(names.split("\0")[:-1])
 
 
 def with_trailers(message: str, pending: Sequence[Change]) -> str:
@@ -1273,18 +1288,14 @@ def with_trailers(message: str, pending: Sequence[Change]) -> str:
     return "\n".join([message, "", *templates, f"{VERSION}: {__version__}"])
 
 
-def follow_hooks(repo: git.Repo, index: Path) -> str:
-    """Put into an index what was committed last, on which a hook may have had the last word.
-
-    Gives the commit's object name.
-    """
-    commit, *entries = do_git(repo, "diff-tree", "--root", "-r", "-z", "--no-renames", "HEAD").split("\0")
+def follow_hooks(repo: git.Repo, index: Path) -> None:
+    """Put into an index what was committed last, on which a hook may have had the last word."""
+    _, *entries = do_git(repo, "diff-tree", "--root", "-r", "-z", "--no-renames", "HEAD").split("\0")
     words = []
     for facts, path in zip(entries[::2], entries[1::2]):
         _, mode, _, name, status = facts.split(" ")
         words += ["--force-remove", path] if status == "D" else ["--cacheinfo", f"{mode},{name},{path}"]
     do_git(repo, "update-index", "--add", *words, index=index)
-    return commit
 
 
 @contextlib.contextmanager

@@ -132,6 +132,13 @@ def fresh_project(folder: Path, environ: Environ) -> None:
     make_project(folder, environ)
 
 
+def quiet_project(folder: Path, environ: Environ) -> None:
+    """All four files are to be created, and nothing else of the user's is under way."""
+    make_project(folder, environ)
+    run("git", "add", ".", cwd=folder, env=environ)
+    run("git", "commit", "-q", "-m", "second", cwd=folder, env=environ)
+
+
 def older_project(folder: Path, environ: Environ) -> None:
     """One file is to be created, one merged, and two updated."""
     make_project(folder, environ)
@@ -166,7 +173,7 @@ def scene_environ(tmp_path_factory: pytest.TempPathFactory, warm_cache: Path) ->
     return environ
 
 
-@pytest.fixture(scope="module", params=[fresh_project, older_project])
+@pytest.fixture(scope="module", params=[fresh_project, quiet_project, older_project])
 def scene(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, scene_environ: Environ
 ) -> Scene:
