@@ -991,14 +991,13 @@ def write_files(root: Path, changes: Sequence[Change]) -> None:
                 target.chmod(change.new_mode)
             elif change.writes:
                 make_folder(target.parent)
-                descriptor, name = tempfile.mkstemp(dir=target.parent, prefix=UNFINISHED)
-                undo.callback(Path(name).unlink, missing_ok=True)
-                with open(descriptor, "wb") as file:
-                    file.write(change.after)
-                os.chmod(name, change.new_mode)
-                ready.append((name, target))
-        for name, target in ready:
-            os.replace(name, target)
+                unfinished = target.with_name(f"{UNFINISHED}{os.getpid()}-{target.name}")
+                undo.callback(unfinished.unlink, missing_ok=True)  # first: ^C may come at any moment
+                unfinished.write_bytes(change.after)
+                unfinished.chmod(change.new_mode)
+                ready.append((unfinished, target))
+        for unfinished, target in ready:
+            os.replace(unfinished, target)
 
 
 def make_folder(folder: Path) -> None:
@@ -1015,10 +1014,13 @@ def open_repository(project: Project, virtualenv: Virtualenv, report: Report) ->
     """The project, ready to commit in, for the GitPython that is installed or for one of flaskflex's own."""
     check_identity(project)
     clear_abandoned_runs(project)
-    if installed_version("GitPython") < GITPYTHON_FLOOR:
+    with interruptions_postponed():
+        installed = installed_version("GitPython")
+    if installed < GITPYTHON_FLOOR:
         sys.path.insert(0, str(fetch("GitPython", GITPYTHON_PINS, virtualenv, report)))
     os.environ.pop("GIT_PYTHON_GIT_EXECUTABLE", None)  # GitPython is to run the git that we run
-    import git
+    with interruptions_postponed():
+        import git
 
     return git.Repo(project.root, expand_vars=False)
 
@@ -2127,6 +2129,23 @@ def interrupt(number: int, frame: object) -> NoReturn:
     for further in INTERRUPTIONS:
         signal.signal(further, signal.SIG_IGN)
     raise KeyboardInterrupt
+
+
+@contextlib.contextmanager
+def interruptions_postponed() -> Iterator[None]:
+    """Let an interruption wait for the end of an import, which may swallow it or make an error of it."""
+    waiting: list[int] = []
+    handlers = {number: signal.getsignal(number) for number in INTERRUPTIONS}
+    for number, handler in handlers.items():
+        if handler is interrupt:
+            signal.signal(number, lambda number, _: waiting.append(number))
+    try:
+        yield
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+    if waiting:
+        interrupt(waiting[0], None)
 
 
 def seconds(text: str) -> float:

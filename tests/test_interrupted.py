@@ -264,6 +264,7 @@ def disturbed(
 def heed_interrupts() -> None:
     """Shells let what they start in the background ignore ^C, and so may the tests have been started."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 # --- what must hold ---
@@ -308,8 +309,9 @@ def problem_at(scene: Scene, point: Point, injected: str, statuses: List[int], f
     done = disturbed(scene, point, injected, folder)
     try:
         trace = (folder / "trace").read_text(encoding="utf-8", errors="replace")
-        assert "INJECTED" in trace or "SIG" in trace, "the point was not reached"
-        assert done.returncode in statuses, done
+        reached = "INJECTED" in trace or re.search(rf"--- {injected[7:]} |killed by", trace)
+        # Not every git opens as many files as the one before: then nothing was injected.
+        assert done.returncode in (statuses if reached else [0]), done
         assert b"Traceback" not in done.stderr, done
         if done.returncode == 1:
             assert done.stderr.startswith(b"flaskflex: error: ") and done.stderr.count(b"\n") > 1, done
@@ -393,6 +395,49 @@ def test_an_output_that_cannot_be_written_is_an_error(
     assert b"Traceback" not in done.stderr and b"Exception" not in done.stderr, done
     assert_nothing_is_broken(scene, project)
     finish(scene, project)
+
+
+# A GitPython during whose import a signal arrives: where Python swallows what is raised there, or where it
+# makes another error of it.
+SIGNALLED = {
+    "swallowed": """\
+import os, weakref
+
+class Thing:
+    pass
+
+thing = Thing()
+reference = weakref.ref(thing, lambda gone: os.kill(os.getpid(), NUMBER))
+del thing
+""",
+    "changed": """\
+import os
+
+class Thing:
+    def __set_name__(self, owner, name):
+        os.kill(os.getpid(), NUMBER)
+
+class Owner:
+    thing = Thing()
+""",
+}
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("module", SIGNALLED.values(), ids=SIGNALLED)
+def test_an_interruption_of_an_import_is_not_lost(
+    module: str, number: signal.Signals, scene: Scene, tmp_path: Path
+) -> None:
+    project = shutil.copytree(scene.folder, tmp_path / "project", symlinks=True)
+    own = shutil.copytree(scene.environ["VIRTUAL_ENV"], tmp_path / "env", symlinks=True)
+    write(site_packages(own) / "git" / "__init__.py", module.replace("NUMBER", str(int(number))))
+    write(site_packages(own) / "gitpython-99.0.dist-info" / "METADATA", "Name: GitPython\nVersion: 99.0\n")
+    before = outcome(project, scene.environ)
+    done = subprocess.run([own / "bin" / "python", "flaskflex.py"], cwd=project, stdin=subprocess.DEVNULL,
+                          env=scene.environ, capture_output=True, preexec_fn=heed_interrupts)
+    assert (done.returncode, done.stderr.splitlines()[-1]) == (130, b"flaskflex: interrupted"), done
+    assert b"Traceback" not in done.stderr, done
+    assert outcome(project, scene.environ) == before
 
 
 @pytest.mark.parametrize("number, status", [
