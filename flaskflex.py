@@ -2031,6 +2031,10 @@ def demo(options: argparse.Namespace, report: Report) -> int:
                       "Name a folder that does not: python flaskflex.py demo DIR")
     if not shutil.which("git"):
         raise Failure(*NO_GIT)
+    script = Path(__file__).resolve()
+    if not script.exists():  # it came through a pipe
+        raise Failure("the demo runs flaskflex.py several times, and needs it as a file",
+                      "Download it, and type: python3 flaskflex.py demo")
     virtualenv = project / ".venv"
     python = interpreter(virtualenv)
     show(None, "git", "init", "--quiet", str(project))
@@ -2042,10 +2046,10 @@ def demo(options: argparse.Namespace, report: Report) -> int:
     if ask_git(project, "var", "GIT_COMMITTER_IDENT").returncode:
         show(project, "git", "config", "user.name", "A Student")
         show(project, "git", "config", "user.email", "student@example.org")
-    show(project, str(python), str(Path(__file__).resolve()), "--venv", str(virtualenv))
+    show(project, str(python), str(script), "--venv", str(virtualenv))
     show(project, "git", "add", ".")
     show(project, "git", "commit", "--quiet", "--message=initial deployment")
-    show(project, str(python), str(Path(__file__).resolve()), "check", "--venv", str(virtualenv))
+    show(project, str(python), str(script), "check", "--venv", str(virtualenv))
     report.fact("Look at", f"what was written: git -C {project} log --stat")
     report.fact("See it run", f"{python} -m flask --app {project / 'application' / 'app.py'} run")
     report.fact("Next", "the same in the clone of your own project: python flaskflex.py")
@@ -2158,6 +2162,9 @@ def seconds(text: str) -> float:
 
 def main(argv: Optional[Sequence[str]] = None) -> int:
     """Run flaskflex with command-line arguments, those of the process by default; gives the exit status."""
+    # A stream that was closed (>&-) is None: then what we print goes nowhere.
+    sys.stdout = sys.stdout or open(os.devnull, "w")
+    sys.stderr = sys.stderr or open(os.devnull, "w")
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     for name in GIT_VARIABLES:

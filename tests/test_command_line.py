@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Dict, List
 
 import pytest
-from conftest import SCRIPT, Environ, Flaskflex, without_coverage
+from conftest import SCRIPT, Environ, Flaskflex, Git, without_coverage
 from helpers import assert_refused, untouched, write
 
 TOO_OLD = ["2.7", "3.6", "3.7", "3.8"]
@@ -151,6 +151,19 @@ def test_a_reader_who_has_heard_enough_gets_no_traceback(
         said = process.stderr.read().decode()
     process.wait()
     assert said == ""
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&-", ">&- 2>&- <&-"])
+@pytest.mark.parametrize("arguments", ["--version", "", "check"])
+def test_a_closed_stream_is_no_hindrance(
+    arguments: str, closed: str, project: Path, environ: Environ, git: Git
+) -> None:
+    command = f"exec python flaskflex.py {arguments} {closed}"
+    done = subprocess.run(["sh", "-c", command], cwd=project, env=environ, stdin=subprocess.DEVNULL,
+                          stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert b"Traceback" not in done.stderr and b"Exception" not in done.stderr, done
+    assert done.returncode == (1 if arguments == "check" else 0), done
+    assert git("rev-list", "--all", "--count") == ("0\n" if arguments else "1\n")
 
 
 @pytest.mark.parametrize("where", ["pip freeze", "commit"])

@@ -2,12 +2,13 @@
 from __future__ import annotations
 
 import re
+import subprocess
 import sys
 from pathlib import Path
 from typing import List
 
 import pytest
-from conftest import Environ, Flaskflex, hermetic_environ, run
+from conftest import SCRIPT, Environ, Flaskflex, Result, hermetic_environ, run
 from helpers import FILES, assert_refused, untouched
 
 
@@ -70,6 +71,14 @@ def test_without_git_it_says_how_to_get_it_and_builds_nothing(
     with untouched(tmp_path):
         result = flaskflex("demo", "new", cwd=tmp_path, env={**newcomer, "PATH": str(tmp_path)})
     assert_refused(result, "git is not installed", "apt install git")
+
+
+def test_from_a_pipe_it_says_that_it_needs_a_file(tmp_path: Path, newcomer: Environ) -> None:
+    with untouched(tmp_path):
+        with SCRIPT.open("rb") as source:
+            done = subprocess.run([sys.executable, "-", "demo", "new"], stdin=source, cwd=tmp_path,
+                                  env=newcomer, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert_refused(Result(done.returncode, done.stdout.decode(), done.stderr.decode()), "as a file")
 
 
 def test_where_a_step_fails_it_says_which(tmp_path: Path, newcomer: Environ, flaskflex: Flaskflex) -> None:

@@ -72,6 +72,7 @@ WAYS: Dict[str, Callable[[World], List[object]]] = {
     "python -m flaskflex": lambda world: ["python", "-m", "flaskflex"],
     "flaskflex": lambda world: ["flaskflex"],
     "another Python": lambda world: [other_python(), "flaskflex.py"],
+    "a pipe": lambda world: ["sh", "-c", "cat flaskflex.py | python -"],
 }
 INSTALLED = ("python -m flaskflex", "flaskflex")
 
