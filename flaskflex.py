@@ -482,6 +482,14 @@ def read_tree(listing: bytes) -> dict[str, tuple[str, str]]:
     return entries
 
 
+def in_head(path: str, project: Project, head: Head) -> bool:
+    """True if HEAD has a file or folder at a path, which must not lead out of the project."""
+    normal = os.path.normpath(path)
+    if head.commit is None or os.path.isabs(normal) or normal.startswith(".."):
+        return False
+    return normal == "." or bool(git_output(project.root, "ls-tree", head.commit, "--", normal))
+
+
 def find_base(project: Project, head: Head, path: str) -> Optional[Base]:
     """What flaskflex itself committed last at a path: git is its memory. None where it never did.
 
@@ -1391,9 +1399,16 @@ def carry_out(project: Project, head: Head, changes: Sequence[Change], repo: Opt
         report.fact("Nothing", "to do: the project is prepared already")
     if commit:
         report.fact("Committed", f"{commit[:7]} {message.splitlines()[0]}")
-    ready = (project.root / "application" / "app.py").exists()
-    report.fact("Next", "git push" if ready else
-                "copy your application to application/app.py, commit, and git push")
+    report.fact("Next", next_step(project, head))
+
+
+def next_step(project: Project, head: Head) -> str:
+    """What is left to do until the project is deployed."""
+    if not (project.root / "application" / "app.py").exists():
+        return "copy your application to application/app.py, commit, and git push"
+    if not in_head("application/app.py", project, head):
+        return "git add application, commit, and git push"
+    return "git push"
 
 
 def tell_where(project: Project, head: Head, virtualenv: Virtualenv, report: Report) -> None:
@@ -1638,14 +1653,6 @@ def command_trouble(command: str, project: Project, head: Head) -> str:
         if not in_head(name, project, head):
             return f"{name} is not in the project"
     return ""
-
-
-def in_head(path: str, project: Project, head: Head) -> bool:
-    """True if HEAD has a file or folder at a path, which must not lead out of the project."""
-    normal = os.path.normpath(path)
-    if head.commit is None or os.path.isabs(normal) or normal.startswith(".."):
-        return False
-    return normal == "." or bool(git_output(project.root, "ls-tree", head.commit, "--", normal))
 
 
 def check_requirements(project: Project, head: Head, virtualenv: Virtualenv, frozen: Sequence[Requirement],

@@ -95,6 +95,18 @@ def test_results_go_to_standard_output_and_errors_to_standard_error(
     assert "error" not in result.out
 
 
+def test_the_last_line_says_what_is_left_to_do(project: Path, git: Git, flaskflex: Flaskflex) -> None:
+    def last_line() -> str:
+        return flaskflex().out.splitlines()[-1].partition("Next        ")[2]
+
+    assert last_line() == "copy your application to application/app.py, commit, and git push"
+    write(project / "application" / "app.py", "app = 1\n")
+    assert last_line() == "git add application, commit, and git push"
+    git("add", "application")
+    git("commit", "-q", "-m", "my application")
+    assert last_line() == "git push"
+
+
 # --- colour ---
 
 
