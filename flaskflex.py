@@ -239,7 +239,7 @@ def activation_hint(folder: Path, windows: bool = os.name == "nt") -> str:
             "python flaskflex.py --venv PATH")
 
 
-# `python -m pip`, without the third of its time that Python needs to free what pip has built.
+# `python -m pip`, without the quarter of its time that Python needs to free what pip has built.
 QUICK_PIP = """\
 import gc, os, runpy, sys
 gc.disable()
@@ -590,15 +590,16 @@ def deployable(requirements: Sequence[Requirement], virtualenv: Virtualenv, proj
         report.warning(f"--exclude {name}: {virtualenv.path} holds no such package")
     kept, refused = sort_out(requirements, virtualenv, project, left_out, report)
     if refused:
-        raise Failure("req.txt would not do on the server: " + "; ".join(refused.values()), NOT_DEPLOYABLE)
+        raise Failure("req.txt would not do on the server: " + "; ".join(words for _, words in refused),
+                      NOT_DEPLOYABLE)
     return sorted(kept, key=lambda requirement: requirement.name.lower())
 
 
 def sort_out(requirements: Sequence[Requirement], virtualenv: Virtualenv, project: Project,
-             left_out: set[str], report: Report) -> tuple[list[Requirement], dict[str, str]]:
-    """What the server can install, and why not what it cannot: canonical name to reason."""
+             left_out: set[str], report: Report) -> tuple[list[Requirement], list[tuple[str, str]]]:
+    """What the server can install, and what it cannot: (canonical name, what to tell of it)."""
     left_out = left_out | left_out_unasked(requirements, virtualenv, report)
-    kept, refused = [], {}
+    kept, refused = [], []
     for requirement in requirements:
         name = canonical(requirement.name)
         if name in left_out:
@@ -606,12 +607,17 @@ def sort_out(requirements: Sequence[Requirement], virtualenv: Virtualenv, projec
         try:
             kept.append(deployable_requirement(requirement, virtualenv, project))
         except ValueError:
-            refused[name] = f"{requirement.name} is installed from an address that cannot be read"
+            refused.append((name, f"{shown(requirement)} is installed from an address that cannot be read"))
         except Refused as reason:
-            refused[name] = f"{requirement.name or ascii(requirement.line)} {reason}"
+            refused.append((name, f"{shown(requirement)} {reason}"))
     if "flask" not in by_name(kept):
         report.warning(f"there is no Flask in {virtualenv.path}: is this the right virtualenv?")
     return kept, refused
+
+
+def shown(requirement: Requirement) -> str:
+    """A requirement's name, or else of its line what holds no secret."""
+    return requirement.name or ascii(requirement.line.split("://")[0])
 
 
 # flaskflex, and what it brings with it: the requirements of its own distribution, all the way down.
@@ -1663,13 +1669,14 @@ def check_requirements(project: Project, head: Head, virtualenv: Virtualenv, fro
         return
     text = decode(blob.content).replace("\r\n", "\n")
     lines = parse_requirements(text.split("\n"))
-    refused = [f"{line.name or ascii(line.line.split('://')[0])} {reason}" for line in lines
+    refused = [f"{shown(line)} {reason}" for line in lines
                for reason in [uninstallable(line, virtualenv, project)] if reason]
     if refused:
         yield Finding("fail", "req.txt would not do on the server: " + "; ".join(refused), NOT_DEPLOYABLE)
         return
     kept, not_wanted = sort_out(frozen, virtualenv, project, set(), report)
-    wanted, held = {**dict.fromkeys(not_wanted, ""), **by_name(kept)}, by_name(lines)
+    wanted = {**{name: "" for name, _ in not_wanted}, **by_name(kept)}
+    held = by_name(lines)
     old = split_requirements(text)
     own = parse_requirements(old.own.split("\n") if old else [])
     asked = {"flup": FLUP, **wanted, **by_name(own)}
@@ -2146,15 +2153,14 @@ def interrupt(number: int, frame: object) -> NoReturn:
 def interruptions_postponed() -> Iterator[None]:
     """Let an interruption wait for the end of an import, which may swallow it or make an error of it."""
     waiting: list[int] = []
-    handlers = {number: signal.getsignal(number) for number in INTERRUPTIONS}
-    for number, handler in handlers.items():
-        if handler is interrupt:
-            signal.signal(number, lambda number, _: waiting.append(number))
+    caught = [number for number in INTERRUPTIONS if signal.getsignal(number) is interrupt]
+    for number in caught:
+        signal.signal(number, lambda number, _: waiting.append(number))
     try:
         yield
     finally:
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
+        for number in caught:
+            signal.signal(number, interrupt)
     if waiting:
         interrupt(waiting[0], None)
 
