@@ -547,6 +547,13 @@ class Requirement(NamedTuple):
     line: str
 
 
+class Refusal(NamedTuple):
+    """What req.txt must not hold: a distribution's canonical name, and what to tell the user of it."""
+
+    name: str
+    words: str
+
+
 class OldRequirements(NamedTuple):
     """A req.txt of flaskflex's: the frozen part, whether nobody edited that, and the user's own lines."""
 
@@ -590,14 +597,14 @@ def deployable(requirements: Sequence[Requirement], virtualenv: Virtualenv, proj
         report.warning(f"--exclude {name}: {virtualenv.path} holds no such package")
     kept, refused = sort_out(requirements, virtualenv, project, left_out, report)
     if refused:
-        raise Failure("req.txt would not do on the server: " + "; ".join(words for _, words in refused),
-                      NOT_DEPLOYABLE)
+        reasons = "; ".join(refusal.words for refusal in refused)
+        raise Failure(f"req.txt would not do on the server: {reasons}", NOT_DEPLOYABLE)
     return sorted(kept, key=lambda requirement: requirement.name.lower())
 
 
 def sort_out(requirements: Sequence[Requirement], virtualenv: Virtualenv, project: Project,
-             left_out: set[str], report: Report) -> tuple[list[Requirement], list[tuple[str, str]]]:
-    """What the server can install, and what it cannot: (canonical name, what to tell of it)."""
+             left_out: set[str], report: Report) -> tuple[list[Requirement], list[Refusal]]:
+    """What the server can install, and what it cannot."""
     left_out = left_out | left_out_unasked(requirements, virtualenv, report)
     kept, refused = [], []
     for requirement in requirements:
@@ -606,10 +613,10 @@ def sort_out(requirements: Sequence[Requirement], virtualenv: Virtualenv, projec
             continue
         try:
             kept.append(deployable_requirement(requirement, virtualenv, project))
-        except ValueError:
-            refused.append((name, f"{shown(requirement)} is installed from an address that cannot be read"))
-        except Refused as reason:
-            refused.append((name, f"{shown(requirement)} {reason}"))
+        except (Refused, ValueError) as error:
+            unreadable = "is installed from an address that cannot be read"
+            reason = error if isinstance(error, Refused) else unreadable
+            refused.append(Refusal(name, f"{shown(requirement)} {reason}"))
     if "flask" not in by_name(kept):
         report.warning(f"there is no Flask in {virtualenv.path}: is this the right virtualenv?")
     return kept, refused
@@ -1674,8 +1681,8 @@ def check_requirements(project: Project, head: Head, virtualenv: Virtualenv, fro
     if refused:
         yield Finding("fail", "req.txt would not do on the server: " + "; ".join(refused), NOT_DEPLOYABLE)
         return
-    kept, not_wanted = sort_out(frozen, virtualenv, project, set(), report)
-    wanted = {**{name: "" for name, _ in not_wanted}, **by_name(kept)}
+    kept, refusals = sort_out(frozen, virtualenv, project, set(), report)
+    wanted = {**{refusal.name: "" for refusal in refusals}, **by_name(kept)}
     held = by_name(lines)
     old = split_requirements(text)
     own = parse_requirements(old.own.split("\n") if old else [])
