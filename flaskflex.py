@@ -172,7 +172,7 @@ def virtualenv_candidates(named: Optional[Path], environ: Environ) -> Iterator[t
         yield "VIRTUAL_ENV", Path(environ["VIRTUAL_ENV"]).absolute()
     # Installed by pipx or uv, flaskflex has a virtualenv of its own, which is not the application's.
     own = Path(sys.prefix)
-    installed = [*own.glob("lib/*/site-packages/flaskflex.py"), *own.glob("Lib/site-packages/flaskflex.py")]
+    installed = any((folder / "flaskflex.py").exists() for folder in site_packages(own))
     if sys.prefix != sys.base_prefix and not installed:
         yield "the Python that runs flaskflex", own
     if environ.get("CONDA_PREFIX") and environ.get("CONDA_DEFAULT_ENV") != "base":
@@ -201,9 +201,9 @@ def interpreter(path: Path, windows: bool = os.name == "nt") -> Path:
     return path / "bin" / "python"
 
 
-def site_packages(virtualenv: Virtualenv) -> list[Path]:
-    """The folders that hold a virtualenv's distributions."""
-    return [*virtualenv.path.glob("lib/*/site-packages"), *virtualenv.path.glob("Lib/site-packages")]
+def site_packages(path: Path) -> list[Path]:
+    """The folders that hold the distributions of the virtualenv in a folder."""
+    return [*path.glob("lib/*/site-packages"), *path.glob("Lib/site-packages")]
 
 
 def python_version(path: Path, python: Path) -> str:
@@ -268,7 +268,7 @@ def freeze_command(virtualenv: Virtualenv) -> list[str]:
 
 def has_pip(virtualenv: Virtualenv) -> bool:
     """True if pip is installed in a virtualenv."""
-    return any((folder / "pip" / "__main__.py").exists() for folder in site_packages(virtualenv))
+    return any((folder / "pip" / "__main__.py").exists() for folder in site_packages(virtualenv.path))
 
 
 def installed_version(name: str) -> tuple[int, ...]:
@@ -499,9 +499,11 @@ def find_base(project: Project, head: Head, path: str) -> Optional[Base]:
     template = ""
     for commit, message in flaskflex_commits(project, head, path):
         told = re.findall(rf"^{TEMPLATE}: {re.escape(path)} (\w+)$", message, re.MULTILINE)
+        if not told:
+            continue
+        template = template or told[-1]
         blob = read_blobs(project, commit, [path]).get(path)
-        template = template or "".join(told[-1:])
-        if told and blob and fingerprint(blob.content.decode("utf-8", "surrogateescape")) == told[-1]:
+        if blob and fingerprint(blob.content.decode("utf-8", "surrogateescape")) == told[-1]:
             return Base(template, blob.content)
     return Base(template, None) if template else None
 
@@ -587,7 +589,7 @@ def parse_requirements(lines: Iterable[str]) -> list[Requirement]:
 
 def deployable(requirements: Sequence[Requirement], virtualenv: Virtualenv, project: Project,
                excluded: Sequence[str], report: Report) -> list[Requirement]:
-    """The requirements as the server can install them, sorted as pip sorts them.
+    """The requirements as the server can install them.
 
     Raises Failure with all those that it could not install, or that would give a secret away.
     """
@@ -599,7 +601,7 @@ def deployable(requirements: Sequence[Requirement], virtualenv: Virtualenv, proj
     if refused:
         reasons = "; ".join(refusal.words for refusal in refused)
         raise Failure(f"req.txt would not do on the server: {reasons}", NOT_DEPLOYABLE)
-    return sorted(kept, key=lambda requirement: requirement.name.lower())
+    return kept
 
 
 def sort_out(requirements: Sequence[Requirement], virtualenv: Virtualenv, project: Project,
@@ -652,7 +654,8 @@ def only_for_flaskflex(virtualenv: Virtualenv) -> set[str]:
 
     needs: dict[str, set[str]] = {}
     asked_for = set()
-    for distribution in metadata.distributions(path=[str(folder) for folder in site_packages(virtualenv)]):
+    folders = [str(folder) for folder in site_packages(virtualenv.path)]
+    for distribution in metadata.distributions(path=folders):
         name = canonical(distribution.metadata["Name"] or "")
         needs[name] = {canonical(re.split(r"[^\w.-]", need)[0]) for need in distribution.requires or ()}
         if distribution.read_text("REQUESTED") is not None:
@@ -727,7 +730,7 @@ def editable_address(name: str, virtualenv: Virtualenv) -> str:
     import json
     from importlib import metadata
 
-    folders = site_packages(virtualenv)
+    folders = site_packages(virtualenv.path)
     for distribution in metadata.distributions(name=name, path=[str(folder) for folder in folders]):
         origin = distribution.read_text("direct_url.json")
         if origin:
@@ -776,9 +779,8 @@ def fingerprint(text: str) -> str:
 
 
 def with_flup(requirements: Sequence[Requirement], own: str) -> list[Requirement]:
-    """The requirements and flup, unless the virtualenv or the user's own lines have it already."""
-    users = parse_requirements(own.split("\n"))
-    named = {canonical(requirement.name) for requirement in (*requirements, *users)}
+    """The requirements, sorted as pip sorts them, and flup unless they or the user's own lines have it."""
+    named = by_name([*requirements, *parse_requirements(own.split("\n"))])
     flup = [] if "flup" in named else [Requirement("flup", FLUP)]
     return sorted([*requirements, *flup], key=lambda requirement: requirement.name.lower())
 
@@ -1551,7 +1553,7 @@ def check_application(project: Project, tree: set[str]) -> Iterator[Finding]:
                       "mv application/.git ../application.git && "
                       f"{FORGET} application && git add application")
         return
-    there = (project.root / "application" / "app.py").exists()
+    there = (folder / "app.py").exists()
     if there and "application/app.py" in tree:
         changed = read_uncommitted(project, "application")
         if changed:
@@ -1833,7 +1835,7 @@ def run_to_the_end(command: list[str], folder: Path, temporary: Path) -> tuple[i
 def ask_application(root: Path, virtualenv: Virtualenv, timeout: float, report: Report) -> Finding:
     """Start dispatch.fcgi, ask it for / as Apache asks through our .htaccess, and judge the answer."""
     script = root / "public_html" / "dispatch.fcgi"
-    has_flup = any((folder / "flup").is_dir() for folder in site_packages(virtualenv))
+    has_flup = any((folder / "flup").is_dir() for folder in site_packages(virtualenv.path))
     flup = None if has_flup else fetch("flup", FLUP_PINS, virtualenv, report)
     started = time.monotonic()
     with application_started(script, virtualenv, flup) as (address, log):
