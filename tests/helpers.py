@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import json
 import os
 import re
@@ -9,9 +10,10 @@ import stat
 import subprocess
 import venv
 from pathlib import Path
+from types import ModuleType
 from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
 
-from conftest import Environ, Result, run
+from conftest import SCRIPT, Environ, Result, run
 
 FILES = [".flx", "public_html/.htaccess", "public_html/dispatch.fcgi", "req.txt"]
 
@@ -96,6 +98,15 @@ def add_distribution(
     write(folder / "METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
     if direct_url:
         write(folder / "direct_url.json", json.dumps(direct_url))
+
+
+def load_flaskflex() -> ModuleType:
+    """flaskflex.py as a module, for its pure functions and its constants."""
+    spec = importlib.util.spec_from_file_location("flaskflex", SCRIPT)
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def newer_script(script: Path, constant: str, change: Callable[[str], str]) -> Path:

@@ -99,6 +99,14 @@ def old_python() -> Path:
     return pythons()[max(versions)]
 
 
+def written_files(folder: Path, virtualenv: Path, environ: Environ) -> Dict[str, bytes]:
+    """The four files, as `python flaskflex.py` writes them in a new repository with the virtualenv active."""
+    run("git", "init", "-q", cwd=folder, env=environ)
+    own = {**environ, "VIRTUAL_ENV": str(virtualenv)}
+    run(python_of(virtualenv), SCRIPT, "--no-commit", cwd=folder, env=own)
+    return read_files(folder)
+
+
 def make_wheel(folder: Path, name: str, *requires: str) -> str:
     """Make a wheel with nothing in it but its metadata; gives the name, to be installed from the folder."""
     folder.mkdir(parents=True, exist_ok=True)

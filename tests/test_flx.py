@@ -1,7 +1,6 @@
 """How .flx is read: the oddities of real files, and each kind of trouble with the number of its line."""
 from __future__ import annotations
 
-import importlib.util
 import re
 from pathlib import Path
 from types import ModuleType
@@ -10,16 +9,13 @@ from typing import Dict, List, Tuple
 import pytest
 from conftest import SCRIPT, Environ, run
 from deployed import Item, copy_deployed, deploy, item, read_items
+from helpers import load_flaskflex
 
 
 @pytest.fixture(scope="module")
 def flaskflex_module() -> ModuleType:
     """flaskflex.py as a module, for its parser, which is more than check shows of it."""
-    spec = importlib.util.spec_from_file_location("flaskflex", SCRIPT)
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_flaskflex()
 
 
 Line = Tuple[int, str, str]

@@ -1,39 +1,26 @@
 """Hostile input: what a project, its git configuration, and its virtualenv may hold that nobody expects."""
 from __future__ import annotations
 
-import importlib.util
 import os
 import shutil
 import socket
 import stat
 import string
 from pathlib import Path
-from types import ModuleType
 from typing import Any, Callable, List, Optional, TypeVar
 
 import pytest
-from conftest import SCRIPT, Environ, Flaskflex, Git, run
+from conftest import Environ, Flaskflex, Git, run
 from helpers import (
-    add_distribution, assert_prepared, assert_refused, light_virtualenv, newer_script, site_packages,
-    untouched, write,
+    add_distribution, assert_prepared, assert_refused, light_virtualenv, load_flaskflex, newer_script,
+    site_packages, untouched, write,
 )
 
 hypothesis = pytest.importorskip("hypothesis")
 strategies = pytest.importorskip("hypothesis.strategies")
 
 FLUP = "flup==1.0.3"
-
-
-def load(script: Path) -> ModuleType:
-    """flaskflex.py as a module."""
-    spec = importlib.util.spec_from_file_location("flaskflex_under_test", script)
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-flaskflex_module: Any = load(SCRIPT)
+flaskflex_module: Any = load_flaskflex()
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from conftest import SCRIPT, Environ, Flaskflex, Git, run, without_coverage
 from helpers import (
     assert_prepared, assert_refused, light_virtualenv, site_packages, snapshot, untouched, write,
 )
-from installing import other_python, python_of, read_files, serving, start, tool
+from installing import other_python, python_of, read_files, serving, start, tool, written_files
 
 FLASKFLEX = runpy.run_path(str(SCRIPT), run_name="flaskflex")  # for its constants and its pure functions
 NOBODYS_HOST = "packages.invalid"
@@ -190,10 +190,7 @@ def expected(
     tmp_path_factory: pytest.TempPathFactory, virtualenv: Path, session_environ: Environ
 ) -> Dict[str, bytes]:
     """The four files, as they are written where nothing is set up in any unusual way."""
-    project = tmp_path_factory.mktemp("expected")
-    run("git", "init", "-q", cwd=project, env=session_environ)
-    run(python_of(virtualenv), SCRIPT, "--no-commit", "-q", cwd=project, env=session_environ)
-    return read_files(project)
+    return written_files(tmp_path_factory.mktemp("expected"), virtualenv, session_environ)
 
 
 # What somebody may have told pip about their other work. ELSEWHERE stands for a folder.

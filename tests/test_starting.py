@@ -12,6 +12,7 @@ from conftest import SCRIPT, Environ, Flaskflex, make_virtualenv, run, without_c
 from helpers import assert_prepared, assert_refused, untouched, write
 from installing import (
     copy_source, other_python, pip_install, python_of, read_files, serving, start, tool, tool_environ,
+    written_files,
 )
 
 
@@ -38,11 +39,7 @@ def expected(
     tmp_path_factory: pytest.TempPathFactory, virtualenv: Path, session_environ: Environ
 ) -> Dict[str, bytes]:
     """The four files, as `python flaskflex.py` writes them with the virtualenv active."""
-    project = tmp_path_factory.mktemp("expected")
-    run("git", "init", "-q", cwd=project, env=session_environ)
-    environ = {**session_environ, "VIRTUAL_ENV": str(virtualenv)}
-    run(virtualenv / "bin" / "python", SCRIPT, "--no-commit", cwd=project, env=environ)
-    return read_files(project)
+    return written_files(tmp_path_factory.mktemp("expected"), virtualenv, session_environ)
 
 
 def activate(environ: Environ, virtualenv: Path) -> None:

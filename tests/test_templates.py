@@ -1,13 +1,13 @@
 """The templates: valid files of their own kind, and in flaskflex.py byte for byte."""
 from __future__ import annotations
 
-import importlib.util
 import re
 from types import ModuleType
 from typing import Dict
 
 import pytest
 from conftest import SCRIPT
+from helpers import load_flaskflex
 
 TEMPLATES = SCRIPT.parent / "templates"
 
@@ -22,11 +22,7 @@ EMBEDDED = [
 @pytest.fixture(scope="module")
 def module() -> ModuleType:
     """flaskflex.py, imported."""
-    spec = importlib.util.spec_from_file_location("flaskflex", SCRIPT)
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_flaskflex()
 
 
 @pytest.mark.parametrize("name, constant, path", EMBEDDED)
