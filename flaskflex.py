@@ -69,7 +69,7 @@ __version__ = "1.0.0"
 Environ = Mapping[str, str]
 
 # The pinned distributions are what was tested; releases before the floor have known security faults.
-GITPYTHON_FLOOR = (3, 1, 60)
+GITPYTHON_MIN = (3, 1, 60)
 GITPYTHON_PINS = """\
 GitPython==3.2.1 --hash=sha256:d66b0832aa8755c1a84892937282df0befb16c97e5a64aeebd68be9c5e323f53
 gitdb==4.0.12 --hash=sha256:67073e15955400952c6565cc3e707c554a4eea2e428946f7a4c162fab9bd9bcf
@@ -133,7 +133,7 @@ def plural(count: int, noun: str) -> str:
 # --- the virtualenv ---
 
 # One of these is in each virtualenv: of venv, virtualenv and uv; of virtualenv before 20; of conda.
-VIRTUALENV_SIGNS = ("pyvenv.cfg", "bin/activate", "Scripts/activate", "conda-meta")
+VIRTUALENV_MARKERS = ("pyvenv.cfg", "bin/activate", "Scripts/activate", "conda-meta")
 
 
 class Virtualenv(NamedTuple):
@@ -184,7 +184,7 @@ def read_virtualenv(source: str, path: Path) -> Virtualenv:
     again = "Activate your application's virtualenv, or name it with --venv."
     if not path.is_dir():
         raise Failure(f"{source} names {path}, which is not there", again)
-    if not any((path / sign).exists() for sign in VIRTUALENV_SIGNS):
+    if not any((path / sign).exists() for sign in VIRTUALENV_MARKERS):
         raise Failure(f"{source} names {path}, which is not a virtualenv", again)
     python = interpreter(path)
     if not python.exists():
@@ -214,7 +214,7 @@ def python_version(path: Path, python: Path) -> str:
     answer = subprocess.run([str(python), "-I", "-c", "import platform; print(platform.python_version())"],
                             capture_output=True)
     if answer.returncode:
-        raise Failure(f"the Python of the virtualenv {path} does not run", git_words(answer.stderr))
+        raise Failure(f"the Python of the virtualenv {path} does not run", error_text(answer.stderr))
     return answer.stdout.decode().strip()
 
 
@@ -316,7 +316,7 @@ def frozen_lines(freeze: subprocess.Popen[bytes], virtualenv: Virtualenv) -> lis
     """Wait for pip freeze, and give back the lines that it printed."""
     output, errors = freeze.communicate()
     if freeze.returncode:
-        words = git_words(errors).rpartition("\n")[2]  # before these comes a traceback of pip's
+        words = error_text(errors).rpartition("\n")[2]  # before these comes a traceback of pip's
         raise Failure(f"pip freeze failed in {virtualenv.path}", re.sub(r"://\S*", "://...", words))
     return output.decode("utf-8", "surrogateescape").replace("\r\n", "\n").split("\n")
 
@@ -333,7 +333,7 @@ GIT_VARIABLES = (
 NO_GIT = ("git is not installed", "Install it (on Debian: apt install git), and run flaskflex again.")
 
 # What is under way while one of these exists in git's folder, and the command that ends it.
-UNDER_WAY = {
+IN_PROGRESS = {
     "MERGE_HEAD": "merge",
     "CHERRY_PICK_HEAD": "cherry-pick",
     "REVERT_HEAD": "revert",
@@ -377,20 +377,20 @@ class Head(NamedTuple):
     ignored: set[str]
 
 
-def ask_git(folder: Path, *arguments: str, given: bytes = b"") -> subprocess.CompletedProcess[bytes]:
+def run_git(folder: Path, *arguments: str, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
     """Run git in a folder, with `given` on its standard input; the caller looks at how it ended."""
-    return subprocess.run(["git", "-C", str(folder), *arguments], input=given, capture_output=True)
+    return subprocess.run(["git", "-C", str(folder), *arguments], input=stdin, capture_output=True)
 
 
-def git_output(folder: Path, *arguments: str, given: bytes = b"") -> bytes:
+def git_output(folder: Path, *arguments: str, stdin: bytes = b"") -> bytes:
     """What git prints in answer to a question, or a Failure with git's own words."""
-    answer = ask_git(folder, *arguments, given=given)
+    answer = run_git(folder, *arguments, stdin=stdin)
     if answer.returncode:
-        raise Failure(f"git {arguments[0]} failed in {folder}", git_words(answer.stderr))
+        raise Failure(f"git {arguments[0]} failed in {folder}", error_text(answer.stderr))
     return answer.stdout
 
 
-def git_words(stderr: bytes) -> str:
+def error_text(stderr: bytes) -> str:
     """Git's own message, for the user to read."""
     return stderr.decode("utf-8", "backslashreplace").strip() or "git gave no reason"
 
@@ -405,16 +405,16 @@ def find_project(folder: Path) -> Project:
         raise Failure(*NO_GIT)
     if not folder.is_dir():
         raise Failure(f"{folder} is not a folder", "Name the clone of your project after -C.")
-    answer = ask_git(folder, *project_questions())
+    answer = run_git(folder, *project_questions())
     lines = os.fsdecode(answer.stdout).split("\n")
     if lines[0] == "true":
         raise Failure(f"{folder} is a bare repository, without files to prepare",
                       "Clone it, and run flaskflex in the clone.")
     if answer.returncode:
-        refuse_folder(folder, answer.stderr)
-    _, index, *signs = lines[:2 + len(UNDER_WAY)]
-    root = "\n".join(lines[2 + len(UNDER_WAY):-1])  # comes last: a path may hold a line break
-    for sign, activity in zip(signs, UNDER_WAY.values()):
+        fail_no_work_tree(folder, answer.stderr)
+    _, index, *signs = lines[:2 + len(IN_PROGRESS)]
+    root = "\n".join(lines[2 + len(IN_PROGRESS):-1])  # comes last: a path may hold a line break
+    for sign, activity in zip(signs, IN_PROGRESS.values()):
         if (folder / sign).exists():
             raise Failure(f"a {activity} is under way in {root}",
                           f"Finish it (git {activity} --continue) or give it up (git {activity} --abort), "
@@ -425,16 +425,16 @@ def find_project(folder: Path) -> Project:
 def project_questions() -> list[str]:
     """The one call of git that tells all that find_project needs."""
     questions = ["rev-parse", "--is-bare-repository", "--git-path", "index"]
-    for name in UNDER_WAY:
+    for name in IN_PROGRESS:
         questions += ["--git-path", name]
     return questions + ["--show-toplevel"]
 
 
-def refuse_folder(folder: Path, stderr: bytes) -> NoReturn:
+def fail_no_work_tree(folder: Path, stderr: bytes) -> NoReturn:
     """Say why git finds no work tree at a folder: there is none, or git will not open it."""
     absolute = folder.resolve()
     if any((parent / ".git").exists() for parent in (absolute, *absolute.parents)):
-        raise Failure(f"git does not open the repository of {absolute}", git_words(stderr))
+        raise Failure(f"git does not open the repository of {absolute}", error_text(stderr))
     raise Failure(f"{absolute} is not in a git repository",
                   "Clone your project, and run flaskflex in the clone. (git init makes a new repository.)")
 
@@ -442,23 +442,23 @@ def refuse_folder(folder: Path, stderr: bytes) -> NoReturn:
 def check_identity(project: Project) -> None:
     """Raise Failure where git does not know as whom to commit, before anything is written."""
     for variable in ("GIT_AUTHOR_IDENT", "GIT_COMMITTER_IDENT"):
-        answer = ask_git(project.root, "var", variable)
+        answer = run_git(project.root, "var", variable)
         if answer.returncode:
-            raise Failure("git does not know who you are, so it cannot commit", git_words(answer.stderr))
+            raise Failure("git does not know who you are, so it cannot commit", error_text(answer.stderr))
 
 
 def head_commit(project: Project) -> str:
     """The object name of the commit that HEAD is at, "" where there is none yet."""
-    answer = ask_git(project.root, "rev-parse", "--quiet", "--verify", "HEAD^{commit}")
+    answer = run_git(project.root, "rev-parse", "--quiet", "--verify", "HEAD^{commit}")
     return answer.stdout.decode().strip()
 
 
 def read_head(project: Project) -> Head:
     """Where HEAD stands, and how it holds our files."""
-    branch = os.fsdecode(ask_git(project.root, "symbolic-ref", "--quiet", "--short", "HEAD").stdout)
+    branch = os.fsdecode(run_git(project.root, "symbolic-ref", "--quiet", "--short", "HEAD").stdout)
     commit = head_commit(project)
     blobs = read_blobs(project, commit, FILES) if commit else {}
-    ignored = os.fsdecode(ask_git(project.root, "check-ignore", "--", *FILES).stdout).splitlines()
+    ignored = os.fsdecode(run_git(project.root, "check-ignore", "--", *FILES).stdout).splitlines()
     return Head(branch.rstrip("\n") or None, commit or None, blobs, set(ignored))
 
 
@@ -482,7 +482,7 @@ def read_tree(listing: bytes) -> dict[str, tuple[str, str]]:
     return entries
 
 
-def in_head(path: str, project: Project, head: Head) -> bool:
+def head_has_path(path: str, project: Project, head: Head) -> bool:
     """True if HEAD has a file or folder at a path, which must not lead out of the project."""
     normal = os.path.normpath(path)
     if head.commit is None or os.path.isabs(normal) or normal.startswith(".."):
@@ -498,7 +498,7 @@ def find_base(project: Project, head: Head, path: str) -> Optional[Base]:
     """
     template = ""
     for commit, message in flaskflex_commits(project, head, path):
-        told = re.findall(rf"^{TEMPLATE}: {re.escape(path)} (\w+)$", message, re.MULTILINE)
+        told = re.findall(rf"^{TEMPLATE_TRAILER}: {re.escape(path)} (\w+)$", message, re.MULTILINE)
         if not told:
             continue
         template = template or told[-1]
@@ -513,7 +513,8 @@ def flaskflex_commits(project: Project, head: Head, path: str) -> Iterator[tuple
     if head.commit is None:
         return
     found = git_output(project.root, "rev-list", "--full-history", "--format=%B%x00",
-                       f"--grep=^{VERSION}: [0-9]", head.commit, "--", path).decode("utf-8", "replace")
+                       f"--grep=^{VERSION_TRAILER}: [0-9]",
+                       head.commit, "--", path).decode("utf-8", "replace")
     shallow = project.index_file.with_name("shallow")
     cut = shallow.read_text() if shallow.exists() else ""
     for heading, _, message in (entry.strip().partition("\n") for entry in found.split("\0")[:-1]):
@@ -556,7 +557,7 @@ class Refusal(NamedTuple):
     words: str
 
 
-class OldRequirements(NamedTuple):
+class RequirementsFile(NamedTuple):
     """A req.txt of flaskflex's: the frozen part, whether nobody edited that, and the user's own lines."""
 
     frozen: str
@@ -587,8 +588,8 @@ def parse_requirements(lines: Iterable[str]) -> list[Requirement]:
     return requirements
 
 
-def deployable(requirements: Sequence[Requirement], virtualenv: Virtualenv, project: Project,
-               excluded: Sequence[str], report: Report) -> list[Requirement]:
+def require_installable(requirements: Sequence[Requirement], virtualenv: Virtualenv, project: Project,
+                        excluded: Sequence[str], report: Report) -> list[Requirement]:
     """The requirements as the server can install them.
 
     Raises Failure with all those that it could not install, or that would give a secret away.
@@ -597,34 +598,34 @@ def deployable(requirements: Sequence[Requirement], virtualenv: Virtualenv, proj
     left_out = {canonical(name) for name in excluded}
     for name in sorted(left_out - names):
         report.warning(f"--exclude {name}: {virtualenv.path} holds no such package")
-    kept, refused = sort_out(requirements, virtualenv, project, left_out, report)
+    kept, refused = split_installable(requirements, virtualenv, project, left_out, report)
     if refused:
         reasons = "; ".join(refusal.words for refusal in refused)
         raise Failure(f"req.txt would not do on the server: {reasons}", NOT_DEPLOYABLE)
     return kept
 
 
-def sort_out(requirements: Sequence[Requirement], virtualenv: Virtualenv, project: Project,
-             left_out: set[str], report: Report) -> tuple[list[Requirement], list[Refusal]]:
+def split_installable(requirements: Sequence[Requirement], virtualenv: Virtualenv, project: Project,
+                      left_out: set[str], report: Report) -> tuple[list[Requirement], list[Refusal]]:
     """What the server can install, and what it cannot."""
-    left_out = left_out | left_out_unasked(requirements, virtualenv, report)
+    left_out = left_out | auto_excluded(requirements, virtualenv, report)
     kept, refused = [], []
     for requirement in requirements:
         name = canonical(requirement.name)
         if name in left_out:
             continue
         try:
-            kept.append(deployable_requirement(requirement, virtualenv, project))
+            kept.append(resolve_requirement(requirement, virtualenv, project))
         except (Refused, ValueError) as error:
             unreadable = "is installed from an address that cannot be read"
             reason = error if isinstance(error, Refused) else unreadable
-            refused.append(Refusal(name, f"{shown(requirement)} {reason}"))
+            refused.append(Refusal(name, f"{display_name(requirement)} {reason}"))
     if "flask" not in by_name(kept):
         report.warning(f"there is no Flask in {virtualenv.path}: is this the right virtualenv?")
     return kept, refused
 
 
-def shown(requirement: Requirement) -> str:
+def display_name(requirement: Requirement) -> str:
     """A requirement's name, or else of its line what holds no secret."""
     return requirement.name or ascii(requirement.line.split("://")[0])
 
@@ -633,11 +634,11 @@ def shown(requirement: Requirement) -> str:
 FLASKFLEX_NEEDS = ("flaskflex", "gitpython", "gitdb", "smmap", "typing-extensions")
 
 
-def left_out_unasked(requirements: Sequence[Requirement], virtualenv: Virtualenv,
-                     report: Report) -> set[str]:
+def auto_excluded(requirements: Sequence[Requirement], virtualenv: Virtualenv,
+                  report: Report) -> set[str]:
     """The canonical names of what never belongs into req.txt, each of which the report tells."""
     lines = by_name(requirements)
-    unwanted = only_for_flaskflex(virtualenv) & lines.keys() if "flaskflex" in lines else set()
+    unwanted = needed_only_by_flaskflex(virtualenv) & lines.keys() if "flaskflex" in lines else set()
     if lines.get("pkg-resources", "").endswith("==0.0.0"):  # pip issue 4022
         unwanted.add("pkg-resources")
     if unwanted:
@@ -645,7 +646,7 @@ def left_out_unasked(requirements: Sequence[Requirement], virtualenv: Virtualenv
     return unwanted
 
 
-def only_for_flaskflex(virtualenv: Virtualenv) -> set[str]:
+def needed_only_by_flaskflex(virtualenv: Virtualenv) -> set[str]:
     """The canonical names of flaskflex and of what is in a virtualenv for its sake alone.
 
     What the user installed by name (pip notes that as REQUESTED) is not, nor what anything else may need.
@@ -653,19 +654,19 @@ def only_for_flaskflex(virtualenv: Virtualenv) -> set[str]:
     from importlib import metadata
 
     needs: dict[str, set[str]] = {}
-    asked_for = set()
+    requested = set()
     folders = [str(folder) for folder in site_packages(virtualenv.path)]
     for distribution in metadata.distributions(path=folders):
         name = canonical(distribution.metadata["Name"] or "")
         needs[name] = {canonical(re.split(r"[^\w.-]", need)[0]) for need in distribution.requires or ()}
         if distribution.read_text("REQUESTED") is not None:
-            asked_for.add(name)
+            requested.add(name)
     brought = set(FLASKFLEX_NEEDS)
-    others = (needs.keys() - brought) | (asked_for - {"flaskflex"})
-    return brought - all_needed(others, needs)
+    others = (needs.keys() - brought) | (requested - {"flaskflex"})
+    return brought - transitive_dependencies(others, needs)
 
 
-def all_needed(names: Iterable[str], needs: Mapping[str, set[str]]) -> set[str]:
+def transitive_dependencies(names: Iterable[str], needs: Mapping[str, set[str]]) -> set[str]:
     """The names, all that these need, all that those need, and so on."""
     found: set[str] = set()
     left = list(names)
@@ -677,18 +678,18 @@ def all_needed(names: Iterable[str], needs: Mapping[str, set[str]]) -> set[str]:
     return found
 
 
-def deployable_requirement(requirement: Requirement, virtualenv: Virtualenv,
-                           project: Project) -> Requirement:
+def resolve_requirement(requirement: Requirement, virtualenv: Virtualenv,
+                        project: Project) -> Requirement:
     """A requirement as the server can install it, with a path that is relative to the project's root.
 
     Raises Refused where the server could not, or must not be told.
     """
     if not REQUIREMENT_LINE.fullmatch(requirement.line):
         raise Refused("is not a requirement that pip would read again")
-    folder = install_folder(requirement, virtualenv)
+    folder = local_source_path(requirement, virtualenv)
     # What pip install -e git+... has cloned into the virtualenv is asked for by its address, as before.
     if folder is None or virtualenv.path.resolve() in folder.parents:
-        if carries_secret(requirement.line):
+        if has_credentials(requirement.line):
             raise Refused("is installed from an address that holds a password or a token")
         if requirement.line.startswith("-e ") and not EDITABLE_LINE.fullmatch(requirement.line):
             raise Refused("is not a requirement that pip would read again")
@@ -700,7 +701,7 @@ def deployable_requirement(requirement: Requirement, virtualenv: Virtualenv,
     return requirement._replace(line=f"-e {shlex.quote(path)}" if requirement.line.startswith("-e") else path)
 
 
-def install_folder(requirement: Requirement, virtualenv: Virtualenv) -> Optional[Path]:
+def local_source_path(requirement: Requirement, virtualenv: Virtualenv) -> Optional[Path]:
     """The folder or file of this machine that a requirement was installed from, None for all others.
 
     In a clone with an origin, pip freeze hides a local editable install behind the origin's address; only
@@ -711,7 +712,7 @@ def install_folder(requirement: Requirement, virtualenv: Virtualenv) -> Optional
     if editable and "://" not in address:
         return local_path(address)
     if editable and not address.startswith("file:"):
-        address = editable_address(requirement.name, virtualenv)
+        address = editable_source_url(requirement.name, virtualenv)
     if not address.startswith("file:"):
         return None
     return local_path(unquote(urlsplit(address).path, errors="surrogateescape"))
@@ -722,7 +723,7 @@ def local_path(text: str) -> Path:
     return Path(os.path.realpath(os.fsdecode(text.encode("utf-8", "surrogateescape"))))
 
 
-def editable_address(name: str, virtualenv: Virtualenv) -> str:
+def editable_source_url(name: str, virtualenv: Virtualenv) -> str:
     """The file: address of an editable install, "" where nothing tells it.
 
     setup.py develop, which older pips used, leaves an .egg-link in the place of a direct_url.json.
@@ -741,7 +742,7 @@ def editable_address(name: str, virtualenv: Virtualenv) -> str:
     return ""
 
 
-def carries_secret(line: str) -> bool:
+def has_credentials(line: str) -> bool:
     """True if a requirement's address holds what looks like a password or a token.
 
     A user name alone is none over ssh (git@host); over https it may be a token, and so may any query.
@@ -754,13 +755,13 @@ def carries_secret(line: str) -> bool:
     return bool(address.query or ":" in user or (at and not address.scheme.endswith("ssh")))
 
 
-def split_requirements(text: str) -> Optional[OldRequirements]:
+def split_requirements(text: str) -> Optional[RequirementsFile]:
     """The parts of a req.txt that flaskflex wrote, or None where its marker line is not there."""
     marker = MARKER_LINE.search(text)
     if marker is None:
         return None
     frozen = text[:marker.start()]
-    return OldRequirements(frozen, marker[1] == fingerprint(frozen), text[marker.end():])
+    return RequirementsFile(frozen, marker[1] == fingerprint(frozen), text[marker.end():])
 
 
 def render_requirements(requirements: Sequence[Requirement], version: str, own: str) -> bytes:
@@ -778,7 +779,7 @@ def fingerprint(text: str) -> str:
     return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:12]
 
 
-def with_flup(requirements: Sequence[Requirement], own: str) -> list[Requirement]:
+def add_flup(requirements: Sequence[Requirement], own: str) -> list[Requirement]:
     """The requirements, sorted as pip sorts them, and flup unless they or the user's own lines have it."""
     named = by_name([*requirements, *parse_requirements(own.split("\n"))])
     flup = [] if "flup" in named else [Requirement("flup", FLUP)]
@@ -800,7 +801,7 @@ def count_changes(old: str, new: Sequence[Requirement]) -> str:
 # --- the files ---
 
 
-class Found(NamedTuple):
+class WorkTreeFile(NamedTuple):
     """A file as the work tree has it: content (None: no file) and permission bits."""
 
     content: Optional[bytes]
@@ -828,7 +829,7 @@ class Change(NamedTuple):
         return self.verb != "unchanged" and (self.before, self.mode) != (self.after, self.new_mode)
 
 
-def find_file(root: Path, path: str) -> Found:
+def read_work_tree_file(root: Path, path: str) -> WorkTreeFile:
     """How the work tree has the file at a path; Failure where something else is in its way.
 
     A symbolic link on the way is refused, since it may lead out of the work tree, git commits nothing
@@ -845,9 +846,9 @@ def find_file(root: Path, path: str) -> Found:
             raise Failure(f"{part} is in the way: {path} is to be a file",
                           "Move it elsewhere, and run flaskflex again.")
     try:
-        return Found((root / path).read_bytes(), (root / path).stat().st_mode & 0o7777)
+        return WorkTreeFile((root / path).read_bytes(), (root / path).stat().st_mode & 0o7777)
     except FileNotFoundError:
-        return Found(None, 0)
+        return WorkTreeFile(None, 0)
 
 
 def plan_files(project: Project, head: Head, requirements: Sequence[Requirement], version: str,
@@ -858,7 +859,7 @@ def plan_files(project: Project, head: Head, requirements: Sequence[Requirement]
     """
     changes, refused = [], []
     for path in FILES:
-        found = find_file(project.root, path)
+        found = read_work_tree_file(project.root, path)
         try:
             if path == "req.txt":
                 change = plan_requirements(found, head.blobs.get(path), requirements, version, force=force)
@@ -867,7 +868,7 @@ def plan_files(project: Project, head: Head, requirements: Sequence[Requirement]
         except Refused as reason:
             refused.append(f"{path} {reason}")
         else:
-            changes.append(with_right_mode(change))
+            changes.append(with_target_mode(change))
     if refused:
         raise Failure("; ".join(refused),
                       "Nothing was changed. Rename such a file to keep it, or let --force replace it: "
@@ -875,7 +876,7 @@ def plan_files(project: Project, head: Head, requirements: Sequence[Requirement]
     return changes
 
 
-def plan_template(path: str, found: Found, project: Project, head: Head, *, force: bool) -> Change:
+def plan_template(path: str, found: WorkTreeFile, project: Project, head: Head, *, force: bool) -> Change:
     """What is to become of a file that is made from a template, by the rules of a three-way merge.
 
     The base is what flaskflex committed last, the one side is the file, the other is the template.
@@ -884,15 +885,15 @@ def plan_template(path: str, found: Found, project: Project, head: Head, *, forc
     change = Change(path, "create", found.content, template, found.mode)
     if found.content is None:
         return change
-    if is_as_wanted(found.content, template, head.blobs.get(path)):
+    if is_up_to_date(found.content, template, head.blobs.get(path)):
         return change._replace(verb="unchanged")
-    text = with_lf(found.content)
+    text = normalize_newlines(found.content)
     if text == template:
         return change._replace(verb="update", note="its line endings")
     base = find_base(project, head, path)
     newer = base is not None and base.template != fingerprint(TEMPLATES[path])
     if base and newer and base.content is not None:
-        merged = template if text == base.content else merge(text, base.content, template)
+        merged = template if text == base.content else merge_file(text, base.content, template)
         if merged is not None:
             return change._replace(verb="update" if merged == template else "merge", after=merged)
     if force:
@@ -904,23 +905,24 @@ def plan_template(path: str, found: Found, project: Project, head: Head, *, forc
     return change._replace(verb="keep", after=found.content, note="with your changes")
 
 
-def plan_requirements(found: Found, committed: Optional[Blob], requirements: Sequence[Requirement],
+def plan_requirements(found: WorkTreeFile, committed: Optional[Blob], requirements: Sequence[Requirement],
                       version: str, *, force: bool) -> Change:
     """What is to become of req.txt: frozen anew above the marker line, left alone below it."""
     text = decode(found.content or b"").replace("\r\n", "\n")
     old = split_requirements(text)
     own = old.own if old else ""
-    new = with_flup(requirements, own)
+    new = add_flup(requirements, own)
     after = render_requirements(new, version, own)
     added = ", and flup to serve them" if len(new) > len(requirements) else ""
     change = Change("req.txt", "create", found.content, after, found.mode,
                     plural(len(requirements), "package") + added)
     if found.content is None:
         return change
-    if is_as_wanted(found.content, after, committed):
+    if is_up_to_date(found.content, after, committed):
         return change._replace(verb="unchanged", note="")
     change = change._replace(note=count_changes(old.frozen if old else text, new))
-    if old and (old.intact or (committed and with_lf(committed.content) == with_lf(found.content))):
+    content = normalize_newlines(found.content)
+    if old and (old.intact or (committed and normalize_newlines(committed.content) == content)):
         return change._replace(verb="update")
     if force:
         return change._replace(verb="replace")
@@ -929,7 +931,7 @@ def plan_requirements(found: Found, committed: Optional[Blob], requirements: Seq
     raise Refused("is not flaskflex's, and differs from what flaskflex would write")
 
 
-def with_right_mode(change: Change) -> Change:
+def with_target_mode(change: Change) -> Change:
     """A change with the file's new permission bits: as before, but executable where it must be.
 
     Nobody but the owner may write: Apache's suexec refuses a script otherwise. Windows has no such bits.
@@ -942,13 +944,13 @@ def with_right_mode(change: Change) -> Change:
     return change._replace(new_mode=mode)
 
 
-def is_as_wanted(content: bytes, wanted: bytes, committed: Optional[Blob]) -> bool:
+def is_up_to_date(content: bytes, wanted: bytes, committed: Optional[Blob]) -> bool:
     """True if a file needs no writing: git may have given it CRLF (core.autocrlf), and holds it with LF."""
-    return content == wanted or (with_lf(content) == wanted and committed is not None
+    return content == wanted or (normalize_newlines(content) == wanted and committed is not None
                                  and committed.content == wanted)
 
 
-def with_lf(content: bytes) -> bytes:
+def normalize_newlines(content: bytes) -> bytes:
     """A text with the line endings that every file of flaskflex's has."""
     return content.replace(b"\r\n", b"\n")
 
@@ -959,13 +961,13 @@ def decode(content: bytes) -> str:
     return content.decode(encoding, "surrogateescape" if encoding == "utf-8-sig" else "replace")
 
 
-def merge(ours: bytes, base: bytes, theirs: bytes) -> Optional[bytes]:
+def merge_file(ours: bytes, base: bytes, theirs: bytes) -> Optional[bytes]:
     """The text with both sides' changes to the base, by git merge-file; None where they conflict."""
     with tempfile.TemporaryDirectory(prefix="flaskflex-") as folder:
         names = ["ours", "base", "theirs"]
         for name, content in zip(names, (ours, base, theirs)):
             Path(folder, name).write_bytes(content)
-        answer = ask_git(Path(folder), "merge-file", "-p", *names)
+        answer = run_git(Path(folder), "merge-file", "-p", *names)
     return None if answer.returncode else answer.stdout
 
 
@@ -993,15 +995,15 @@ def show_diff(changes: Sequence[Change]) -> None:
         sys.stdout.buffer.flush()
 
 
-def keep_replaced(project: Project, changes: Sequence[Change], report: Report) -> None:
+def save_replaced(project: Project, changes: Sequence[Change], report: Report) -> None:
     """Store what --force replaces in git's object store, and say how to see it again."""
     for change in changes:
         if change.verb == "replace" and change.before is not None:
-            name = git_output(project.root, "hash-object", "-w", "--stdin", given=change.before)
+            name = git_output(project.root, "hash-object", "-w", "--stdin", stdin=change.before)
             report.fact("Kept", f"the old {change.path}: git cat-file -p {name.decode().strip()}")
 
 
-UNFINISHED = ".flaskflex-"  # how the names of files begin that are still being written
+TEMP_PREFIX = ".flaskflex-"  # how the names of files begin that are still being written
 
 
 def write_files(root: Path, changes: Sequence[Change]) -> None:
@@ -1014,7 +1016,7 @@ def write_files(root: Path, changes: Sequence[Change]) -> None:
                 target.chmod(change.new_mode)
             elif change.writes:
                 make_folder(target.parent)
-                unfinished = target.with_name(f"{UNFINISHED}{os.getpid()}-{target.name}")
+                unfinished = target.with_name(f"{TEMP_PREFIX}{os.getpid()}-{target.name}")
                 undo.callback(unfinished.unlink, missing_ok=True)  # first: ^C may come at any moment
                 unfinished.write_bytes(change.after)
                 unfinished.chmod(change.new_mode)
@@ -1036,13 +1038,13 @@ def make_folder(folder: Path) -> None:
 def open_repository(project: Project, virtualenv: Virtualenv, report: Report) -> git.Repo:
     """The project, ready to commit in, for the GitPython that is installed or for one of flaskflex's own."""
     check_identity(project)
-    clear_abandoned_runs(project)
-    with interruptions_postponed():
+    recover_killed_runs(project)
+    with signals_deferred():
         installed = installed_version("GitPython")
-    if installed < GITPYTHON_FLOOR:
+    if installed < GITPYTHON_MIN:
         sys.path.insert(0, str(fetch("GitPython", GITPYTHON_PINS, virtualenv, report)))
     os.environ.pop("GIT_PYTHON_GIT_EXECUTABLE", None)  # GitPython is to run the git that we run
-    with interruptions_postponed():
+    with signals_deferred():
         import git
 
     return git.Repo(project.root, expand_vars=False)
@@ -1120,8 +1122,8 @@ def install_pinned(name: str, pins: str, target: Path, virtualenv: Virtualenv) -
 # --- the commit ---
 
 # The trailers of flaskflex's commits: its version, and each template's path and fingerprint.
-VERSION = "Flaskflex-Version"
-TEMPLATE = "Flaskflex-Template"
+VERSION_TRAILER = "Flaskflex-Version"
+TEMPLATE_TRAILER = "Flaskflex-Template"
 
 
 @contextlib.contextmanager
@@ -1131,7 +1133,7 @@ def index_locked(project: Project) -> Iterator[Path]:
     Gives a new folder for the index that is to come. It lies beside the index, and is gone afterwards.
     """
     lock = lock_file(project)
-    folder = lock.with_name(UNFINISHED + run_name(os.getpid()))
+    folder = lock.with_name(TEMP_PREFIX + lock_owner(os.getpid()))
     folder.mkdir()
     try:
         take_lock(lock, folder)
@@ -1145,7 +1147,7 @@ def index_locked(project: Project) -> Iterator[Path]:
     try:
         yield folder
     finally:
-        follow_commit(project, folder)
+        install_prepared_index(project, folder)
         lock.unlink()
         shutil.rmtree(folder)  # last: by it the next run knows a lock that was left
 
@@ -1153,7 +1155,7 @@ def index_locked(project: Project) -> Iterator[Path]:
 def take_lock(lock: Path, folder: Path) -> None:
     """Make the lock file, with a note in it of who made it; FileExistsError where somebody else has it."""
     note = folder / "note"
-    note.write_text(run_name(os.getpid()), encoding="utf-8")
+    note.write_text(lock_owner(os.getpid()), encoding="utf-8")
     try:
         os.link(note, lock)  # in one step, so that the lock is never without its note
     except OSError as error:
@@ -1161,7 +1163,7 @@ def take_lock(lock: Path, folder: Path) -> None:
             raise
         # This file system has no hard links.
         lock.touch(exist_ok=False)
-        lock.write_text(run_name(os.getpid()), encoding="utf-8")
+        lock.write_text(lock_owner(os.getpid()), encoding="utf-8")
 
 
 def lock_file(project: Project) -> Path:
@@ -1169,41 +1171,41 @@ def lock_file(project: Project) -> Path:
     return project.index_file.with_name(project.index_file.name + ".lock")
 
 
-def run_name(process: int) -> str:
+def lock_owner(process: int) -> str:
     """What flaskflex writes into the lock file, to know its own again: this machine, and the process."""
     import platform
 
     return f"{platform.node()}-{process}"
 
 
-PREPARED = "index-after-"  # and then the commit that HEAD was when this index was made
+INDEX_BEFORE = "index-after-"  # and then the commit that HEAD was when this index was made
 
 
-def follow_commit(project: Project, folder: Path) -> None:
+def install_prepared_index(project: Project, folder: Path) -> None:
     """Put the index that was prepared for a commit into its place, if that commit has been made."""
-    for prepared in folder.glob(f"{PREPARED}*"):
+    for prepared in folder.glob(f"{INDEX_BEFORE}*"):
         cut_off = prepared.suffix == ".lock"  # it is of a git that was killed
-        if not cut_off and prepared.name != PREPARED + head_commit(project):
+        if not cut_off and prepared.name != INDEX_BEFORE + head_commit(project):
             os.replace(prepared, project.index_file)
 
 
-def clear_abandoned_runs(project: Project) -> None:
+def recover_killed_runs(project: Project) -> None:
     """Finish what a flaskflex left that was killed on this machine, and clear its traces away."""
     lock = lock_file(project)
-    for folder in lock.parent.glob(f"{UNFINISHED}*"):
-        name = folder.name[len(UNFINISHED):]
+    for folder in lock.parent.glob(f"{TEMP_PREFIX}*"):
+        name = folder.name[len(TEMP_PREFIX):]
         process = name.rpartition("-")[2]
-        if not process.isdigit() or name != run_name(int(process)) or is_running(int(process)):
+        if not process.isdigit() or name != lock_owner(int(process)) or is_running(int(process)):
             continue
         try:
-            folder = folder.rename(lock.with_name(UNFINISHED + run_name(os.getpid())))
+            folder = folder.rename(lock.with_name(TEMP_PREFIX + lock_owner(os.getpid())))
         except OSError:  # another run has been faster
             continue
         with contextlib.suppress(FileNotFoundError):
             if lock.read_text(encoding="utf-8", errors="replace") == name:
-                follow_commit(project, folder)
+                install_prepared_index(project, folder)
                 for place in (project.root, project.root / "public_html"):
-                    for unfinished in place.glob(f"{UNFINISHED}*"):
+                    for unfinished in place.glob(f"{TEMP_PREFIX}*"):
                         unfinished.unlink()
                 lock.unlink()
         shutil.rmtree(folder)
@@ -1222,7 +1224,7 @@ def is_running(process: int) -> bool:
     return True
 
 
-def uncommitted(project: Project, head: Head, changes: Sequence[Change]) -> list[Change]:
+def pending_changes(project: Project, head: Head, changes: Sequence[Change]) -> list[Change]:
     """The files that HEAD does not hold as they are to be; of those kept, only the mode is ours to mend."""
     pending = []
     for change in changes:
@@ -1231,15 +1233,15 @@ def uncommitted(project: Project, head: Head, changes: Sequence[Change]) -> list
             differs = blob is not None and blob.mode != git_mode(change.path)
         else:
             differs = (blob is None or blob.mode != git_mode(change.path)
-                       or blob.content != change.after and blob.id != filtered(project, change))
+                       or blob.content != change.after and blob.id != filtered_blob_id(project, change))
         if differs:
             pending.append(change)
     return pending
 
 
-def filtered(project: Project, change: Change) -> str:
+def filtered_blob_id(project: Project, change: Change) -> str:
     """The object name of a file's new content, after git's filters."""
-    name = git_output(project.root, "hash-object", "--stdin", f"--path={change.path}", given=change.after)
+    name = git_output(project.root, "hash-object", "--stdin", f"--path={change.path}", stdin=change.after)
     return name.decode().strip()
 
 
@@ -1259,19 +1261,19 @@ def commit_files(project: Project, pending: Sequence[Change], head: Head, messag
     new_index = copy_index(project, folder / "new-index")
     stage(repo, pending, head, new_index)
     # From here on an interruption, even a power cut, leaves what is needed to finish.
-    prepared = new_index.rename(folder / (PREPARED + head_commit(project)))
+    prepared = new_index.rename(folder / (INDEX_BEFORE + head_commit(project)))
     only_ours = head.commit and staged_paths(repo, prepared) <= {change.path for change in pending}
     commit_index = prepared if only_ours else make_commit_index(project, pending, head, repo, folder)
     whole_message = f"--message={with_trailers(message, pending)}"
     try:
-        with kept_for_later(project):
-            do_git(repo, "commit", "--quiet", whole_message, index=commit_index)
+        with merge_messages_kept(project):
+            run_gitpython(repo, "commit", "--quiet", whole_message, index=commit_index)
     except Failure:
         if head.commit and not staged_paths(repo, commit_index):
             return None
         raise
     if commit_index != prepared:
-        follow_hooks(repo, prepared)
+        sync_index_with_head(repo, prepared)
     return head_commit(project)
 
 
@@ -1291,7 +1293,7 @@ def make_commit_index(project: Project, pending: Sequence[Change], head: Head, r
     """
     index = copy_index(project, folder / "commit-index")
     try:
-        do_git(repo, "read-tree", "--reset", "HEAD", index=index)
+        run_gitpython(repo, "read-tree", "--reset", "HEAD", index=index)
     except Failure:
         if head.commit:
             raise
@@ -1302,29 +1304,29 @@ def make_commit_index(project: Project, pending: Sequence[Change], head: Head, r
 
 def staged_paths(repo: git.Repo, index: Path) -> set[str]:
     """The paths that an index holds otherwise than HEAD does."""
-    names = do_git(repo, "diff-index", "--cached", "--name-only", "-z", "HEAD", index=index)
+    names = run_gitpython(repo, "diff-index", "--cached", "--name-only", "-z", "HEAD", index=index)
     return set(names.split("\0")[:-1])
 
 
 def with_trailers(message: str, pending: Sequence[Change]) -> str:
     """A commit's message, and below it what find_base will look for."""
-    templates = [f"{TEMPLATE}: {change.path} {fingerprint(TEMPLATES[change.path])}"
+    templates = [f"{TEMPLATE_TRAILER}: {change.path} {fingerprint(TEMPLATES[change.path])}"
                  for change in pending if change.path in TEMPLATES]
-    return "\n".join([message, "", *templates, f"{VERSION}: {__version__}"])
+    return "\n".join([message, "", *templates, f"{VERSION_TRAILER}: {__version__}"])
 
 
-def follow_hooks(repo: git.Repo, index: Path) -> None:
+def sync_index_with_head(repo: git.Repo, index: Path) -> None:
     """Put into an index what was committed last, on which a hook may have had the last word."""
-    _, *entries = do_git(repo, "diff-tree", "--root", "-r", "-z", "--no-renames", "HEAD").split("\0")
+    _, *entries = run_gitpython(repo, "diff-tree", "--root", "-r", "-z", "--no-renames", "HEAD").split("\0")
     words = []
     for facts, path in zip(entries[::2], entries[1::2]):
         _, mode, _, name, status = facts.split(" ")
         words += ["--force-remove", path] if status == "D" else ["--cacheinfo", f"{mode},{name},{path}"]
-    do_git(repo, "update-index", "--add", *words, index=index)
+    run_gitpython(repo, "update-index", "--add", *words, index=index)
 
 
 @contextlib.contextmanager
-def kept_for_later(project: Project) -> Iterator[None]:
+def merge_messages_kept(project: Project) -> Iterator[None]:
     """Keep what git has noted for the user's next commit (merge --squash does), and forgets after any."""
     notes = {}
     for name in ("MERGE_MSG", "SQUASH_MSG", "AUTO_MERGE"):
@@ -1350,16 +1352,16 @@ def stage(repo: git.Repo, pending: Sequence[Change], head: Head, index: Path) ->
             words += ["--chmod=+x" if change.path in EXECUTABLE else "--chmod=-x", change.path]
     if words:
         # core.safecrlf would refuse our LF where core.autocrlf makes CRLF of it in the work tree.
-        do_git(repo, "-c", "core.safecrlf=false", "update-index", "--add", *words, index=index)
+        run_gitpython(repo, "-c", "core.safecrlf=false", "update-index", "--add", *words, index=index)
     kept = []
     for change in pending:
         if change.verb == "keep":
             kept += ["--cacheinfo", f"{git_mode(change.path)},{head.blobs[change.path].id},{change.path}"]
     if kept:
-        do_git(repo, "update-index", "--add", *kept, index=index)
+        run_gitpython(repo, "update-index", "--add", *kept, index=index)
 
 
-def do_git(repo: git.Repo, *command: str, index: Optional[Path] = None) -> str:
+def run_gitpython(repo: git.Repo, *command: str, index: Optional[Path] = None) -> str:
     """Run git by way of GitPython, on another index file if one is given; gives what git printed.
 
     Raises Failure with git's words. repo.index would not do: it knows neither hooks nor filters nor signing.
@@ -1382,35 +1384,35 @@ def prepare(options: argparse.Namespace, report: Report) -> int:
     with freezing(virtualenv) as freeze:
         project = find_project(Path(options.directory))
         head = read_head(project)
-        tell_where(project, head, virtualenv, report)
+        report_project(project, head, virtualenv, report)
         commits = not (options.dry_run or options.no_commit)
         repo = open_repository(project, virtualenv, report) if commits else None
         frozen = parse_requirements(frozen_lines(freeze, virtualenv))
-    requirements = deployable(frozen, virtualenv, project, options.exclude, report)
+    requirements = require_installable(frozen, virtualenv, project, options.exclude, report)
     changes = plan_files(project, head, requirements, virtualenv.version, force=options.force)
     if options.dry_run:
         show_diff(changes)
         if not any(change.writes for change in changes):
             report.fact("Nothing", "would change")
     else:
-        carry_out(project, head, changes, repo, options.message, report)
+        apply_changes(project, head, changes, repo, options.message, report)
     return 0
 
 
-def carry_out(project: Project, head: Head, changes: Sequence[Change], repo: Optional[git.Repo],
-              message: str, report: Report) -> None:
+def apply_changes(project: Project, head: Head, changes: Sequence[Change], repo: Optional[git.Repo],
+                  message: str, report: Report) -> None:
     """Write the files and, given GitPython's repository, commit them; say so where there is nothing to do."""
-    pending = uncommitted(project, head, changes) if repo else []
+    pending = pending_changes(project, head, changes) if repo else []
     commit = None
     if pending or any(change.writes for change in changes):
         with index_locked(project) as folder:
-            keep_replaced(project, changes, report)
+            save_replaced(project, changes, report)
             write_files(project.root, changes)
-            tell_changes(changes, pending, head.ignored, report)
+            report_changes(changes, pending, head.ignored, report)
             if repo and pending:
                 commit = commit_files(project, pending, head, message, repo, folder)
     else:
-        tell_changes(changes, pending, head.ignored, report)
+        report_changes(changes, pending, head.ignored, report)
         report.fact("Nothing", "to do: the project is prepared already")
     if commit:
         report.fact("Committed", f"{commit[:7]} {message.splitlines()[0]}")
@@ -1421,12 +1423,12 @@ def next_step(project: Project, head: Head) -> str:
     """What is left to do until the project is deployed."""
     if not (project.root / "application" / "app.py").exists():
         return "copy your application to application/app.py, commit, and git push"
-    if not in_head("application/app.py", project, head):
+    if not head_has_path("application/app.py", project, head):
         return "git add application, commit, and git push"
     return "git push"
 
 
-def tell_where(project: Project, head: Head, virtualenv: Virtualenv, report: Report) -> None:
+def report_project(project: Project, head: Head, virtualenv: Virtualenv, report: Report) -> None:
     """Report which project and which virtualenv this run is about."""
     place = f"branch {head.branch}" if head.branch else f"detached at {(head.commit or '')[:7]}"
     report.fact("Project", f"{project.root} ({place})")
@@ -1435,8 +1437,8 @@ def tell_where(project: Project, head: Head, virtualenv: Virtualenv, report: Rep
         report.warning("HEAD is detached: the commit will be on no branch (git switch NAME goes to one)")
 
 
-def tell_changes(changes: Sequence[Change], pending: Sequence[Change], ignored: set[str],
-                 report: Report) -> None:
+def report_changes(changes: Sequence[Change], pending: Sequence[Change], ignored: set[str],
+                   report: Report) -> None:
     """Report what becomes of each file."""
     for change in changes:
         notes = [change.note] if change.note else []
@@ -1465,7 +1467,7 @@ def check(options: argparse.Namespace, report: Report) -> int:
         project = find_project(Path(options.directory))
         head = read_head(project)
         tree = read_head_tree(project, head)
-        tell_where(project, head, virtualenv, report)
+        report_project(project, head, virtualenv, report)
         frozen = parse_requirements(frozen_lines(freeze, virtualenv))
     levels = []
     for finding in itertools.chain(
@@ -1499,7 +1501,7 @@ def check_files(project: Project, head: Head) -> Iterator[Finding]:
     """The four files are there, and as they were committed: what is committed is what deploys."""
     sound = True
     for path in FILES:
-        content, blob = find_file(project.root, path).content, head.blobs.get(path)
+        content, blob = read_work_tree_file(project.root, path).content, head.blobs.get(path)
         if content is None and blob is None:
             yield Finding("fail", f"{path} is missing", "python flaskflex.py")
         elif blob is None:
@@ -1507,7 +1509,7 @@ def check_files(project: Project, head: Head) -> Iterator[Finding]:
         elif content is None:
             yield Finding("warn", f"{path} is committed, but gone from the work tree",
                           f"git checkout HEAD {path}")
-        elif with_lf(content) != with_lf(blob.content):
+        elif normalize_newlines(content) != normalize_newlines(blob.content):
             yield Finding("warn", f"{path} has changes that are not committed, and will not deploy",
                           f"git commit {path}")
         else:
@@ -1538,7 +1540,7 @@ def check_dispatch(head: Head) -> Iterator[Finding]:
         yield Finding("ok", "dispatch.fcgi can be started")
 
 
-FORGET = "git rm -r --quiet --cached --ignore-unmatch"  # out of git, and left in the work tree
+GIT_UNTRACK = "git rm -r --quiet --cached --ignore-unmatch"  # out of git, and left in the work tree
 
 
 def check_application(project: Project, tree: set[str]) -> Iterator[Finding]:
@@ -1551,11 +1553,11 @@ def check_application(project: Project, tree: set[str]) -> Iterator[Finding]:
     if (folder / ".git").exists():
         yield Finding("fail", "application is a git repository of its own, and a push leaves its files out",
                       "mv application/.git ../application.git && "
-                      f"{FORGET} application && git add application")
+                      f"{GIT_UNTRACK} application && git add application")
         return
     there = (folder / "app.py").exists()
     if there and "application/app.py" in tree:
-        changed = read_uncommitted(project, "application")
+        changed = dirty_paths(project, "application")
         if changed:
             yield Finding("warn", f"the last commit lacks changes in {', '.join(changed)}",
                           "git add application && git commit")
@@ -1570,7 +1572,7 @@ def check_application(project: Project, tree: set[str]) -> Iterator[Finding]:
         yield Finding("fail", "application/app.py is missing", missing_application_hint(project.root))
 
 
-def read_uncommitted(project: Project, folder: str) -> list[str]:
+def dirty_paths(project: Project, folder: str) -> list[str]:
     """The files below a folder that HEAD lacks, or has otherwise, or has and the work tree has not."""
     status = git_output(project.root, "--no-optional-locks", "status", "--porcelain", "--no-renames",
                         "--untracked-files=all", "-z", "--", folder)
@@ -1604,7 +1606,7 @@ def check_flx(project: Project, head: Head) -> Iterator[Finding]:
         return
     sound = True
     for line in parse_flx(blob.content.decode("utf-8", "replace")):
-        trouble = flx_trouble(line, project, head)
+        trouble = flx_problem(line, project, head)
         if trouble:
             yield Finding("warn", f".flx, line {line.number}: {trouble}",
                           f"Mend that line ({line.text}), and type: git commit .flx")
@@ -1640,11 +1642,11 @@ def parse_flx(text: str) -> list[FlxLine]:
 FLX_VARIABLES = ("PROJECT_NAME", "DB_HOST", "DB_USER", "DB_PASSWORD")
 
 
-def flx_trouble(line: FlxLine, project: Project, head: Head) -> str:
+def flx_problem(line: FlxLine, project: Project, head: Head) -> str:
     """What is wrong with a line of .flx, "" if nothing is known against it."""
     fields = line.text.split()
     if line.section in ("setup", "deploy"):
-        return command_trouble(line.text, project, head)
+        return command_problem(line.text, project, head)
     if line.section == "replace":
         if len(fields) != 3 or fields[2] not in FLX_VARIABLES:
             return f"[replace] wants PATH TOKEN VARIABLE, the last one of {', '.join(FLX_VARIABLES)}"
@@ -1653,10 +1655,10 @@ def flx_trouble(line: FlxLine, project: Project, head: Head) -> str:
             return "[permission] wants PATH MODE, the last three octal digits such as 755"
     else:
         return f"[{line.section}] is no section that a host knows" if line.section else "is in no [section]"
-    return "" if in_head(fields[0], project, head) else f"{fields[0]} is not in the project"
+    return "" if head_has_path(fields[0], project, head) else f"{fields[0]} is not in the project"
 
 
-def command_trouble(command: str, project: Project, head: Head) -> str:
+def command_problem(command: str, project: Project, head: Head) -> str:
     """Why a server of today will not carry a command out, "" if nothing is known against it."""
     if "--install-option" in command:
         return "pip has no --install-option since 23.1"
@@ -1665,7 +1667,7 @@ def command_trouble(command: str, project: Project, head: Head) -> str:
     if re.search(r"\s--user\b", command):
         return "servers refuse pip install --user (PEP 668): install into a virtualenv"
     for name in re.findall(r"\s(?:-r\s*|--requirement[ =])([\w./-]+)", command):
-        if not in_head(name, project, head):
+        if not head_has_path(name, project, head):
             return f"{name} is not in the project"
     return ""
 
@@ -1678,12 +1680,12 @@ def check_requirements(project: Project, head: Head, virtualenv: Virtualenv, fro
         return
     text = decode(blob.content).replace("\r\n", "\n")
     lines = parse_requirements(text.split("\n"))
-    refused = [f"{shown(line)} {reason}" for line in lines
-               for reason in [uninstallable(line, virtualenv, project)] if reason]
+    refused = [f"{display_name(line)} {reason}" for line in lines
+               for reason in [refusal_reason(line, virtualenv, project)] if reason]
     if refused:
         yield Finding("fail", "req.txt would not do on the server: " + "; ".join(refused), NOT_DEPLOYABLE)
         return
-    kept, refusals = sort_out(frozen, virtualenv, project, set(), report)
+    kept, refusals = split_installable(frozen, virtualenv, project, set(), report)
     wanted = {**{refusal.name: "" for refusal in refusals}, **by_name(kept)}
     held = by_name(lines)
     old = split_requirements(text)
@@ -1697,15 +1699,15 @@ def check_requirements(project: Project, head: Head, virtualenv: Virtualenv, fro
         yield Finding("ok", f"req.txt agrees with the virtualenv ({plural(len(wanted), 'package')})")
 
 
-def uninstallable(requirement: Requirement, virtualenv: Virtualenv, project: Project) -> str:
+def refusal_reason(requirement: Requirement, virtualenv: Virtualenv, project: Project) -> str:
     """Why a server cannot install a line of req.txt, or must not be told; "" if nothing speaks against it."""
     line = re.sub(r"^--editable[ =]", "-e ", re.split(r"\s#", requirement.line)[0])
-    if carries_secret(line):
+    if has_credentials(line):
         return "is installed from an address that holds a password or a token"
     if re.match(r"-(?!e )", line):
         return ""  # an option of pip's
     local = re.match(r"(?:-e )?((?:\.{0,2}/|\.+$)[^:]*)$", line)
-    folder = Path(project.root, local[1]).resolve() if local else install_folder(requirement, virtualenv)
+    folder = Path(project.root, local[1]).resolve() if local else local_source_path(requirement, virtualenv)
     if folder is None or folder == project.root.resolve() or project.root.resolve() in folder.parents:
         return ""
     return f"is installed from {folder}, outside the project"
@@ -1713,9 +1715,10 @@ def uninstallable(requirement: Requirement, virtualenv: Virtualenv, project: Pro
 
 def check_no_virtualenv(project: Project, head: Head) -> Iterator[Finding]:
     """No virtualenv is committed where .flx makes the server's: its programs name folders of this machine."""
-    if in_head(".venv", project, head):
+    if head_has_path(".venv", project, head):
         yield Finding("warn", ".venv is committed, and the server is to make its own there",
-                      f"{FORGET} .venv && echo /.venv/ >> .gitignore && git add .gitignore && git commit")
+                      f"{GIT_UNTRACK} .venv && "
+                      "echo /.venv/ >> .gitignore && git add .gitignore && git commit")
 
 
 # Dotfiles, source code, settings and databases.
@@ -1740,7 +1743,7 @@ def check_pushed(project: Project, head: Head) -> Iterator[Finding]:
     if head.branch is None:
         yield Finding("warn", "HEAD is on no branch that could be pushed", "git switch BRANCH")
         return
-    counts = ask_git(project.root, "rev-list", "--left-right", "--count", "@{upstream}...HEAD")
+    counts = run_git(project.root, "rev-list", "--left-right", "--count", "@{upstream}...HEAD")
     if counts.returncode:
         remotes = os.fsdecode(git_output(project.root, "remote")).split()
         push = f"git push -u {remotes[0]} {head.branch}" if remotes else "git remote add origin ADDRESS"
@@ -1758,7 +1761,7 @@ def check_pushed(project: Project, head: Head) -> Iterator[Finding]:
 # --- check: it answers ---
 
 
-class Answer(NamedTuple):
+class CgiResponse(NamedTuple):
     """What came back over FastCGI: standard output, standard error, and how it ended ("": as it should)."""
 
     output: bytes
@@ -1778,7 +1781,7 @@ def check_answer(project: Project, virtualenv: Virtualenv, options: argparse.Nam
     before = read_tracked(project)
     try:
         if options.fresh:
-            with fresh_copy(project, virtualenv) as (copy, fresh):
+            with fresh_checkout(project, virtualenv) as (copy, fresh):
                 yield ask_application(copy, fresh, options.timeout, report)
         else:
             yield ask_application(project.root, virtualenv, options.timeout, report)
@@ -1802,7 +1805,7 @@ def read_tracked(project: Project) -> dict[str, tuple[int, int]]:
 
 
 @contextlib.contextmanager
-def fresh_copy(project: Project, virtualenv: Virtualenv) -> Iterator[tuple[Path, Virtualenv]]:
+def fresh_checkout(project: Project, virtualenv: Virtualenv) -> Iterator[tuple[Path, Virtualenv]]:
     """What a server makes of the last commit: a clone, and in it a virtualenv with what req.txt names."""
     with tempfile.TemporaryDirectory(prefix="flaskflex-") as folder:
         clone = Path(folder, "clone")
@@ -1810,13 +1813,13 @@ def fresh_copy(project: Project, virtualenv: Virtualenv) -> Iterator[tuple[Path,
         fresh = clone / ".venv"
         for command in ([str(virtualenv.python), "-I", "-m", "venv", str(fresh)],
                         [str(interpreter(fresh)), "-I", "-m", "pip", "install", "-r", "req.txt"]):
-            status, words = run_to_the_end(command, clone, Path(folder))
+            status, words = run_killing_group(command, clone, Path(folder))
             if status:
                 raise Failure("a new virtualenv cannot be made from req.txt", last_lines(words))
         yield clone, read_virtualenv("--fresh", fresh)
 
 
-def run_to_the_end(command: list[str], folder: Path, temporary: Path) -> tuple[int, bytes]:
+def run_killing_group(command: list[str], folder: Path, temporary: Path) -> tuple[int, bytes]:
     """Run a command, whose own temporary files are to lie in a folder; gives its exit status and its words.
 
     If this is interrupted, what the command started (pip starts programs) does not go on by itself.
@@ -1838,15 +1841,15 @@ def ask_application(root: Path, virtualenv: Virtualenv, timeout: float, report: 
     has_flup = any((folder / "flup").is_dir() for folder in site_packages(virtualenv.path))
     flup = None if has_flup else fetch("flup", FLUP_PINS, virtualenv, report)
     started = time.monotonic()
-    with application_started(script, virtualenv, flup) as (address, log):
-        answer = fastcgi_request(address, cgi_variables(script, "/"), timeout)
+    with running_application(script, virtualenv, flup) as (address, log):
+        answer = fastcgi_request(address, cgi_environ(script, "/"), timeout)
         elapsed = time.monotonic() - started
         words = answer.errors + log.read_bytes()
-    return judge(answer, words, elapsed)
+    return finding_for(answer, words, elapsed)
 
 
 @contextlib.contextmanager
-def application_started(script: Path, virtualenv: Virtualenv,
+def running_application(script: Path, virtualenv: Virtualenv,
                         flup: Optional[Path]) -> Iterator[tuple[Path, Path]]:
     """Run dispatch.fcgi as mod_fcgid does: a listening socket as standard input, hardly any environment.
 
@@ -1862,7 +1865,7 @@ def application_started(script: Path, virtualenv: Virtualenv,
         if flup:  # at the end of the module path, where it hides nothing of the virtualenv's
             command[1:1] = ["-c", RUN_WITH_FLUP, str(flup)]
         # No __pycache__: check changes nothing, and "git add application" would take it along.
-        environ = {"PATH": os.defpath.lstrip(":"), "PYTHONDONTWRITEBYTECODE": "1", MARK: folder}
+        environ = {"PATH": os.defpath.lstrip(":"), "PYTHONDONTWRITEBYTECODE": "1", PROCESS_MARKER: folder}
         with socket.socket(socket.AF_UNIX) as listener, open(log, "wb") as output:
             listener.bind(str(address))
             listener.listen()
@@ -1871,11 +1874,11 @@ def application_started(script: Path, virtualenv: Virtualenv,
         try:
             yield address, log
         finally:
-            end_processes(process, f"{MARK}={folder}")
+            terminate_tree(process, f"{PROCESS_MARKER}={folder}")
 
 
 # Whatever the application starts inherits this variable, and is known by it when it has to be ended.
-MARK = "FLASKFLEX_CHECK"
+PROCESS_MARKER = "FLASKFLEX_CHECK"
 
 RUN_WITH_FLUP = """\
 import runpy, sys
@@ -1887,11 +1890,11 @@ runpy.run_path(script, run_name="__main__")
 """
 
 
-def end_processes(process: subprocess.Popen[bytes], mark: str) -> None:
+def terminate_tree(process: subprocess.Popen[bytes], mark: str) -> None:
     """End a process and all that it started: first politely, then for good."""
     started: set[int] = set()
     for number in (signal.SIGTERM, signal.SIGKILL):
-        started |= find_processes(process.pid, mark)  # an orphan is known from the first time
+        started |= process_tree(process.pid, mark)  # an orphan is known from the first time
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, number)
         for one in started - {process.pid}:
@@ -1901,7 +1904,7 @@ def end_processes(process: subprocess.Popen[bytes], mark: str) -> None:
             process.wait(1)
 
 
-def find_processes(ancestor: int, mark: str) -> set[int]:
+def process_tree(ancestor: int, mark: str) -> set[int]:
     """The processes that descend from one, and those that carry the mark; none where there is no /proc."""
     parents, marked = {}, set()
     for entry in Path("/proc").glob("[0-9]*"):
@@ -1918,7 +1921,7 @@ def find_processes(ancestor: int, mark: str) -> set[int]:
         found |= more
 
 
-def cgi_variables(script: Path, path: str) -> dict[str, str]:
+def cgi_environ(script: Path, path: str) -> dict[str, str]:
     """What Apache tells a CGI program (RFC 3875) of a GET request that our .htaccess passed on."""
     return {
         "GATEWAY_INTERFACE": "CGI/1.1", "SERVER_PROTOCOL": "HTTP/1.1", "SERVER_SOFTWARE": "flaskflex check",
@@ -1938,7 +1941,7 @@ FCGI_BEGIN_REQUEST, FCGI_END_REQUEST, FCGI_PARAMS, FCGI_STDIN, FCGI_STDOUT, FCGI
 FCGI_RESPONDER = 1
 
 
-def fastcgi_request(address: Path, variables: dict[str, str], timeout: float) -> Answer:
+def fastcgi_request(address: Path, variables: dict[str, str], timeout: float) -> CgiResponse:
     """Send one request without a body to a FastCGI program; it has `timeout` seconds for the whole answer."""
     import socket
 
@@ -1956,16 +1959,16 @@ def fastcgi_request(address: Path, variables: dict[str, str], timeout: float) ->
             connection.sendall(request)
             kind = 0
             while kind != FCGI_END_REQUEST:
-                header = receive(connection, FCGI_HEADER.size, deadline)
+                header = recv_exactly(connection, FCGI_HEADER.size, deadline)
                 _, kind, _, length, padding = FCGI_HEADER.unpack(header)
-                content = receive(connection, length + padding, deadline)[:length]
+                content = recv_exactly(connection, length + padding, deadline)[:length]
                 if kind in streams and len(streams[kind]) < 1 << 22:  # the rest is not looked at
                     streams[kind] += content
         except (TimeoutError, socket.timeout):  # one and the same from Python 3.10 on
             trouble = f"gave no answer within {timeout:g} s"
         except OSError:
             trouble = "ended without an answer"
-    return Answer(bytes(streams[FCGI_STDOUT]), bytes(streams[FCGI_STDERR]), trouble)
+    return CgiResponse(bytes(streams[FCGI_STDOUT]), bytes(streams[FCGI_STDERR]), trouble)
 
 
 def fastcgi_record(kind: int, content: bytes) -> bytes:
@@ -1980,7 +1983,7 @@ def fastcgi_pair(name: bytes, value: bytes) -> bytes:
     return b"".join((*lengths, name, value))
 
 
-def receive(connection: socket.socket, count: int, deadline: float) -> bytes:
+def recv_exactly(connection: socket.socket, count: int, deadline: float) -> bytes:
     """The next `count` bytes; TimeoutError after the deadline (of time.monotonic), OSError at the end."""
     received = bytearray()
     while len(received) < count:
@@ -1995,25 +1998,26 @@ def receive(connection: socket.socket, count: int, deadline: float) -> bytes:
     return bytes(received)
 
 
-def judge(answer: Answer, words: bytes, elapsed: float) -> Finding:
+def finding_for(answer: CgiResponse, words: bytes, elapsed: float) -> Finding:
     """Whether an answer would do: a CGI response (RFC 3875, section 6) whose status is not an error."""
     headers, blank, _ = answer.output.replace(b"\r\n", b"\n").partition(b"\n\n")
     status = re.search(rb"^Status: *(\d{3}.*)$", headers, re.MULTILINE | re.IGNORECASE)
     line = status[1].decode("latin-1") if status else "200 OK"
     if answer.trouble:
-        return explain(f"the application {answer.trouble}", words)
+        return failure_finding(f"the application {answer.trouble}", words)
     if not blank or not all(re.match(rb"[!#$%&'*+.^_`|~\w-]+:", header) for header in headers.split(b"\n")):
-        return explain(f"the answer to GET / is not a CGI response: {ascii(answer.output[:60])[2:-1]}", words)
+        return failure_finding("the answer to GET / is not a CGI response: "
+                               f"{ascii(answer.output[:60])[2:-1]}", words)
     if line.startswith("5"):
-        return explain(f"GET / answers {line}", words)
+        return failure_finding(f"GET / answers {line}", words)
     if line.startswith("404"):
         return Finding("warn", f"GET / answers {line} in {elapsed:.2f} s", "Has the application a page at /?")
     if b"Traceback (most recent call last):" in words:  # in the midst of the answer: the status was sent
-        return explain(f"GET / answers {line}, with an exception", words)._replace(level="warn")
+        return failure_finding(f"GET / answers {line}, with an exception", words)._replace(level="warn")
     return Finding("ok", f"GET / answers {line} in {elapsed:.2f} s")
 
 
-def explain(what: str, words: bytes) -> Finding:
+def failure_finding(what: str, words: bytes) -> Finding:
     """A failure in the application's own words, and what to do where these are well known."""
     text = words.decode("utf-8", "backslashreplace").strip()
     last = text.rpartition("\n")[2].strip()
@@ -2060,26 +2064,27 @@ def demo(options: argparse.Namespace, report: Report) -> int:
                       "Download it, and type: python3 flaskflex.py demo")
     virtualenv = project / ".venv"
     python = interpreter(virtualenv)
-    show(None, "git", "init", "--quiet", str(project))
-    show(None, sys.executable, "-m", "venv", str(virtualenv))
-    show(project, str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "flask")
+    echo_and_run(None, "git", "init", "--quiet", str(project))
+    echo_and_run(None, sys.executable, "-m", "venv", str(virtualenv))
+    pip = (str(python), "-m", "pip")
+    echo_and_run(project, *pip, "install", "--quiet", "--disable-pip-version-check", "flask")
     (project / ".gitignore").write_text("/.venv/\n__pycache__/\n", encoding="utf-8")
     (project / "application").mkdir()
     (project / "application" / "app.py").write_text(HELLO_WORLD, encoding="utf-8")
-    if ask_git(project, "var", "GIT_COMMITTER_IDENT").returncode:
-        show(project, "git", "config", "user.name", "A Student")
-        show(project, "git", "config", "user.email", "student@example.org")
-    show(project, str(python), str(script), "--venv", str(virtualenv))
-    show(project, "git", "add", ".")
-    show(project, "git", "commit", "--quiet", "--message=initial deployment")
-    show(project, str(python), str(script), "check", "--venv", str(virtualenv))
+    if run_git(project, "var", "GIT_COMMITTER_IDENT").returncode:
+        echo_and_run(project, "git", "config", "user.name", "A Student")
+        echo_and_run(project, "git", "config", "user.email", "student@example.org")
+    echo_and_run(project, str(python), str(script), "--venv", str(virtualenv))
+    echo_and_run(project, "git", "add", ".")
+    echo_and_run(project, "git", "commit", "--quiet", "--message=initial deployment")
+    echo_and_run(project, str(python), str(script), "check", "--venv", str(virtualenv))
     report.fact("Look at", f"what was written: git -C {project} log --stat")
     report.fact("See it run", f"{python} -m flask --app {project / 'application' / 'app.py'} run")
     report.fact("Next", "the same in the clone of your own project: python flaskflex.py")
     return 0
 
 
-def show(folder: Optional[Path], *command: str) -> None:
+def echo_and_run(folder: Optional[Path], *command: str) -> None:
     """Show a command as it would be typed, and run it; Failure where it fails."""
     print(f"$ {shlex.join(command)}", flush=True)
     if subprocess.run(command, cwd=folder, stdin=subprocess.DEVNULL).returncode:
@@ -2116,7 +2121,7 @@ def build_parser() -> argparse.ArgumentParser:
     option("-C", "--directory", metavar="DIR", default=argparse.SUPPRESS, help="work as if started in DIR")
     option("--venv", metavar="DIR", default=argparse.SUPPRESS,
            help="compare with this virtualenv instead of the active one")
-    option("--timeout", metavar="SECONDS", type=seconds, default=30.0,
+    option("--timeout", metavar="SECONDS", type=timeout_seconds, default=30.0,
            help="how long the application may take to answer (30)")
     check_parser.set_defaults(run=check)
     option("--fresh", action="store_true",
@@ -2141,40 +2146,40 @@ def parse_arguments(argv: Optional[Sequence[str]]) -> argparse.Namespace:
     return options
 
 
-INTERRUPTIONS = (signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM))
+TERMINATION_SIGNALS = (signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM))
 
 
 def catch_interruptions() -> None:
     """Let SIGTERM and a lost terminal end flaskflex like ^C."""
-    for number in INTERRUPTIONS:
+    for number in TERMINATION_SIGNALS:
         if signal.getsignal(number) != signal.SIG_IGN:  # nohup, and a shell's &, have their reasons
-            signal.signal(number, interrupt)
+            signal.signal(number, handle_signal)
 
 
-def interrupt(number: int, frame: object) -> NoReturn:
+def handle_signal(number: int, frame: object) -> NoReturn:
     """End as ^C does, with everything put in order, which a second ^C must not cut short."""
-    for further in INTERRUPTIONS:
+    for further in TERMINATION_SIGNALS:
         signal.signal(further, signal.SIG_IGN)
     raise KeyboardInterrupt
 
 
 @contextlib.contextmanager
-def interruptions_postponed() -> Iterator[None]:
+def signals_deferred() -> Iterator[None]:
     """Let an interruption wait for the end of an import, which may swallow it or make an error of it."""
     waiting: list[int] = []
-    caught = [number for number in INTERRUPTIONS if signal.getsignal(number) is interrupt]
+    caught = [number for number in TERMINATION_SIGNALS if signal.getsignal(number) is handle_signal]
     for number in caught:
         signal.signal(number, lambda number, _: waiting.append(number))
     try:
         yield
     finally:
         for number in caught:
-            signal.signal(number, interrupt)
+            signal.signal(number, handle_signal)
     if waiting:
-        interrupt(waiting[0], None)
+        handle_signal(waiting[0], None)
 
 
-def seconds(text: str) -> float:
+def timeout_seconds(text: str) -> float:
     """A time to wait, from the command line: more than nothing, and no more than a day."""
     count = float(text)
     if not 0 < count <= 86400:

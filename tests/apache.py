@@ -206,7 +206,7 @@ class Host:
         )
         return environ
 
-    def carry_out(self, project: Path, *kinds: str) -> None:
+    def apply_changes(self, project: Path, *kinds: str) -> None:
         """Do what the .flx of a project says in sections of these kinds, as the host does after a push."""
         sections = flx_sections((project / ".flx").read_text("utf-8"))
         for kind in kinds:

@@ -84,7 +84,7 @@ def make_hosts(host: Host) -> List[VirtualHost]:
         (project / name).write_text(text, encoding="utf-8")
     (project / "plain" / "plain.fcgi").chmod(0o755)
     host.hand_over(project)
-    host.carry_out(project, "setup", "deploy", "permission")
+    host.apply_changes(project, "setup", "deploy", "permission")
     wsgi = WSGI_HOST.format(project=project, processes=max(CLIENTS))
     return [
         VirtualHost("dispatch.fcgi", project / "public_html"),

@@ -620,7 +620,7 @@ def host(deployed: Path) -> Iterator[Host]:
         first = host.homes / "first"
         shutil.copytree(deployed / NAME, first)
         host.hand_over(first)
-        host.carry_out(first, "setup", "deploy", "permission")
+        host.apply_changes(first, "setup", "deploy", "permission")
         for example in EXAMPLES:
             project = host.homes / example.rpartition("/")[2]
             shutil.copytree(first, project, ignore=shutil.ignore_patterns(".venv", ".git"))

@@ -111,7 +111,7 @@ def server(origin: Path, session_environ: Environ) -> Iterator[Server]:
         run("git", "checkout", "-q", "site", cwd=project, env=environ, umask=0o022)
         add_files(project / "public_html")
         host.hand_over(project)
-        host.carry_out(project, "setup", "deploy", "permission")
+        host.apply_changes(project, "setup", "deploy", "permission")
         (host.base / "www" / "sub").mkdir()
         (host.base / "www" / "sub" / "site").symlink_to(project / "public_html")
         (host.base / "www" / "link").symlink_to(host.homes / SPACES / "public_html")
@@ -498,7 +498,7 @@ def write_version(project: Path, version: int) -> None:
 
 
 def deploy(server: Server, project: Path) -> None:
-    server.host.carry_out(project, "deploy", "permission")
+    server.host.apply_changes(project, "deploy", "permission")
 
 
 def touch(server: Server, project: Path) -> None:
@@ -557,7 +557,7 @@ def test_replaced_script_answers_all_that_reach_it_before_it_leaves(server: Serv
         )
     try:
         assert b"Status: 200" in (ask_process(path) or b"")
-        server.host.carry_out(project, "deploy")
+        server.host.apply_changes(project, "deploy")
         answers = list(iter(lambda: ask_process(path), None))
         assert [answer for answer in answers if b"Status: 200" not in answer] == []
         assert process.wait(PATIENCE) == 0

@@ -335,7 +335,7 @@ def test_any_text_is_parsed_without_an_exception(text: str) -> None:
     for requirement in flaskflex_module.parse_requirements(lines):
         assert requirement.line == requirement.line.strip() != ""
     flaskflex_module.split_requirements(text)
-    flaskflex_module.count_changes(text, flaskflex_module.with_flup([], text))
+    flaskflex_module.count_changes(text, flaskflex_module.add_flup([], text))
 
 
 @holds_for(content=strategies.binary() | strategies.binary().map(lambda rest: b"\xff\xfe" + rest))
@@ -349,25 +349,25 @@ def test_any_file_is_decoded_without_an_exception(content: bytes) -> None:
 def test_a_password_in_an_address_is_never_missed(
     form: str, scheme: str, user: str, password: str, host: str, path: str
 ) -> None:
-    assert flaskflex_module.carries_secret(form.format(f"{scheme}://{user}:{password}@{host}{path}"))
-    assert flaskflex_module.carries_secret(form.format(f"{scheme}://:{password}@{host}{path}"))
+    assert flaskflex_module.has_credentials(form.format(f"{scheme}://{user}:{password}@{host}{path}"))
+    assert flaskflex_module.has_credentials(form.format(f"{scheme}://:{password}@{host}{path}"))
 
 
 @holds_for(form=forms, scheme=schemes, token=secrets, host=hosts, path=paths)
 def test_a_token_in_an_address_is_never_missed(
     form: str, scheme: str, token: str, host: str, path: str
 ) -> None:
-    assert flaskflex_module.carries_secret(form.format(f"https://{token}@{host}{path}"))
-    assert flaskflex_module.carries_secret(form.format(f"{scheme}://{host}{path}?{token}"))
+    assert flaskflex_module.has_credentials(form.format(f"https://{token}@{host}{path}"))
+    assert flaskflex_module.has_credentials(form.format(f"{scheme}://{host}{path}?{token}"))
 
 
 @holds_for(form=forms, scheme=schemes, host=hosts, path=paths, line=pinned)
 def test_an_address_without_a_secret_is_not_suspected(
     form: str, scheme: str, host: str, path: str, line: str
 ) -> None:
-    assert not flaskflex_module.carries_secret(form.format(f"{scheme}://{host}{path}"))
-    assert not flaskflex_module.carries_secret(form.format(f"ssh://git@{host}{path}"))
-    assert not flaskflex_module.carries_secret(line)
+    assert not flaskflex_module.has_credentials(form.format(f"{scheme}://{host}{path}"))
+    assert not flaskflex_module.has_credentials(form.format(f"ssh://git@{host}{path}"))
+    assert not flaskflex_module.has_credentials(line)
 
 
 @pytest.mark.parametrize("line", [
@@ -383,7 +383,7 @@ def test_a_line_that_asks_for_more_than_one_package_is_refused(line: str, tmp_pa
     project = flaskflex_module.Project(tmp_path / "project", tmp_path / "project" / ".git" / "index")
     requirement = flaskflex_module.Requirement("x", line)
     with pytest.raises(flaskflex_module.Refused):
-        flaskflex_module.deployable_requirement(requirement, virtualenv, project)
+        flaskflex_module.resolve_requirement(requirement, virtualenv, project)
 
 
 @holds_for(url=any_text, editable=strategies.booleans())
@@ -396,7 +396,7 @@ def test_any_line_is_judged_without_an_exception(
     for line in (f"-e {url}", f"x @ {url}", f"x @ file://{url}", f"x @ https://{url}", url):
         for requirement in flaskflex_module.parse_requirements([line]):
             try:
-                kept = flaskflex_module.deployable_requirement(requirement, virtualenv, project)
+                kept = flaskflex_module.resolve_requirement(requirement, virtualenv, project)
             except (flaskflex_module.Refused, ValueError):  # deployable() makes a refusal of both
                 continue
             assert kept.line.isprintable() and len(kept.line.splitlines()) == 1

@@ -196,7 +196,7 @@ def apply_mail(git: Git) -> None:
     git("am", "../0001-theirs.patch", check=False)
 
 
-UNDER_WAY: Dict[str, Callable[[Git], object]] = {
+IN_PROGRESS: Dict[str, Callable[[Git], object]] = {
     "merge": lambda git: git("merge", "other", check=False),
     "merge, not committed": lambda git: git("merge", "--no-commit", "--no-ff", "-s", "ours", "other"),
     "rebase": lambda git: git("rebase", "other", check=False),
@@ -208,7 +208,7 @@ UNDER_WAY: Dict[str, Callable[[Git], object]] = {
 
 
 @pytest.mark.parametrize("activity, linked", [
-    *((activity, False) for activity in UNDER_WAY), ("merge", True), ("rebase", True),
+    *((activity, False) for activity in IN_PROGRESS), ("merge", True), ("rebase", True),
 ])
 def test_what_is_under_way_is_refused_and_the_way_out_works(
     activity: str, linked: bool, project: Path, environ: Environ, git: Git, flaskflex: Flaskflex
@@ -218,7 +218,7 @@ def test_what_is_under_way_is_refused_and_the_way_out_works(
     if linked:
         git("worktree", "add", "-q", "-b", "linked", "../linked", "main")
         folder = project.parent / "linked"
-    UNDER_WAY[activity](lambda *arguments, **options: git(*arguments, cwd=folder, **options))
+    IN_PROGRESS[activity](lambda *arguments, **options: git(*arguments, cwd=folder, **options))
     with untouched(project, folder):
         result = flaskflex(cwd=folder)
     assert_refused(result, "is under way")
