@@ -130,6 +130,14 @@ def plural(count: int, noun: str) -> str:
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
+def shell_line(*args: str) -> str:
+    """Return a command as it can be pasted into a POSIX shell: every hint that shows one is built here.
+
+    A name from the project (a branch, a file, a folder) may hold anything that a shell would obey.
+    """
+    return shlex.join(args)
+
+
 # --- the virtualenv ---
 
 # One of these is in each virtualenv: of venv, virtualenv and uv; of virtualenv before 20; of conda.
@@ -2086,9 +2094,9 @@ def demo(options: argparse.Namespace, report: Report) -> int:
 
 def echo_and_run(folder: Optional[Path], *command: str) -> None:
     """Show a command as it would be typed, and run it; Failure where it fails."""
-    print(f"$ {shlex.join(command)}", flush=True)
+    print(f"$ {shell_line(*command)}", flush=True)
     if subprocess.run(command, cwd=folder, stdin=subprocess.DEVNULL).returncode:
-        raise Failure(f"the demo stopped at: {shlex.join(command)}",
+        raise Failure(f"the demo stopped at: {shell_line(*command)}",
                       "Mend what it says above (on Debian: apt install python3-venv), remove the folder, "
                       "and try again.")
 
