@@ -68,18 +68,8 @@ __version__ = "1.0.0"
 
 Environ = Mapping[str, str]
 
-# The pinned distributions are what was tested; releases before the floor have known security faults.
-GITPYTHON_MIN = (3, 1, 60)
-GITPYTHON_PINS = """\
-GitPython==3.2.1 --hash=sha256:d66b0832aa8755c1a84892937282df0befb16c97e5a64aeebd68be9c5e323f53
-gitdb==4.0.12 --hash=sha256:67073e15955400952c6565cc3e707c554a4eea2e428946f7a4c162fab9bd9bcf
-smmap==5.0.3 --hash=sha256:c106e05d5a61449cf6ba9a1e650227ecfb141590d2a98412103ff35d89fc7b2f
-typing_extensions==4.16.0 --hash=sha256:481caa481374e813c1b176ada14e97f1f67a4539ce9cfeb3f350d78d6370c2e8
-"""
 
-
-# --- failure and report ---
-
+# --- report and processes ---
 
 class Failure(Exception):
     """What went wrong and how to go on: the one exception that reaches the user, caught in main()."""
@@ -91,6 +81,19 @@ class Failure(Exception):
 
 class Refused(Exception):
     """Why one file or requirement will not do; all such reasons are gathered into one Failure."""
+
+
+def plural(count: int, noun: str) -> str:
+    """`1 package`, `7 packages`."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+def shell_line(*args: str) -> str:
+    """Return a command as it can be pasted into a POSIX shell: every hint that shows one is built here.
+
+    A name from the project (a branch, a file, a folder) may hold anything that a shell would obey.
+    """
+    return shlex.join(args)
 
 
 class Report:
@@ -125,21 +128,260 @@ class Report:
             print(line)
 
 
-def plural(count: int, noun: str) -> str:
-    """`1 package`, `7 packages`."""
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+def error_text(stderr: bytes) -> str:
+    """Git's own message, for the user to read."""
+    return stderr.decode("utf-8", "backslashreplace").strip() or "git gave no reason"
 
 
-def shell_line(*args: str) -> str:
-    """Return a command as it can be pasted into a POSIX shell: every hint that shows one is built here.
+def last_lines(words: bytes, count: int = 20) -> str:
+    """The end of what a program printed."""
+    return "\n".join(words.decode("utf-8", "backslashreplace").strip().split("\n")[-count:])
 
-    A name from the project (a branch, a file, a folder) may hold anything that a shell would obey.
+
+TERMINATION_SIGNALS = (signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM))
+
+
+def catch_interruptions() -> None:
+    """Let SIGTERM and a lost terminal end flaskflex like ^C."""
+    for number in TERMINATION_SIGNALS:
+        if signal.getsignal(number) != signal.SIG_IGN:  # nohup, and a shell's &, have their reasons
+            signal.signal(number, handle_signal)
+
+
+def handle_signal(number: int, frame: object) -> NoReturn:
+    """End as ^C does, with everything put in order, which a second ^C must not cut short."""
+    for further in TERMINATION_SIGNALS:
+        signal.signal(further, signal.SIG_IGN)
+    raise KeyboardInterrupt
+
+
+@contextlib.contextmanager
+def signals_deferred() -> Iterator[None]:
+    """Let an interruption wait for the end of an import, which may swallow it or make an error of it."""
+    waiting: list[int] = []
+    caught = [number for number in TERMINATION_SIGNALS if signal.getsignal(number) is handle_signal]
+    for number in caught:
+        signal.signal(number, lambda number, _: waiting.append(number))
+    try:
+        yield
+    finally:
+        for number in caught:
+            signal.signal(number, handle_signal)
+    if waiting:
+        handle_signal(waiting[0], None)
+
+
+# --- git ---
+# Git sets these for its hooks; left alone they would lead away from the project that was asked for.
+GIT_VARIABLES = (
+    "GIT_ALTERNATE_OBJECT_DIRECTORIES", "GIT_COMMON_DIR", "GIT_DIR", "GIT_GRAFT_FILE",
+    "GIT_IMPLICIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_INTERNAL_SUPER_PREFIX", "GIT_NO_REPLACE_OBJECTS",
+    "GIT_OBJECT_DIRECTORY", "GIT_PREFIX", "GIT_REPLACE_REF_BASE", "GIT_SHALLOW_FILE", "GIT_WORK_TREE",
+)
+
+NO_GIT = ("git is not installed", "Install it (on Debian: apt install git), and run flaskflex again.")
+
+# What is under way while one of these exists in git's folder, and the command that ends it.
+IN_PROGRESS = {
+    "MERGE_HEAD": "merge",
+    "CHERRY_PICK_HEAD": "cherry-pick",
+    "REVERT_HEAD": "revert",
+    "rebase-merge": "rebase",
+    "rebase-apply/applying": "am",
+    "rebase-apply": "rebase",
+}
+
+
+def run_git(folder: Path, *arguments: str, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
+    """Run git in a folder, with `given` on its standard input; the caller looks at how it ended."""
+    return subprocess.run(["git", "-C", str(folder), *arguments], input=stdin, capture_output=True)
+
+
+def git_output(folder: Path, *arguments: str, stdin: bytes = b"") -> bytes:
+    """What git prints in answer to a question, or a Failure with git's own words."""
+    answer = run_git(folder, *arguments, stdin=stdin)
+    if answer.returncode:
+        raise Failure(f"git {arguments[0]} failed in {folder}", error_text(answer.stderr))
+    return answer.stdout
+
+
+class Blob(NamedTuple):
+    """A file as a commit holds it: mode such as "100644", object name, content."""
+
+    mode: str
+    id: str
+    content: bytes
+
+
+class Base(NamedTuple):
+    """What flaskflex committed last: its template's fingerprint, and that text (None: it is not there)."""
+
+    template: str
+    content: Optional[bytes]
+
+
+class Head(NamedTuple):
+    """Where the project stands: its branch (None: detached), its commit (None: not one yet), our files.
+
+    ignored are those of our paths that git does not have yet and that a .gitignore, or the like, names.
     """
-    return shlex.join(args)
+
+    branch: Optional[str]
+    commit: Optional[str]
+    blobs: dict[str, Blob]
+    ignored: set[str]
+
+
+class Project(NamedTuple):
+    """A git work tree: its root, and where git keeps its index and its files."""
+
+    root: Path
+    index_file: Path
+
+
+def find_project(folder: Path) -> Project:
+    """The git project that holds a folder, once it is known that flaskflex can commit there.
+
+    Raises Failure where there is none, or where a commit made now would be a wrong one: during a merge
+    git would record our files as the merge's result.
+    """
+    if not shutil.which("git"):
+        raise Failure(*NO_GIT)
+    if not folder.is_dir():
+        raise Failure(f"{folder} is not a folder", "Name the clone of your project after -C.")
+    answer = run_git(folder, *project_questions())
+    lines = os.fsdecode(answer.stdout).split("\n")
+    if lines[0] == "true":
+        raise Failure(f"{folder} is a bare repository, without files to prepare",
+                      "Clone it, and run flaskflex in the clone.")
+    if answer.returncode:
+        fail_no_work_tree(folder, answer.stderr)
+    _, index, *signs = lines[:2 + len(IN_PROGRESS)]
+    root = "\n".join(lines[2 + len(IN_PROGRESS):-1])  # comes last: a path may hold a line break
+    for sign, activity in zip(signs, IN_PROGRESS.values()):
+        if (folder / sign).exists():
+            raise Failure(f"a {activity} is under way in {root}",
+                          f"Finish it (git {activity} --continue) or give it up (git {activity} --abort), "
+                          "and run flaskflex again.")
+    return Project(Path(root), Path(os.path.abspath(folder / index)))
+
+
+def project_questions() -> list[str]:
+    """The one call of git that tells all that find_project needs."""
+    questions = ["rev-parse", "--is-bare-repository", "--git-path", "index"]
+    for name in IN_PROGRESS:
+        questions += ["--git-path", name]
+    return questions + ["--show-toplevel"]
+
+
+def fail_no_work_tree(folder: Path, stderr: bytes) -> NoReturn:
+    """Say why git finds no work tree at a folder: there is none, or git will not open it."""
+    absolute = folder.resolve()
+    if any((parent / ".git").exists() for parent in (absolute, *absolute.parents)):
+        raise Failure(f"git does not open the repository of {absolute}", error_text(stderr))
+    raise Failure(f"{absolute} is not in a git repository",
+                  "Clone your project, and run flaskflex in the clone. (git init makes a new repository.)")
+
+
+def check_identity(project: Project) -> None:
+    """Raise Failure where git does not know as whom to commit, before anything is written."""
+    for variable in ("GIT_AUTHOR_IDENT", "GIT_COMMITTER_IDENT"):
+        answer = run_git(project.root, "var", variable)
+        if answer.returncode:
+            raise Failure("git does not know who you are, so it cannot commit", error_text(answer.stderr))
+
+
+def head_commit(project: Project) -> str:
+    """The object name of the commit that HEAD is at, "" where there is none yet."""
+    answer = run_git(project.root, "rev-parse", "--quiet", "--verify", "HEAD^{commit}")
+    return answer.stdout.decode().strip()
+
+
+def read_head(project: Project) -> Head:
+    """Where HEAD stands, and how it holds our files."""
+    branch = os.fsdecode(run_git(project.root, "symbolic-ref", "--quiet", "--short", "HEAD").stdout)
+    commit = head_commit(project)
+    blobs = read_blobs(project, commit, FILES) if commit else {}
+    ignored = os.fsdecode(run_git(project.root, "check-ignore", "--", *FILES).stdout).splitlines()
+    return Head(branch.rstrip("\n") or None, commit or None, blobs, set(ignored))
+
+
+def read_blobs(project: Project, commit: str, paths: Iterable[str]) -> dict[str, Blob]:
+    """The files among `paths` that a commit holds."""
+    blobs = {}
+    listing = git_output(project.root, "ls-tree", "-z", commit, "--", *paths)
+    for path, (mode, name) in read_tree(listing).items():
+        if mode.startswith("100"):  # a file, not a folder, a symbolic link or a submodule
+            blobs[path] = Blob(mode, name, git_output(project.root, "cat-file", "blob", name))
+    return blobs
+
+
+def read_tree(listing: bytes) -> dict[str, tuple[str, str]]:
+    """Path to (mode, object name), from what `git ls-tree -z` prints."""
+    entries = {}
+    for entry in os.fsdecode(listing).split("\0")[:-1]:
+        facts, path = entry.split("\t", 1)
+        mode, _, name = facts.split(" ")
+        entries[path] = (mode, name)
+    return entries
+
+
+def head_has_path(path: str, project: Project, head: Head) -> bool:
+    """True if HEAD has a file or folder at a path, which must not lead out of the project."""
+    normal = os.path.normpath(path)
+    if head.commit is None or os.path.isabs(normal) or normal.startswith(".."):
+        return False
+    return normal == "." or bool(git_output(project.root, "ls-tree", head.commit, "--", normal))
+
+
+def fingerprint(text: str) -> str:
+    """Twelve hexadecimal digits that change when the text does."""
+    import hashlib
+
+    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:12]
+
+
+# The trailers of flaskflex's commits: its version, and each template's path and fingerprint.
+VERSION_TRAILER = "Flaskflex-Version"
+
+TEMPLATE_TRAILER = "Flaskflex-Template"
+
+
+def flaskflex_commits(project: Project, head: Head, path: str) -> Iterator[tuple[str, str]]:
+    """The commits of flaskflex's that touched a path, the newest first: (object name, message)."""
+    if head.commit is None:
+        return
+    found = git_output(project.root, "rev-list", "--full-history", "--format=%B%x00",
+                       f"--grep=^{VERSION_TRAILER}: [0-9]",
+                       head.commit, "--", path).decode("utf-8", "replace")
+    shallow = project.index_file.with_name("shallow")
+    cut = shallow.read_text() if shallow.exists() else ""
+    for heading, _, message in (entry.strip().partition("\n") for entry in found.split("\0")[:-1]):
+        commit = heading.split()[1]  # `commit 0123abc...`
+        if commit in cut:  # where a shallow clone begins: there a commit seems to touch all files
+            return
+        yield commit, message
+
+
+def find_base(project: Project, head: Head, path: str) -> Optional[Base]:
+    """What flaskflex itself committed last at a path: git is its memory. None where it never did.
+
+    The newest commit of flaskflex's that is in the history of HEAD and touched the path tells the template.
+    It may hold a merge with the user's edits, or have been amended: then an older one gives the content.
+    """
+    template = ""
+    for commit, message in flaskflex_commits(project, head, path):
+        told = re.findall(rf"^{TEMPLATE_TRAILER}: {re.escape(path)} (\w+)$", message, re.MULTILINE)
+        if not told:
+            continue
+        template = template or told[-1]
+        blob = read_blobs(project, commit, [path]).get(path)
+        if blob and fingerprint(blob.content.decode("utf-8", "surrogateescape")) == told[-1]:
+            return Base(template, blob.content)
+    return Base(template, None) if template else None
 
 
 # --- the virtualenv ---
-
 # One of these is in each virtualenv: of venv, virtualenv and uv; of virtualenv before 20; of conda.
 VIRTUALENV_MARKERS = ("pyvenv.cfg", "bin/activate", "Scripts/activate", "conda-meta")
 
@@ -302,6 +544,21 @@ def bundled_pip(virtualenv: Virtualenv) -> Path:
                   f"Install pip there: {virtualenv.python} -m ensurepip")
 
 
+def install_command(virtualenv: Virtualenv) -> list[str]:
+    """The command that installs distributions: any pip will do, and uv.
+
+    First that of the Python which is to import them: the virtualenv's may be too old for them.
+    """
+    if installed_version("pip"):
+        return [sys.executable, "-I", "-m", "pip", "install"]
+    if has_pip(virtualenv):
+        return [str(virtualenv.python), "-I", "-m", "pip", "install"]
+    uv = shutil.which("uv")
+    if uv:
+        return [uv, "pip", "install", "--python", str(virtualenv.python)]
+    return [str(virtualenv.python), "-I", str(bundled_pip(virtualenv)), "install"]
+
+
 @contextlib.contextmanager
 def freezing(virtualenv: Virtualenv) -> Iterator[subprocess.Popen[bytes]]:
     """Run pip freeze while the caller does everything else: it takes longer than all the rest.
@@ -329,220 +586,19 @@ def frozen_lines(freeze: subprocess.Popen[bytes], virtualenv: Virtualenv) -> lis
     return output.decode("utf-8", "surrogateescape").replace("\r\n", "\n").split("\n")
 
 
-# --- the project ---
-
-# Git sets these for its hooks; left alone they would lead away from the project that was asked for.
-GIT_VARIABLES = (
-    "GIT_ALTERNATE_OBJECT_DIRECTORIES", "GIT_COMMON_DIR", "GIT_DIR", "GIT_GRAFT_FILE",
-    "GIT_IMPLICIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_INTERNAL_SUPER_PREFIX", "GIT_NO_REPLACE_OBJECTS",
-    "GIT_OBJECT_DIRECTORY", "GIT_PREFIX", "GIT_REPLACE_REF_BASE", "GIT_SHALLOW_FILE", "GIT_WORK_TREE",
-)
-
-NO_GIT = ("git is not installed", "Install it (on Debian: apt install git), and run flaskflex again.")
-
-# What is under way while one of these exists in git's folder, and the command that ends it.
-IN_PROGRESS = {
-    "MERGE_HEAD": "merge",
-    "CHERRY_PICK_HEAD": "cherry-pick",
-    "REVERT_HEAD": "revert",
-    "rebase-merge": "rebase",
-    "rebase-apply/applying": "am",
-    "rebase-apply": "rebase",
-}
-
-
-class Project(NamedTuple):
-    """A git work tree: its root, and where git keeps its index and its files."""
-
-    root: Path
-    index_file: Path
-
-
-class Blob(NamedTuple):
-    """A file as a commit holds it: mode such as "100644", object name, content."""
-
-    mode: str
-    id: str
-    content: bytes
-
-
-class Base(NamedTuple):
-    """What flaskflex committed last: its template's fingerprint, and that text (None: it is not there)."""
-
-    template: str
-    content: Optional[bytes]
-
-
-class Head(NamedTuple):
-    """Where the project stands: its branch (None: detached), its commit (None: not one yet), our files.
-
-    ignored are those of our paths that git does not have yet and that a .gitignore, or the like, names.
-    """
-
-    branch: Optional[str]
-    commit: Optional[str]
-    blobs: dict[str, Blob]
-    ignored: set[str]
-
-
-def run_git(folder: Path, *arguments: str, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
-    """Run git in a folder, with `given` on its standard input; the caller looks at how it ended."""
-    return subprocess.run(["git", "-C", str(folder), *arguments], input=stdin, capture_output=True)
-
-
-def git_output(folder: Path, *arguments: str, stdin: bytes = b"") -> bytes:
-    """What git prints in answer to a question, or a Failure with git's own words."""
-    answer = run_git(folder, *arguments, stdin=stdin)
-    if answer.returncode:
-        raise Failure(f"git {arguments[0]} failed in {folder}", error_text(answer.stderr))
-    return answer.stdout
-
-
-def error_text(stderr: bytes) -> str:
-    """Git's own message, for the user to read."""
-    return stderr.decode("utf-8", "backslashreplace").strip() or "git gave no reason"
-
-
-def find_project(folder: Path) -> Project:
-    """The git project that holds a folder, once it is known that flaskflex can commit there.
-
-    Raises Failure where there is none, or where a commit made now would be a wrong one: during a merge
-    git would record our files as the merge's result.
-    """
-    if not shutil.which("git"):
-        raise Failure(*NO_GIT)
-    if not folder.is_dir():
-        raise Failure(f"{folder} is not a folder", "Name the clone of your project after -C.")
-    answer = run_git(folder, *project_questions())
-    lines = os.fsdecode(answer.stdout).split("\n")
-    if lines[0] == "true":
-        raise Failure(f"{folder} is a bare repository, without files to prepare",
-                      "Clone it, and run flaskflex in the clone.")
-    if answer.returncode:
-        fail_no_work_tree(folder, answer.stderr)
-    _, index, *signs = lines[:2 + len(IN_PROGRESS)]
-    root = "\n".join(lines[2 + len(IN_PROGRESS):-1])  # comes last: a path may hold a line break
-    for sign, activity in zip(signs, IN_PROGRESS.values()):
-        if (folder / sign).exists():
-            raise Failure(f"a {activity} is under way in {root}",
-                          f"Finish it (git {activity} --continue) or give it up (git {activity} --abort), "
-                          "and run flaskflex again.")
-    return Project(Path(root), Path(os.path.abspath(folder / index)))
-
-
-def project_questions() -> list[str]:
-    """The one call of git that tells all that find_project needs."""
-    questions = ["rev-parse", "--is-bare-repository", "--git-path", "index"]
-    for name in IN_PROGRESS:
-        questions += ["--git-path", name]
-    return questions + ["--show-toplevel"]
-
-
-def fail_no_work_tree(folder: Path, stderr: bytes) -> NoReturn:
-    """Say why git finds no work tree at a folder: there is none, or git will not open it."""
-    absolute = folder.resolve()
-    if any((parent / ".git").exists() for parent in (absolute, *absolute.parents)):
-        raise Failure(f"git does not open the repository of {absolute}", error_text(stderr))
-    raise Failure(f"{absolute} is not in a git repository",
-                  "Clone your project, and run flaskflex in the clone. (git init makes a new repository.)")
-
-
-def check_identity(project: Project) -> None:
-    """Raise Failure where git does not know as whom to commit, before anything is written."""
-    for variable in ("GIT_AUTHOR_IDENT", "GIT_COMMITTER_IDENT"):
-        answer = run_git(project.root, "var", variable)
-        if answer.returncode:
-            raise Failure("git does not know who you are, so it cannot commit", error_text(answer.stderr))
-
-
-def head_commit(project: Project) -> str:
-    """The object name of the commit that HEAD is at, "" where there is none yet."""
-    answer = run_git(project.root, "rev-parse", "--quiet", "--verify", "HEAD^{commit}")
-    return answer.stdout.decode().strip()
-
-
-def read_head(project: Project) -> Head:
-    """Where HEAD stands, and how it holds our files."""
-    branch = os.fsdecode(run_git(project.root, "symbolic-ref", "--quiet", "--short", "HEAD").stdout)
-    commit = head_commit(project)
-    blobs = read_blobs(project, commit, FILES) if commit else {}
-    ignored = os.fsdecode(run_git(project.root, "check-ignore", "--", *FILES).stdout).splitlines()
-    return Head(branch.rstrip("\n") or None, commit or None, blobs, set(ignored))
-
-
-def read_blobs(project: Project, commit: str, paths: Iterable[str]) -> dict[str, Blob]:
-    """The files among `paths` that a commit holds."""
-    blobs = {}
-    listing = git_output(project.root, "ls-tree", "-z", commit, "--", *paths)
-    for path, (mode, name) in read_tree(listing).items():
-        if mode.startswith("100"):  # a file, not a folder, a symbolic link or a submodule
-            blobs[path] = Blob(mode, name, git_output(project.root, "cat-file", "blob", name))
-    return blobs
-
-
-def read_tree(listing: bytes) -> dict[str, tuple[str, str]]:
-    """Path to (mode, object name), from what `git ls-tree -z` prints."""
-    entries = {}
-    for entry in os.fsdecode(listing).split("\0")[:-1]:
-        facts, path = entry.split("\t", 1)
-        mode, _, name = facts.split(" ")
-        entries[path] = (mode, name)
-    return entries
-
-
-def head_has_path(path: str, project: Project, head: Head) -> bool:
-    """True if HEAD has a file or folder at a path, which must not lead out of the project."""
-    normal = os.path.normpath(path)
-    if head.commit is None or os.path.isabs(normal) or normal.startswith(".."):
-        return False
-    return normal == "." or bool(git_output(project.root, "ls-tree", head.commit, "--", normal))
-
-
-def find_base(project: Project, head: Head, path: str) -> Optional[Base]:
-    """What flaskflex itself committed last at a path: git is its memory. None where it never did.
-
-    The newest commit of flaskflex's that is in the history of HEAD and touched the path tells the template.
-    It may hold a merge with the user's edits, or have been amended: then an older one gives the content.
-    """
-    template = ""
-    for commit, message in flaskflex_commits(project, head, path):
-        told = re.findall(rf"^{TEMPLATE_TRAILER}: {re.escape(path)} (\w+)$", message, re.MULTILINE)
-        if not told:
-            continue
-        template = template or told[-1]
-        blob = read_blobs(project, commit, [path]).get(path)
-        if blob and fingerprint(blob.content.decode("utf-8", "surrogateescape")) == told[-1]:
-            return Base(template, blob.content)
-    return Base(template, None) if template else None
-
-
-def flaskflex_commits(project: Project, head: Head, path: str) -> Iterator[tuple[str, str]]:
-    """The commits of flaskflex's that touched a path, the newest first: (object name, message)."""
-    if head.commit is None:
-        return
-    found = git_output(project.root, "rev-list", "--full-history", "--format=%B%x00",
-                       f"--grep=^{VERSION_TRAILER}: [0-9]",
-                       head.commit, "--", path).decode("utf-8", "replace")
-    shallow = project.index_file.with_name("shallow")
-    cut = shallow.read_text() if shallow.exists() else ""
-    for heading, _, message in (entry.strip().partition("\n") for entry in found.split("\0")[:-1]):
-        commit = heading.split()[1]  # `commit 0123abc...`
-        if commit in cut:  # where a shallow clone begins: there a commit seems to touch all files
-            return
-        yield commit, message
-
-
 # --- req.txt ---
-
 FLUP = "flup==1.0.3"  # what dispatch.fcgi imports to speak FastCGI
+
 FLUP_PINS = f"{FLUP} --hash=sha256:ca9fd78e1cc0431da1236f73fafd1c01db684675b4d369460d5f5c62e6f0b8d6\n"
 
 # The last line of the frozen part. The fingerprint tells whether somebody edited what stands above it.
 MARKER = "# --- frozen above ({fingerprint}); your own lines go below, and stay ---\n"
+
 MARKER_LINE = re.compile(r"^# --- frozen above \(([0-9a-f]{12})\).*\n?", re.MULTILINE)
 
 # What pip freeze prints for a distribution. A damaged or hostile one could put anything else in its place.
 REQUIREMENT_LINE = re.compile(r"(?:[A-Za-z0-9][\w.-]*(?:===?[\w.!+-]+| @ [a-z][!-~]*)|-e [^\x00-\x1f]+)")
+
 EDITABLE_LINE = re.compile(r"-e [a-z+]+://[!-~]+#egg=[A-Za-z0-9][\w.-]*(?:&subdirectory=[!-~]+)?")
 
 # How a requirement begins that is not an address or an option: with a name (PEP 508).
@@ -576,6 +632,12 @@ class RequirementsFile(NamedTuple):
 def canonical(name: str) -> str:
     """A distribution's name as the package index compares names (PEP 503)."""
     return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def decode(content: bytes) -> str:
+    """A requirements file's text, whichever encoding it is in: PowerShell's `>` writes UTF-16."""
+    encoding = "utf-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
+    return content.decode(encoding, "surrogateescape" if encoding == "utf-8-sig" else "replace")
 
 
 def parse_requirements(lines: Iterable[str]) -> list[Requirement]:
@@ -780,13 +842,6 @@ def render_requirements(requirements: Sequence[Requirement], version: str, own: 
     return (frozen + MARKER.format(fingerprint=fingerprint(frozen)) + own).encode("utf-8", "surrogateescape")
 
 
-def fingerprint(text: str) -> str:
-    """Twelve hexadecimal digits that change when the text does."""
-    import hashlib
-
-    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:12]
-
-
 def add_flup(requirements: Sequence[Requirement], own: str) -> list[Requirement]:
     """The requirements, sorted as pip sorts them, and flup unless they or the user's own lines have it."""
     named = by_name([*requirements, *parse_requirements(own.split("\n"))])
@@ -807,6 +862,7 @@ def count_changes(old: str, new: Sequence[Requirement]) -> str:
 
 
 # --- the files ---
+TEMP_PREFIX = ".flaskflex-"  # how the names of files begin that are still being written
 
 
 class WorkTreeFile(NamedTuple):
@@ -859,398 +915,15 @@ def read_work_tree_file(root: Path, path: str) -> WorkTreeFile:
         return WorkTreeFile(None, 0)
 
 
-def plan_files(project: Project, head: Head, requirements: Sequence[Requirement], version: str,
-               *, force: bool) -> list[Change]:
-    """What is to become of each of the four files.
-
-    Raises Failure with all those that are not flaskflex's to change, unless `force`.
-    """
-    changes, refused = [], []
-    for path in FILES:
-        found = read_work_tree_file(project.root, path)
-        try:
-            if path == "req.txt":
-                change = plan_requirements(found, head.blobs.get(path), requirements, version, force=force)
-            else:
-                change = plan_template(path, found, project, head, force=force)
-        except Refused as reason:
-            refused.append(f"{path} {reason}")
-        else:
-            changes.append(with_target_mode(change))
-    if refused:
-        raise Failure("; ".join(refused),
-                      "Nothing was changed. Rename such a file to keep it, or let --force replace it: "
-                      "git then keeps its text, and flaskflex says where.")
-    return changes
-
-
-def plan_template(path: str, found: WorkTreeFile, project: Project, head: Head, *, force: bool) -> Change:
-    """What is to become of a file that is made from a template, by the rules of a three-way merge.
-
-    The base is what flaskflex committed last, the one side is the file, the other is the template.
-    """
-    template = TEMPLATES[path].encode()
-    change = Change(path, "create", found.content, template, found.mode)
-    if found.content is None:
-        return change
-    if is_up_to_date(found.content, template, head.blobs.get(path)):
-        return change._replace(verb="unchanged")
-    text = normalize_newlines(found.content)
-    if text == template:
-        return change._replace(verb="update", note="its line endings")
-    base = find_base(project, head, path)
-    newer = base is not None and base.template != fingerprint(TEMPLATES[path])
-    if base and newer and base.content is not None:
-        merged = template if text == base.content else merge_file(text, base.content, template)
-        if merged is not None:
-            return change._replace(verb="update" if merged == template else "merge", after=merged)
-    if force:
-        return change._replace(verb="replace")
-    if base is None:
-        raise Refused("is not flaskflex's, and differs from what flaskflex would write")
-    if newer:
-        raise Refused("has changes of yours that do not go together with this flaskflex's")
-    return change._replace(verb="keep", after=found.content, note="with your changes")
-
-
-def plan_requirements(found: WorkTreeFile, committed: Optional[Blob], requirements: Sequence[Requirement],
-                      version: str, *, force: bool) -> Change:
-    """What is to become of req.txt: frozen anew above the marker line, left alone below it."""
-    text = decode(found.content or b"").replace("\r\n", "\n")
-    old = split_requirements(text)
-    own = old.own if old else ""
-    new = add_flup(requirements, own)
-    after = render_requirements(new, version, own)
-    added = ", and flup to serve them" if len(new) > len(requirements) else ""
-    change = Change("req.txt", "create", found.content, after, found.mode,
-                    plural(len(requirements), "package") + added)
-    if found.content is None:
-        return change
-    if is_up_to_date(found.content, after, committed):
-        return change._replace(verb="unchanged", note="")
-    change = change._replace(note=count_changes(old.frozen if old else text, new))
-    content = normalize_newlines(found.content)
-    if old and (old.intact or (committed and normalize_newlines(committed.content) == content)):
-        return change._replace(verb="update")
-    if force:
-        return change._replace(verb="replace")
-    if old:
-        raise Refused("was edited above its marker line, and no commit holds that edit")
-    raise Refused("is not flaskflex's, and differs from what flaskflex would write")
-
-
-def with_target_mode(change: Change) -> Change:
-    """A change with the file's new permission bits: as before, but executable where it must be.
-
-    Nobody but the owner may write: Apache's suexec refuses a script otherwise. Windows has no such bits.
-    """
-    mode = (0o644 if change.before is None else change.mode) & ~0o022
-    if change.path in EXECUTABLE:
-        mode |= 0o111
-    if change.verb == "unchanged" and mode != change.mode and os.name != "nt":
-        return change._replace(verb="update", new_mode=mode, note="its permissions")
-    return change._replace(new_mode=mode)
+def normalize_newlines(content: bytes) -> bytes:
+    """A text with the line endings that every file of flaskflex's has."""
+    return content.replace(b"\r\n", b"\n")
 
 
 def is_up_to_date(content: bytes, wanted: bytes, committed: Optional[Blob]) -> bool:
     """True if a file needs no writing: git may have given it CRLF (core.autocrlf), and holds it with LF."""
     return content == wanted or (normalize_newlines(content) == wanted and committed is not None
                                  and committed.content == wanted)
-
-
-def normalize_newlines(content: bytes) -> bytes:
-    """A text with the line endings that every file of flaskflex's has."""
-    return content.replace(b"\r\n", b"\n")
-
-
-def decode(content: bytes) -> str:
-    """A requirements file's text, whichever encoding it is in: PowerShell's `>` writes UTF-16."""
-    encoding = "utf-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
-    return content.decode(encoding, "surrogateescape" if encoding == "utf-8-sig" else "replace")
-
-
-def merge_file(ours: bytes, base: bytes, theirs: bytes) -> Optional[bytes]:
-    """The text with both sides' changes to the base, by git merge-file; None where they conflict."""
-    with tempfile.TemporaryDirectory(prefix="flaskflex-") as folder:
-        names = ["ours", "base", "theirs"]
-        for name, content in zip(names, (ours, base, theirs)):
-            Path(folder, name).write_bytes(content)
-        answer = run_git(Path(folder), "merge-file", "-p", *names)
-    return None if answer.returncode else answer.stdout
-
-
-def show_diff(changes: Sequence[Change]) -> None:
-    """Print what would change as a unified diff in git's own form, which `git apply` takes."""
-    import difflib
-
-    for change in changes:
-        if not change.writes:
-            continue
-        print(f"diff --git a/{change.path} b/{change.path}")
-        if change.before is None:
-            print(f"new file mode 100{change.new_mode:o}")
-        elif change.mode != change.new_mode:
-            print(f"old mode 100{change.mode:o}\nnew mode 100{change.new_mode:o}")
-        # As bytes: a file may be in any encoding, and hold characters that only look like ends of lines.
-        before, after = (re.findall(rb"[^\n]*\n|[^\n]+", text)
-                         for text in (change.before or b"", change.after))
-        source = "/dev/null" if change.before is None else f"a/{change.path}"
-        sys.stdout.flush()
-        for line in difflib.diff_bytes(difflib.unified_diff, before, after, source.encode(),
-                                       f"b/{change.path}".encode()):
-            end = b"" if line.endswith(b"\n") else b"\n\\ No newline at end of file\n"
-            sys.stdout.buffer.write(line + end)
-        sys.stdout.buffer.flush()
-
-
-def save_replaced(project: Project, changes: Sequence[Change], report: Report) -> None:
-    """Store what --force replaces in git's object store, and say how to see it again."""
-    for change in changes:
-        if change.verb == "replace" and change.before is not None:
-            name = git_output(project.root, "hash-object", "-w", "--stdin", stdin=change.before)
-            report.fact("Kept", f"the old {change.path}: git cat-file -p {name.decode().strip()}")
-
-
-TEMP_PREFIX = ".flaskflex-"  # how the names of files begin that are still being written
-
-
-def write_files(root: Path, changes: Sequence[Change]) -> None:
-    """Write the files: each beside its place first, and only when all are whole, each into its place."""
-    with contextlib.ExitStack() as undo:
-        ready = []
-        for change in changes:
-            target = root / change.path
-            if change.writes and change.before == change.after:
-                target.chmod(change.new_mode)
-            elif change.writes:
-                make_folder(target.parent)
-                unfinished = target.with_name(f"{TEMP_PREFIX}{os.getpid()}-{target.name}")
-                undo.callback(unfinished.unlink, missing_ok=True)  # first: ^C may come at any moment
-                unfinished.write_bytes(change.after)
-                unfinished.chmod(change.new_mode)
-                ready.append((unfinished, target))
-        for unfinished, target in ready:
-            os.replace(unfinished, target)
-
-
-def make_folder(folder: Path) -> None:
-    """Make a folder as Apache's suexec wants it: writable for its owner alone."""
-    if not folder.is_dir():
-        folder.mkdir()
-        folder.chmod(0o755)
-
-
-# --- GitPython ---
-
-
-def open_repository(project: Project, virtualenv: Virtualenv, report: Report) -> git.Repo:
-    """The project, ready to commit in, for the GitPython that is installed or for one of flaskflex's own."""
-    check_identity(project)
-    recover_killed_runs(project)
-    with signals_deferred():
-        installed = installed_version("GitPython")
-    if installed < GITPYTHON_MIN:
-        sys.path.insert(0, str(fetch("GitPython", GITPYTHON_PINS, virtualenv, report)))
-    os.environ.pop("GIT_PYTHON_GIT_EXECUTABLE", None)  # GitPython is to run the git that we run
-    with signals_deferred():
-        import git
-
-    return git.Repo(project.root, expand_vars=False)
-
-
-def fetch(name: str, pins: str, virtualenv: Virtualenv, report: Report) -> Path:
-    """A folder of flaskflex's cache with pinned distributions in it, installed there unless they already are.
-
-    pins is a requirements file with a hash on every line. The virtualenv lends its pip and nothing more; pip
-    follows the user's settings for indexes, proxies and certificates. The folder appears whole or not at
-    all, so that a run which is killed, or two at the same time, do no harm.
-    """
-    cache = cache_folder(os.environ)
-    folder = cache / f"{name}-{fingerprint(pins)}"
-    if folder.is_dir():
-        return folder
-    try:
-        cache.mkdir(parents=True, exist_ok=True)
-        os.rmdir(tempfile.mkdtemp(dir=cache))
-    except OSError:  # a home that cannot be written: then for this run alone
-        cache = Path(tempfile.mkdtemp(prefix="flaskflex-"))
-        atexit.register(shutil.rmtree, cache, ignore_errors=True)
-        folder = cache / folder.name
-    with tempfile.TemporaryDirectory(prefix=".fetching-", dir=cache) as temporary:
-        installed = Path(temporary, "installed")
-        install_pinned(name, pins, installed, virtualenv)
-        with contextlib.suppress(OSError):  # another run was faster, and its folder is as good
-            installed.rename(folder)
-    report.fact("Fetched", f"{name} into {folder}, for flaskflex alone")
-    return folder
-
-
-def cache_folder(environ: Environ, windows: bool = os.name == "nt") -> Path:
-    """Where flaskflex keeps what it fetched, by the conventions of the system."""
-    base = environ.get("LOCALAPPDATA" if windows else "XDG_CACHE_HOME", "")
-    if not os.path.isabs(base):  # the XDG specification: relative paths are to be ignored
-        base = os.path.join(os.sep, os.path.expanduser("~"), ".cache")  # of a user without a home: /~/.cache
-    return Path(base, "flaskflex")
-
-
-def install_command(virtualenv: Virtualenv) -> list[str]:
-    """The command that installs distributions: any pip will do, and uv.
-
-    First that of the Python which is to import them: the virtualenv's may be too old for them.
-    """
-    if installed_version("pip"):
-        return [sys.executable, "-I", "-m", "pip", "install"]
-    if has_pip(virtualenv):
-        return [str(virtualenv.python), "-I", "-m", "pip", "install"]
-    uv = shutil.which("uv")
-    if uv:
-        return [uv, "pip", "install", "--python", str(virtualenv.python)]
-    return [str(virtualenv.python), "-I", str(bundled_pip(virtualenv)), "install"]
-
-
-def install_pinned(name: str, pins: str, target: Path, virtualenv: Virtualenv) -> None:
-    """Install pinned, hashed wheels into a folder with pip; Failure with pip's words where it cannot."""
-    requirements = target.with_suffix(".txt")
-    requirements.write_text(pins, encoding="utf-8")
-    # These would forbid --target, or add to what is pinned; all other settings are the user's to make.
-    environ = {"PIP_RETRIES": "2", "PIP_DISABLE_PIP_VERSION_CHECK": "1", **os.environ,
-               "PIP_USER": "0", "PIP_REQUIRE_VIRTUALENV": "0", "PIP_DRY_RUN": "0",
-               "PIP_CONSTRAINT": os.devnull, "PIP_REQUIREMENT": os.devnull}
-    command = [*install_command(virtualenv), "--require-hashes", "--only-binary", ":all:",
-               "--no-deps", "--target", str(target), "--requirement", str(requirements)]
-    done = subprocess.run(command, env=environ, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                          stderr=subprocess.STDOUT)
-    if done.returncode or not any(target.glob("*")):  # some settings send it elsewhere
-        words = done.stdout.decode("utf-8", "backslashreplace").strip()
-        raise Failure(f"{name} is not installed here, and could not be fetched",
-                      f"{words}\nRun flaskflex again when the package index can be reached, or install "
-                      f"{name} for the Python that runs flaskflex, or leave the commit to you (--no-commit).")
-
-
-# --- the commit ---
-
-# The trailers of flaskflex's commits: its version, and each template's path and fingerprint.
-VERSION_TRAILER = "Flaskflex-Version"
-TEMPLATE_TRAILER = "Flaskflex-Template"
-
-
-@contextlib.contextmanager
-def index_locked(project: Project) -> Iterator[Path]:
-    """Hold git's own lock on the index, so that neither git nor another flaskflex works here meanwhile.
-
-    Gives a new folder for the index that is to come. It lies beside the index, and is gone afterwards.
-    """
-    lock = lock_file(project)
-    folder = lock.with_name(TEMP_PREFIX + lock_owner(os.getpid()))
-    folder.mkdir()
-    try:
-        take_lock(lock, folder)
-    except FileExistsError:
-        shutil.rmtree(folder)
-        raise Failure(f"another git command is at work in {project.root}: {lock} exists",
-                      "Run flaskflex again when it has ended. If none runs, remove that file.") from None
-    except OSError:
-        shutil.rmtree(folder)
-        raise
-    try:
-        yield folder
-    finally:
-        install_prepared_index(project, folder)
-        lock.unlink()
-        shutil.rmtree(folder)  # last: by it the next run knows a lock that was left
-
-
-def take_lock(lock: Path, folder: Path) -> None:
-    """Make the lock file, with a note in it of who made it; FileExistsError where somebody else has it."""
-    note = folder / "note"
-    note.write_text(lock_owner(os.getpid()), encoding="utf-8")
-    try:
-        os.link(note, lock)  # in one step, so that the lock is never without its note
-    except OSError as error:
-        if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.ENOSYS):
-            raise
-        # This file system has no hard links.
-        lock.touch(exist_ok=False)
-        lock.write_text(lock_owner(os.getpid()), encoding="utf-8")
-
-
-def lock_file(project: Project) -> Path:
-    """The file that exists while somebody changes the index."""
-    return project.index_file.with_name(project.index_file.name + ".lock")
-
-
-def lock_owner(process: int) -> str:
-    """What flaskflex writes into the lock file, to know its own again: this machine, and the process."""
-    import platform
-
-    return f"{platform.node()}-{process}"
-
-
-INDEX_BEFORE = "index-after-"  # and then the commit that HEAD was when this index was made
-
-
-def install_prepared_index(project: Project, folder: Path) -> None:
-    """Put the index that was prepared for a commit into its place, if that commit has been made."""
-    for prepared in folder.glob(f"{INDEX_BEFORE}*"):
-        cut_off = prepared.suffix == ".lock"  # it is of a git that was killed
-        if not cut_off and prepared.name != INDEX_BEFORE + head_commit(project):
-            os.replace(prepared, project.index_file)
-
-
-def recover_killed_runs(project: Project) -> None:
-    """Finish what a flaskflex left that was killed on this machine, and clear its traces away."""
-    lock = lock_file(project)
-    for folder in lock.parent.glob(f"{TEMP_PREFIX}*"):
-        name = folder.name[len(TEMP_PREFIX):]
-        process = name.rpartition("-")[2]
-        if not process.isdigit() or name != lock_owner(int(process)) or is_running(int(process)):
-            continue
-        try:
-            folder = folder.rename(lock.with_name(TEMP_PREFIX + lock_owner(os.getpid())))
-        except OSError:  # another run has been faster
-            continue
-        with contextlib.suppress(FileNotFoundError):
-            if lock.read_text(encoding="utf-8", errors="replace") == name:
-                install_prepared_index(project, folder)
-                for place in (project.root, project.root / "public_html"):
-                    for unfinished in place.glob(f"{TEMP_PREFIX}*"):
-                        unfinished.unlink()
-                lock.unlink()
-        shutil.rmtree(folder)
-
-
-def is_running(process: int) -> bool:
-    """True if there is a process of that number on this machine, or if that cannot be known."""
-    if os.name == "nt":  # there, to ask a process is to end it
-        return True
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:  # it is somebody else's
-        pass
-    return True
-
-
-def pending_changes(project: Project, head: Head, changes: Sequence[Change]) -> list[Change]:
-    """The files that HEAD does not hold as they are to be; of those kept, only the mode is ours to mend."""
-    pending = []
-    for change in changes:
-        blob = head.blobs.get(change.path)
-        if change.verb == "keep":
-            differs = blob is not None and blob.mode != git_mode(change.path)
-        else:
-            differs = (blob is None or blob.mode != git_mode(change.path)
-                       or blob.content != change.after and blob.id != filtered_blob_id(project, change))
-        if differs:
-            pending.append(change)
-    return pending
-
-
-def filtered_blob_id(project: Project, change: Change) -> str:
-    """The object name of a file's new content, after git's filters."""
-    name = git_output(project.root, "hash-object", "--stdin", f"--path={change.path}", stdin=change.after)
-    return name.decode().strip()
 
 
 def git_mode(path: str) -> str:
@@ -1316,21 +989,365 @@ def staged_paths(repo: git.Repo, index: Path) -> set[str]:
     return set(names.split("\0")[:-1])
 
 
-def with_trailers(message: str, pending: Sequence[Change]) -> str:
-    """A commit's message, and below it what find_base will look for."""
-    templates = [f"{TEMPLATE_TRAILER}: {change.path} {fingerprint(TEMPLATES[change.path])}"
-                 for change in pending if change.path in TEMPLATES]
-    return "\n".join([message, "", *templates, f"{VERSION_TRAILER}: {__version__}"])
+def with_target_mode(change: Change) -> Change:
+    """A change with the file's new permission bits: as before, but executable where it must be.
+
+    Nobody but the owner may write: Apache's suexec refuses a script otherwise. Windows has no such bits.
+    """
+    mode = (0o644 if change.before is None else change.mode) & ~0o022
+    if change.path in EXECUTABLE:
+        mode |= 0o111
+    if change.verb == "unchanged" and mode != change.mode and os.name != "nt":
+        return change._replace(verb="update", new_mode=mode, note="its permissions")
+    return change._replace(new_mode=mode)
 
 
-def sync_index_with_head(repo: git.Repo, index: Path) -> None:
-    """Put into an index what was committed last, on which a hook may have had the last word."""
-    _, *entries = run_gitpython(repo, "diff-tree", "--root", "-r", "-z", "--no-renames", "HEAD").split("\0")
-    words = []
-    for facts, path in zip(entries[::2], entries[1::2]):
-        _, mode, _, name, status = facts.split(" ")
-        words += ["--force-remove", path] if status == "D" else ["--cacheinfo", f"{mode},{name},{path}"]
-    run_gitpython(repo, "update-index", "--add", *words, index=index)
+def merge_file(ours: bytes, base: bytes, theirs: bytes) -> Optional[bytes]:
+    """The text with both sides' changes to the base, by git merge-file; None where they conflict."""
+    with tempfile.TemporaryDirectory(prefix="flaskflex-") as folder:
+        names = ["ours", "base", "theirs"]
+        for name, content in zip(names, (ours, base, theirs)):
+            Path(folder, name).write_bytes(content)
+        answer = run_git(Path(folder), "merge-file", "-p", *names)
+    return None if answer.returncode else answer.stdout
+
+
+def show_diff(changes: Sequence[Change]) -> None:
+    """Print what would change as a unified diff in git's own form, which `git apply` takes."""
+    import difflib
+
+    for change in changes:
+        if not change.writes:
+            continue
+        print(f"diff --git a/{change.path} b/{change.path}")
+        if change.before is None:
+            print(f"new file mode 100{change.new_mode:o}")
+        elif change.mode != change.new_mode:
+            print(f"old mode 100{change.mode:o}\nnew mode 100{change.new_mode:o}")
+        # As bytes: a file may be in any encoding, and hold characters that only look like ends of lines.
+        before, after = (re.findall(rb"[^\n]*\n|[^\n]+", text)
+                         for text in (change.before or b"", change.after))
+        source = "/dev/null" if change.before is None else f"a/{change.path}"
+        sys.stdout.flush()
+        for line in difflib.diff_bytes(difflib.unified_diff, before, after, source.encode(),
+                                       f"b/{change.path}".encode()):
+            end = b"" if line.endswith(b"\n") else b"\n\\ No newline at end of file\n"
+            sys.stdout.buffer.write(line + end)
+        sys.stdout.buffer.flush()
+
+
+def plan_template(path: str, found: WorkTreeFile, project: Project, head: Head, *, force: bool) -> Change:
+    """What is to become of a file that is made from a template, by the rules of a three-way merge.
+
+    The base is what flaskflex committed last, the one side is the file, the other is the template.
+    """
+    template = TEMPLATES[path].encode()
+    change = Change(path, "create", found.content, template, found.mode)
+    if found.content is None:
+        return change
+    if is_up_to_date(found.content, template, head.blobs.get(path)):
+        return change._replace(verb="unchanged")
+    text = normalize_newlines(found.content)
+    if text == template:
+        return change._replace(verb="update", note="its line endings")
+    base = find_base(project, head, path)
+    newer = base is not None and base.template != fingerprint(TEMPLATES[path])
+    if base and newer and base.content is not None:
+        merged = template if text == base.content else merge_file(text, base.content, template)
+        if merged is not None:
+            return change._replace(verb="update" if merged == template else "merge", after=merged)
+    if force:
+        return change._replace(verb="replace")
+    if base is None:
+        raise Refused("is not flaskflex's, and differs from what flaskflex would write")
+    if newer:
+        raise Refused("has changes of yours that do not go together with this flaskflex's")
+    return change._replace(verb="keep", after=found.content, note="with your changes")
+
+
+def plan_requirements(found: WorkTreeFile, committed: Optional[Blob], requirements: Sequence[Requirement],
+                      version: str, *, force: bool) -> Change:
+    """What is to become of req.txt: frozen anew above the marker line, left alone below it."""
+    text = decode(found.content or b"").replace("\r\n", "\n")
+    old = split_requirements(text)
+    own = old.own if old else ""
+    new = add_flup(requirements, own)
+    after = render_requirements(new, version, own)
+    added = ", and flup to serve them" if len(new) > len(requirements) else ""
+    change = Change("req.txt", "create", found.content, after, found.mode,
+                    plural(len(requirements), "package") + added)
+    if found.content is None:
+        return change
+    if is_up_to_date(found.content, after, committed):
+        return change._replace(verb="unchanged", note="")
+    change = change._replace(note=count_changes(old.frozen if old else text, new))
+    content = normalize_newlines(found.content)
+    if old and (old.intact or (committed and normalize_newlines(committed.content) == content)):
+        return change._replace(verb="update")
+    if force:
+        return change._replace(verb="replace")
+    if old:
+        raise Refused("was edited above its marker line, and no commit holds that edit")
+    raise Refused("is not flaskflex's, and differs from what flaskflex would write")
+
+
+def plan_files(project: Project, head: Head, requirements: Sequence[Requirement], version: str,
+               *, force: bool) -> list[Change]:
+    """What is to become of each of the four files.
+
+    Raises Failure with all those that are not flaskflex's to change, unless `force`.
+    """
+    changes, refused = [], []
+    for path in FILES:
+        found = read_work_tree_file(project.root, path)
+        try:
+            if path == "req.txt":
+                change = plan_requirements(found, head.blobs.get(path), requirements, version, force=force)
+            else:
+                change = plan_template(path, found, project, head, force=force)
+        except Refused as reason:
+            refused.append(f"{path} {reason}")
+        else:
+            changes.append(with_target_mode(change))
+    if refused:
+        raise Failure("; ".join(refused),
+                      "Nothing was changed. Rename such a file to keep it, or let --force replace it: "
+                      "git then keeps its text, and flaskflex says where.")
+    return changes
+
+
+def save_replaced(project: Project, changes: Sequence[Change], report: Report) -> None:
+    """Store what --force replaces in git's object store, and say how to see it again."""
+    for change in changes:
+        if change.verb == "replace" and change.before is not None:
+            name = git_output(project.root, "hash-object", "-w", "--stdin", stdin=change.before)
+            report.fact("Kept", f"the old {change.path}: git cat-file -p {name.decode().strip()}")
+
+
+def write_files(root: Path, changes: Sequence[Change]) -> None:
+    """Write the files: each beside its place first, and only when all are whole, each into its place."""
+    with contextlib.ExitStack() as undo:
+        ready = []
+        for change in changes:
+            target = root / change.path
+            if change.writes and change.before == change.after:
+                target.chmod(change.new_mode)
+            elif change.writes:
+                make_folder(target.parent)
+                unfinished = target.with_name(f"{TEMP_PREFIX}{os.getpid()}-{target.name}")
+                undo.callback(unfinished.unlink, missing_ok=True)  # first: ^C may come at any moment
+                unfinished.write_bytes(change.after)
+                unfinished.chmod(change.new_mode)
+                ready.append((unfinished, target))
+        for unfinished, target in ready:
+            os.replace(unfinished, target)
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder as Apache's suexec wants it: writable for its owner alone."""
+    if not folder.is_dir():
+        folder.mkdir()
+        folder.chmod(0o755)
+
+
+# --- the commit ---
+# The pinned distributions are what was tested; releases before the floor have known security faults.
+GITPYTHON_MIN = (3, 1, 60)
+
+GITPYTHON_PINS = """\
+GitPython==3.2.1 --hash=sha256:d66b0832aa8755c1a84892937282df0befb16c97e5a64aeebd68be9c5e323f53
+gitdb==4.0.12 --hash=sha256:67073e15955400952c6565cc3e707c554a4eea2e428946f7a4c162fab9bd9bcf
+smmap==5.0.3 --hash=sha256:c106e05d5a61449cf6ba9a1e650227ecfb141590d2a98412103ff35d89fc7b2f
+typing_extensions==4.16.0 --hash=sha256:481caa481374e813c1b176ada14e97f1f67a4539ce9cfeb3f350d78d6370c2e8
+"""
+
+
+def cache_folder(environ: Environ, windows: bool = os.name == "nt") -> Path:
+    """Where flaskflex keeps what it fetched, by the conventions of the system."""
+    base = environ.get("LOCALAPPDATA" if windows else "XDG_CACHE_HOME", "")
+    if not os.path.isabs(base):  # the XDG specification: relative paths are to be ignored
+        base = os.path.join(os.sep, os.path.expanduser("~"), ".cache")  # of a user without a home: /~/.cache
+    return Path(base, "flaskflex")
+
+
+def install_pinned(name: str, pins: str, target: Path, virtualenv: Virtualenv) -> None:
+    """Install pinned, hashed wheels into a folder with pip; Failure with pip's words where it cannot."""
+    requirements = target.with_suffix(".txt")
+    requirements.write_text(pins, encoding="utf-8")
+    # These would forbid --target, or add to what is pinned; all other settings are the user's to make.
+    environ = {"PIP_RETRIES": "2", "PIP_DISABLE_PIP_VERSION_CHECK": "1", **os.environ,
+               "PIP_USER": "0", "PIP_REQUIRE_VIRTUALENV": "0", "PIP_DRY_RUN": "0",
+               "PIP_CONSTRAINT": os.devnull, "PIP_REQUIREMENT": os.devnull}
+    command = [*install_command(virtualenv), "--require-hashes", "--only-binary", ":all:",
+               "--no-deps", "--target", str(target), "--requirement", str(requirements)]
+    done = subprocess.run(command, env=environ, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                          stderr=subprocess.STDOUT)
+    if done.returncode or not any(target.glob("*")):  # some settings send it elsewhere
+        words = done.stdout.decode("utf-8", "backslashreplace").strip()
+        raise Failure(f"{name} is not installed here, and could not be fetched",
+                      f"{words}\nRun flaskflex again when the package index can be reached, or install "
+                      f"{name} for the Python that runs flaskflex, or leave the commit to you (--no-commit).")
+
+
+def fetch(name: str, pins: str, virtualenv: Virtualenv, report: Report) -> Path:
+    """A folder of flaskflex's cache with pinned distributions in it, installed there unless they already are.
+
+    pins is a requirements file with a hash on every line. The virtualenv lends its pip and nothing more; pip
+    follows the user's settings for indexes, proxies and certificates. The folder appears whole or not at
+    all, so that a run which is killed, or two at the same time, do no harm.
+    """
+    cache = cache_folder(os.environ)
+    folder = cache / f"{name}-{fingerprint(pins)}"
+    if folder.is_dir():
+        return folder
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+        os.rmdir(tempfile.mkdtemp(dir=cache))
+    except OSError:  # a home that cannot be written: then for this run alone
+        cache = Path(tempfile.mkdtemp(prefix="flaskflex-"))
+        atexit.register(shutil.rmtree, cache, ignore_errors=True)
+        folder = cache / folder.name
+    with tempfile.TemporaryDirectory(prefix=".fetching-", dir=cache) as temporary:
+        installed = Path(temporary, "installed")
+        install_pinned(name, pins, installed, virtualenv)
+        with contextlib.suppress(OSError):  # another run was faster, and its folder is as good
+            installed.rename(folder)
+    report.fact("Fetched", f"{name} into {folder}, for flaskflex alone")
+    return folder
+
+
+def open_repository(project: Project, virtualenv: Virtualenv, report: Report) -> git.Repo:
+    """The project, ready to commit in, for the GitPython that is installed or for one of flaskflex's own."""
+    check_identity(project)
+    recover_killed_runs(project)
+    with signals_deferred():
+        installed = installed_version("GitPython")
+    if installed < GITPYTHON_MIN:
+        sys.path.insert(0, str(fetch("GitPython", GITPYTHON_PINS, virtualenv, report)))
+    os.environ.pop("GIT_PYTHON_GIT_EXECUTABLE", None)  # GitPython is to run the git that we run
+    with signals_deferred():
+        import git
+
+    return git.Repo(project.root, expand_vars=False)
+
+
+INDEX_BEFORE = "index-after-"  # and then the commit that HEAD was when this index was made
+
+
+def lock_file(project: Project) -> Path:
+    """The file that exists while somebody changes the index."""
+    return project.index_file.with_name(project.index_file.name + ".lock")
+
+
+def lock_owner(process: int) -> str:
+    """What flaskflex writes into the lock file, to know its own again: this machine, and the process."""
+    import platform
+
+    return f"{platform.node()}-{process}"
+
+
+def is_running(process: int) -> bool:
+    """True if there is a process of that number on this machine, or if that cannot be known."""
+    if os.name == "nt":  # there, to ask a process is to end it
+        return True
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # it is somebody else's
+        pass
+    return True
+
+
+def pending_changes(project: Project, head: Head, changes: Sequence[Change]) -> list[Change]:
+    """The files that HEAD does not hold as they are to be; of those kept, only the mode is ours to mend."""
+    pending = []
+    for change in changes:
+        blob = head.blobs.get(change.path)
+        if change.verb == "keep":
+            differs = blob is not None and blob.mode != git_mode(change.path)
+        else:
+            differs = (blob is None or blob.mode != git_mode(change.path)
+                       or blob.content != change.after and blob.id != filtered_blob_id(project, change))
+        if differs:
+            pending.append(change)
+    return pending
+
+
+def filtered_blob_id(project: Project, change: Change) -> str:
+    """The object name of a file's new content, after git's filters."""
+    name = git_output(project.root, "hash-object", "--stdin", f"--path={change.path}", stdin=change.after)
+    return name.decode().strip()
+
+
+def take_lock(lock: Path, folder: Path) -> None:
+    """Make the lock file, with a note in it of who made it; FileExistsError where somebody else has it."""
+    note = folder / "note"
+    note.write_text(lock_owner(os.getpid()), encoding="utf-8")
+    try:
+        os.link(note, lock)  # in one step, so that the lock is never without its note
+    except OSError as error:
+        if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.ENOSYS):
+            raise
+        # This file system has no hard links.
+        lock.touch(exist_ok=False)
+        lock.write_text(lock_owner(os.getpid()), encoding="utf-8")
+
+
+def install_prepared_index(project: Project, folder: Path) -> None:
+    """Put the index that was prepared for a commit into its place, if that commit has been made."""
+    for prepared in folder.glob(f"{INDEX_BEFORE}*"):
+        cut_off = prepared.suffix == ".lock"  # it is of a git that was killed
+        if not cut_off and prepared.name != INDEX_BEFORE + head_commit(project):
+            os.replace(prepared, project.index_file)
+
+
+@contextlib.contextmanager
+def index_locked(project: Project) -> Iterator[Path]:
+    """Hold git's own lock on the index, so that neither git nor another flaskflex works here meanwhile.
+
+    Gives a new folder for the index that is to come. It lies beside the index, and is gone afterwards.
+    """
+    lock = lock_file(project)
+    folder = lock.with_name(TEMP_PREFIX + lock_owner(os.getpid()))
+    folder.mkdir()
+    try:
+        take_lock(lock, folder)
+    except FileExistsError:
+        shutil.rmtree(folder)
+        raise Failure(f"another git command is at work in {project.root}: {lock} exists",
+                      "Run flaskflex again when it has ended. If none runs, remove that file.") from None
+    except OSError:
+        shutil.rmtree(folder)
+        raise
+    try:
+        yield folder
+    finally:
+        install_prepared_index(project, folder)
+        lock.unlink()
+        shutil.rmtree(folder)  # last: by it the next run knows a lock that was left
+
+
+def recover_killed_runs(project: Project) -> None:
+    """Finish what a flaskflex left that was killed on this machine, and clear its traces away."""
+    lock = lock_file(project)
+    for folder in lock.parent.glob(f"{TEMP_PREFIX}*"):
+        name = folder.name[len(TEMP_PREFIX):]
+        process = name.rpartition("-")[2]
+        if not process.isdigit() or name != lock_owner(int(process)) or is_running(int(process)):
+            continue
+        try:
+            folder = folder.rename(lock.with_name(TEMP_PREFIX + lock_owner(os.getpid())))
+        except OSError:  # another run has been faster
+            continue
+        with contextlib.suppress(FileNotFoundError):
+            if lock.read_text(encoding="utf-8", errors="replace") == name:
+                install_prepared_index(project, folder)
+                for place in (project.root, project.root / "public_html"):
+                    for unfinished in place.glob(f"{TEMP_PREFIX}*"):
+                        unfinished.unlink()
+                lock.unlink()
+        shutil.rmtree(folder)
 
 
 @contextlib.contextmanager
@@ -1383,82 +1400,24 @@ def run_gitpython(repo: git.Repo, *command: str, index: Optional[Path] = None) -
     return str(out)
 
 
-# --- the run ---
+def with_trailers(message: str, pending: Sequence[Change]) -> str:
+    """A commit's message, and below it what find_base will look for."""
+    templates = [f"{TEMPLATE_TRAILER}: {change.path} {fingerprint(TEMPLATES[change.path])}"
+                 for change in pending if change.path in TEMPLATES]
+    return "\n".join([message, "", *templates, f"{VERSION_TRAILER}: {__version__}"])
 
 
-def prepare(options: argparse.Namespace, report: Report) -> int:
-    """Prepare a project for deployment: inspect, plan, check, write, commit; gives the exit status."""
-    virtualenv = find_virtualenv(options, os.environ, report)
-    with freezing(virtualenv) as freeze:
-        project = find_project(Path(options.directory))
-        head = read_head(project)
-        report_project(project, head, virtualenv, report)
-        commits = not (options.dry_run or options.no_commit)
-        repo = open_repository(project, virtualenv, report) if commits else None
-        frozen = parse_requirements(frozen_lines(freeze, virtualenv))
-    requirements = require_installable(frozen, virtualenv, project, options.exclude, report)
-    changes = plan_files(project, head, requirements, virtualenv.version, force=options.force)
-    if options.dry_run:
-        show_diff(changes)
-        if not any(change.writes for change in changes):
-            report.fact("Nothing", "would change")
-    else:
-        apply_changes(project, head, changes, repo, options.message, report)
-    return 0
+def sync_index_with_head(repo: git.Repo, index: Path) -> None:
+    """Put into an index what was committed last, on which a hook may have had the last word."""
+    _, *entries = run_gitpython(repo, "diff-tree", "--root", "-r", "-z", "--no-renames", "HEAD").split("\0")
+    words = []
+    for facts, path in zip(entries[::2], entries[1::2]):
+        _, mode, _, name, status = facts.split(" ")
+        words += ["--force-remove", path] if status == "D" else ["--cacheinfo", f"{mode},{name},{path}"]
+    run_gitpython(repo, "update-index", "--add", *words, index=index)
 
 
-def apply_changes(project: Project, head: Head, changes: Sequence[Change], repo: Optional[git.Repo],
-                  message: str, report: Report) -> None:
-    """Write the files and, given GitPython's repository, commit them; say so where there is nothing to do."""
-    pending = pending_changes(project, head, changes) if repo else []
-    commit = None
-    if pending or any(change.writes for change in changes):
-        with index_locked(project) as folder:
-            save_replaced(project, changes, report)
-            write_files(project.root, changes)
-            report_changes(changes, pending, head.ignored, report)
-            if repo and pending:
-                commit = commit_files(project, pending, head, message, repo, folder)
-    else:
-        report_changes(changes, pending, head.ignored, report)
-        report.fact("Nothing", "to do: the project is prepared already")
-    if commit:
-        report.fact("Committed", f"{commit[:7]} {message.splitlines()[0]}")
-    report.fact("Next", next_step(project, head))
-
-
-def next_step(project: Project, head: Head) -> str:
-    """What is left to do until the project is deployed."""
-    if not (project.root / "application" / "app.py").exists():
-        return "copy your application to application/app.py, commit, and git push"
-    if not head_has_path("application/app.py", project, head):
-        return "git add application, commit, and git push"
-    return "git push"
-
-
-def report_project(project: Project, head: Head, virtualenv: Virtualenv, report: Report) -> None:
-    """Report which project and which virtualenv this run is about."""
-    place = f"branch {head.branch}" if head.branch else f"detached at {(head.commit or '')[:7]}"
-    report.fact("Project", f"{project.root} ({place})")
-    report.fact("Virtualenv", f"{virtualenv.path} (Python {virtualenv.version})")
-    if not head.branch:
-        report.warning("HEAD is detached: the commit will be on no branch (git switch NAME goes to one)")
-
-
-def report_changes(changes: Sequence[Change], pending: Sequence[Change], ignored: set[str],
-                   report: Report) -> None:
-    """Report what becomes of each file."""
-    for change in changes:
-        notes = [change.note] if change.note else []
-        if change in pending and change.path in ignored:
-            notes.append(".gitignore names it; it is committed all the same")
-        verb = "commit" if change in pending and not change.writes else change.verb
-        if verb != "unchanged":
-            report.item(verb, f"{change.path} ({'; '.join(notes)})" if notes else change.path)
-
-
-# --- check: what is committed ---
-
+# --- check: it answers ---
 
 class Finding(NamedTuple):
     """One thing that check looked at: level is ok, warn or fail; hint says what to type, or shows why."""
@@ -1468,34 +1427,280 @@ class Finding(NamedTuple):
     hint: str = ""
 
 
-def check(options: argparse.Namespace, report: Report) -> int:
-    """Tell whether the project would deploy, one line an item; gives the exit status, 1 if anything fails."""
-    virtualenv = find_virtualenv(options, os.environ, report)
-    with freezing(virtualenv) as freeze:
-        project = find_project(Path(options.directory))
-        head = read_head(project)
-        tree = read_head_tree(project, head)
-        report_project(project, head, virtualenv, report)
-        frozen = parse_requirements(frozen_lines(freeze, virtualenv))
-    levels = []
-    for finding in itertools.chain(
-        check_files(project, head),
-        check_dispatch(head),
-        check_application(project, tree),
-        check_flx(project, head),
-        check_requirements(project, head, virtualenv, frozen, report),
-        check_no_virtualenv(project, head),
-        check_public_html(tree),
-        check_answer(project, virtualenv, options, report),
-        check_pushed(project, head),
-    ):
-        report.item(*finding)
-        levels.append(finding.level)
-    report.fact("Not ready" if "fail" in levels else "Ready",
-                f"{levels.count('ok')} ok, {plural(levels.count('warn'), 'warning')}, "
-                f"{plural(levels.count('fail'), 'failure')}")
-    return 1 if "fail" in levels else 0
+class CgiResponse(NamedTuple):
+    """What came back over FastCGI: standard output, standard error, and how it ended ("": as it should)."""
 
+    output: bytes
+    errors: bytes
+    trouble: str = ""
+
+
+def check_answer(project: Project, virtualenv: Virtualenv, options: argparse.Namespace,
+                 report: Report) -> Iterator[Finding]:
+    """The application answers GET / when it is started as Apache would start it."""
+    missing = [path for path in ("public_html/dispatch.fcgi", "application/app.py")
+               if not (project.root / path).exists()]
+    if missing:
+        yield Finding("fail", "the application cannot be asked without " + " and ".join(missing),
+                      "Mend that first, as said above, and check again.")
+        return
+    before = read_tracked(project)
+    try:
+        if options.fresh:
+            with fresh_checkout(project, virtualenv) as (copy, fresh):
+                yield ask_application(copy, fresh, options.timeout, report)
+        else:
+            yield ask_application(project.root, virtualenv, options.timeout, report)
+    except Failure as failure:
+        yield Finding("fail", str(failure), failure.hint)
+    after = read_tracked(project)
+    changed = sorted(path for path in before.keys() | after.keys() if before.get(path) != after.get(path))
+    if changed:
+        yield Finding("warn", f"the application changes files that git tracks: {', '.join(changed)}",
+                      f"git rm --cached {changed[0]}, and name it in .gitignore")
+
+
+def read_tracked(project: Project) -> dict[str, tuple[int, int]]:
+    """Size and time of change (in nanoseconds) of each file that git tracks and that is there."""
+    states = {}
+    for path in os.fsdecode(git_output(project.root, "ls-files", "-z")).split("\0")[:-1]:
+        with contextlib.suppress(OSError):
+            status = (project.root / path).lstat()
+            states[path] = (status.st_size, status.st_mtime_ns)
+    return states
+
+
+@contextlib.contextmanager
+def fresh_checkout(project: Project, virtualenv: Virtualenv) -> Iterator[tuple[Path, Virtualenv]]:
+    """What a server makes of the last commit: a clone, and in it a virtualenv with what req.txt names."""
+    with tempfile.TemporaryDirectory(prefix="flaskflex-") as folder:
+        clone = Path(folder, "clone")
+        git_output(project.root, "clone", "--quiet", "--shared", "--", str(project.root), str(clone))
+        fresh = clone / ".venv"
+        for command in ([str(virtualenv.python), "-I", "-m", "venv", str(fresh)],
+                        [str(interpreter(fresh)), "-I", "-m", "pip", "install", "-r", "req.txt"]):
+            status, words = run_killing_group(command, clone, Path(folder))
+            if status:
+                raise Failure("a new virtualenv cannot be made from req.txt", last_lines(words))
+        yield clone, read_virtualenv("--fresh", fresh)
+
+
+def run_killing_group(command: list[str], folder: Path, temporary: Path) -> tuple[int, bytes]:
+    """Run a command, whose own temporary files are to lie in a folder; gives its exit status and its words.
+
+    If this is interrupted, what the command started (pip starts programs) does not go on by itself.
+    """
+    with subprocess.Popen(command, cwd=folder, env={**os.environ, "TMPDIR": str(temporary)},
+                          stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                          start_new_session=True) as process:
+        try:
+            words = process.communicate()[0]
+        except BaseException:
+            os.killpg(process.pid, signal.SIGKILL)
+            raise
+    return process.returncode, words
+
+
+def ask_application(root: Path, virtualenv: Virtualenv, timeout: float, report: Report) -> Finding:
+    """Start dispatch.fcgi, ask it for / as Apache asks through our .htaccess, and judge the answer."""
+    script = root / "public_html" / "dispatch.fcgi"
+    has_flup = any((folder / "flup").is_dir() for folder in site_packages(virtualenv.path))
+    flup = None if has_flup else fetch("flup", FLUP_PINS, virtualenv, report)
+    started = time.monotonic()
+    with running_application(script, virtualenv, flup) as (address, log):
+        answer = fastcgi_request(address, cgi_environ(script, "/"), timeout)
+        elapsed = time.monotonic() - started
+        words = answer.errors + log.read_bytes()
+    return finding_for(answer, words, elapsed)
+
+
+@contextlib.contextmanager
+def running_application(script: Path, virtualenv: Virtualenv,
+                        flup: Optional[Path]) -> Iterator[tuple[Path, Path]]:
+    """Run dispatch.fcgi as mod_fcgid does: a listening socket as standard input, hardly any environment.
+
+    Gives the socket's path, and that of a file with what the program prints. At the end the program is gone,
+    and with it all that it started.
+    """
+    import socket
+
+    # The path of a socket may be 107 bytes long at the most, and a user's own temporary folder may be longer.
+    with tempfile.TemporaryDirectory(prefix="flaskflex-", dir="/tmp") as folder:
+        address, log = Path(folder, "socket"), Path(folder, "log")
+        command = [str(virtualenv.python), str(script)]
+        if flup:  # at the end of the module path, where it hides nothing of the virtualenv's
+            command[1:1] = ["-c", RUN_WITH_FLUP, str(flup)]
+        # No __pycache__: check changes nothing, and "git add application" would take it along.
+        environ = {"PATH": os.defpath.lstrip(":"), "PYTHONDONTWRITEBYTECODE": "1", PROCESS_MARKER: folder}
+        with socket.socket(socket.AF_UNIX) as listener, open(log, "wb") as output:
+            listener.bind(str(address))
+            listener.listen()
+            process = subprocess.Popen(command, cwd=script.parent, env=environ, stdin=listener.fileno(),
+                                       stdout=output, stderr=output, start_new_session=True)
+        try:
+            yield address, log
+        finally:
+            terminate_tree(process, f"{PROCESS_MARKER}={folder}")
+
+
+# Whatever the application starts inherits this variable, and is known by it when it has to be ended.
+PROCESS_MARKER = "FLASKFLEX_CHECK"
+
+RUN_WITH_FLUP = """\
+import runpy, sys
+flup, script = sys.argv[1:]
+sys.argv[:] = [script]
+sys.path[0] = script.rpartition("/")[0]
+sys.path.append(flup)
+runpy.run_path(script, run_name="__main__")
+"""
+
+
+def terminate_tree(process: subprocess.Popen[bytes], mark: str) -> None:
+    """End a process and all that it started: first politely, then for good."""
+    started: set[int] = set()
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        started |= process_tree(process.pid, mark)  # an orphan is known from the first time
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, number)
+        for one in started - {process.pid}:
+            with contextlib.suppress(OSError):
+                os.kill(one, number)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(1)
+
+
+def process_tree(ancestor: int, mark: str) -> set[int]:
+    """The processes that descend from one, and those that carry the mark; none where there is no /proc."""
+    parents, marked = {}, set()
+    for entry in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            facts = (entry / "stat").read_bytes().rpartition(b")")[2].split()  # state, parent, ...
+            parents[int(entry.name)] = int(facts[1])
+            if mark.encode() in (entry / "environ").read_bytes().split(b"\0"):
+                marked.add(int(entry.name))
+    found = marked | {ancestor}
+    while True:
+        more = {child for child, parent in parents.items() if parent in found} - found
+        if not more:
+            return found
+        found |= more
+
+
+def cgi_environ(script: Path, path: str) -> dict[str, str]:
+    """What Apache tells a CGI program (RFC 3875) of a GET request that our .htaccess passed on."""
+    return {
+        "GATEWAY_INTERFACE": "CGI/1.1", "SERVER_PROTOCOL": "HTTP/1.1", "SERVER_SOFTWARE": "flaskflex check",
+        "SERVER_NAME": "localhost", "SERVER_ADDR": "127.0.0.1", "SERVER_PORT": "80",
+        "REMOTE_ADDR": "127.0.0.1", "REMOTE_PORT": "1024", "REQUEST_SCHEME": "http", "CONTENT_LENGTH": "0",
+        "REQUEST_METHOD": "GET", "REQUEST_URI": path, "QUERY_STRING": "", "HTTP_HOST": "localhost",
+        "HTTP_ACCEPT": "*/*", "HTTP_USER_AGENT": "flaskflex", "DOCUMENT_ROOT": str(script.parent),
+        "SCRIPT_FILENAME": str(script), "SCRIPT_NAME": "/dispatch.fcgi", "PATH_INFO": "/",
+        "REDIRECT_STATUS": "200", "REDIRECT_URL": path, "REDIRECT_FLX_PATH": path,
+    }
+
+
+# Names and layouts of the FastCGI specification, version 1.0, section 8.
+FCGI_HEADER = struct.Struct(">BBHHBx")  # version, type, requestId, contentLength, paddingLength, reserved
+
+FCGI_BEGIN_REQUEST_BODY = struct.Struct(">HB5x")  # role, flags, reserved
+
+FCGI_BEGIN_REQUEST, FCGI_END_REQUEST, FCGI_PARAMS, FCGI_STDIN, FCGI_STDOUT, FCGI_STDERR = 1, 3, 4, 5, 6, 7
+
+FCGI_RESPONDER = 1
+
+
+def fastcgi_request(address: Path, variables: dict[str, str], timeout: float) -> CgiResponse:
+    """Send one request without a body to a FastCGI program; it has `timeout` seconds for the whole answer."""
+    import socket
+
+    params = b"".join(fastcgi_pair(name.encode(), os.fsencode(value)) for name, value in variables.items())
+    request = (fastcgi_record(FCGI_BEGIN_REQUEST, FCGI_BEGIN_REQUEST_BODY.pack(FCGI_RESPONDER, 0))
+               + fastcgi_record(FCGI_PARAMS, params) + fastcgi_record(FCGI_PARAMS, b"")
+               + fastcgi_record(FCGI_STDIN, b""))
+    deadline = time.monotonic() + timeout
+    streams = {FCGI_STDOUT: bytearray(), FCGI_STDERR: bytearray()}
+    trouble = ""
+    with socket.socket(socket.AF_UNIX) as connection:
+        try:
+            connection.settimeout(timeout)
+            connection.connect(str(address))
+            connection.sendall(request)
+            kind = 0
+            while kind != FCGI_END_REQUEST:
+                header = recv_exactly(connection, FCGI_HEADER.size, deadline)
+                _, kind, _, length, padding = FCGI_HEADER.unpack(header)
+                content = recv_exactly(connection, length + padding, deadline)[:length]
+                if kind in streams and len(streams[kind]) < 1 << 22:  # the rest is not looked at
+                    streams[kind] += content
+        except (TimeoutError, socket.timeout):  # one and the same from Python 3.10 on
+            trouble = f"gave no answer within {timeout:g} s"
+        except OSError:
+            trouble = "ended without an answer"
+    return CgiResponse(bytes(streams[FCGI_STDOUT]), bytes(streams[FCGI_STDERR]), trouble)
+
+
+def fastcgi_record(kind: int, content: bytes) -> bytes:
+    """A record of the one request that a connection carries."""
+    return FCGI_HEADER.pack(1, kind, 1, len(content), 0) + content
+
+
+def fastcgi_pair(name: bytes, value: bytes) -> bytes:
+    """A name and a value after their lengths: one byte below 128, else four with the highest bit set."""
+    lengths = (bytes([len(text)]) if len(text) < 128 else struct.pack(">I", len(text) | 1 << 31)
+               for text in (name, value))
+    return b"".join((*lengths, name, value))
+
+
+def recv_exactly(connection: socket.socket, count: int, deadline: float) -> bytes:
+    """The next `count` bytes; TimeoutError after the deadline (of time.monotonic), OSError at the end."""
+    received = bytearray()
+    while len(received) < count:
+        left = deadline - time.monotonic()
+        if left <= 0:
+            raise TimeoutError
+        connection.settimeout(left)
+        piece = connection.recv(count - len(received))
+        if not piece:
+            raise ConnectionError("the connection was closed")
+        received += piece
+    return bytes(received)
+
+
+def finding_for(answer: CgiResponse, words: bytes, elapsed: float) -> Finding:
+    """Whether an answer would do: a CGI response (RFC 3875, section 6) whose status is not an error."""
+    headers, blank, _ = answer.output.replace(b"\r\n", b"\n").partition(b"\n\n")
+    status = re.search(rb"^Status: *(\d{3}.*)$", headers, re.MULTILINE | re.IGNORECASE)
+    line = status[1].decode("latin-1") if status else "200 OK"
+    if answer.trouble:
+        return failure_finding(f"the application {answer.trouble}", words)
+    if not blank or not all(re.match(rb"[!#$%&'*+.^_`|~\w-]+:", header) for header in headers.split(b"\n")):
+        return failure_finding("the answer to GET / is not a CGI response: "
+                               f"{ascii(answer.output[:60])[2:-1]}", words)
+    if line.startswith("5"):
+        return failure_finding(f"GET / answers {line}", words)
+    if line.startswith("404"):
+        return Finding("warn", f"GET / answers {line} in {elapsed:.2f} s", "Has the application a page at /?")
+    if b"Traceback (most recent call last):" in words:  # in the midst of the answer: the status was sent
+        return failure_finding(f"GET / answers {line}, with an exception", words)._replace(level="warn")
+    return Finding("ok", f"GET / answers {line} in {elapsed:.2f} s")
+
+
+def failure_finding(what: str, words: bytes) -> Finding:
+    """A failure in the application's own words, and what to do where these are well known."""
+    text = words.decode("utf-8", "backslashreplace").strip()
+    last = text.rpartition("\n")[2].strip()
+    missing = re.search(r"ModuleNotFoundError: No module named '(\w+)", text)
+    hints = []
+    if re.search(r"\* Serving Flask app|\* Running on|is in use by another program", text):
+        hints.append('app.run() serves a port of its own: put it under if __name__ == "__main__":')
+    elif missing:
+        hints.append(f"If {missing[1]} is a package: python -m pip install {missing[1]}")
+    hints.append(last_lines(words))
+    return Finding("fail", f"{what}: {last}" if last else what, "\n".join(hints).strip())
+
+
+# --- check: what is committed ---
 
 def read_head_tree(project: Project, head: Head) -> set[str]:
     """The paths of the application's files and of those that Apache serves, as HEAD has them."""
@@ -1766,285 +1971,107 @@ def check_pushed(project: Project, head: Head) -> Iterator[Finding]:
         yield Finding("ok", f"branch {head.branch} is pushed")
 
 
-# --- check: it answers ---
+# --- the commands ---
+
+def next_step(project: Project, head: Head) -> str:
+    """What is left to do until the project is deployed."""
+    if not (project.root / "application" / "app.py").exists():
+        return "copy your application to application/app.py, commit, and git push"
+    if not head_has_path("application/app.py", project, head):
+        return "git add application, commit, and git push"
+    return "git push"
 
 
-class CgiResponse(NamedTuple):
-    """What came back over FastCGI: standard output, standard error, and how it ended ("": as it should)."""
-
-    output: bytes
-    errors: bytes
-    trouble: str = ""
-
-
-def check_answer(project: Project, virtualenv: Virtualenv, options: argparse.Namespace,
-                 report: Report) -> Iterator[Finding]:
-    """The application answers GET / when it is started as Apache would start it."""
-    missing = [path for path in ("public_html/dispatch.fcgi", "application/app.py")
-               if not (project.root / path).exists()]
-    if missing:
-        yield Finding("fail", "the application cannot be asked without " + " and ".join(missing),
-                      "Mend that first, as said above, and check again.")
-        return
-    before = read_tracked(project)
-    try:
-        if options.fresh:
-            with fresh_checkout(project, virtualenv) as (copy, fresh):
-                yield ask_application(copy, fresh, options.timeout, report)
-        else:
-            yield ask_application(project.root, virtualenv, options.timeout, report)
-    except Failure as failure:
-        yield Finding("fail", str(failure), failure.hint)
-    after = read_tracked(project)
-    changed = sorted(path for path in before.keys() | after.keys() if before.get(path) != after.get(path))
-    if changed:
-        yield Finding("warn", f"the application changes files that git tracks: {', '.join(changed)}",
-                      f"git rm --cached {changed[0]}, and name it in .gitignore")
+def report_project(project: Project, head: Head, virtualenv: Virtualenv, report: Report) -> None:
+    """Report which project and which virtualenv this run is about."""
+    place = f"branch {head.branch}" if head.branch else f"detached at {(head.commit or '')[:7]}"
+    report.fact("Project", f"{project.root} ({place})")
+    report.fact("Virtualenv", f"{virtualenv.path} (Python {virtualenv.version})")
+    if not head.branch:
+        report.warning("HEAD is detached: the commit will be on no branch (git switch NAME goes to one)")
 
 
-def read_tracked(project: Project) -> dict[str, tuple[int, int]]:
-    """Size and time of change (in nanoseconds) of each file that git tracks and that is there."""
-    states = {}
-    for path in os.fsdecode(git_output(project.root, "ls-files", "-z")).split("\0")[:-1]:
-        with contextlib.suppress(OSError):
-            status = (project.root / path).lstat()
-            states[path] = (status.st_size, status.st_mtime_ns)
-    return states
+def report_changes(changes: Sequence[Change], pending: Sequence[Change], ignored: set[str],
+                   report: Report) -> None:
+    """Report what becomes of each file."""
+    for change in changes:
+        notes = [change.note] if change.note else []
+        if change in pending and change.path in ignored:
+            notes.append(".gitignore names it; it is committed all the same")
+        verb = "commit" if change in pending and not change.writes else change.verb
+        if verb != "unchanged":
+            report.item(verb, f"{change.path} ({'; '.join(notes)})" if notes else change.path)
 
 
-@contextlib.contextmanager
-def fresh_checkout(project: Project, virtualenv: Virtualenv) -> Iterator[tuple[Path, Virtualenv]]:
-    """What a server makes of the last commit: a clone, and in it a virtualenv with what req.txt names."""
-    with tempfile.TemporaryDirectory(prefix="flaskflex-") as folder:
-        clone = Path(folder, "clone")
-        git_output(project.root, "clone", "--quiet", "--shared", "--", str(project.root), str(clone))
-        fresh = clone / ".venv"
-        for command in ([str(virtualenv.python), "-I", "-m", "venv", str(fresh)],
-                        [str(interpreter(fresh)), "-I", "-m", "pip", "install", "-r", "req.txt"]):
-            status, words = run_killing_group(command, clone, Path(folder))
-            if status:
-                raise Failure("a new virtualenv cannot be made from req.txt", last_lines(words))
-        yield clone, read_virtualenv("--fresh", fresh)
+def apply_changes(project: Project, head: Head, changes: Sequence[Change], repo: Optional[git.Repo],
+                  message: str, report: Report) -> None:
+    """Write the files and, given GitPython's repository, commit them; say so where there is nothing to do."""
+    pending = pending_changes(project, head, changes) if repo else []
+    commit = None
+    if pending or any(change.writes for change in changes):
+        with index_locked(project) as folder:
+            save_replaced(project, changes, report)
+            write_files(project.root, changes)
+            report_changes(changes, pending, head.ignored, report)
+            if repo and pending:
+                commit = commit_files(project, pending, head, message, repo, folder)
+    else:
+        report_changes(changes, pending, head.ignored, report)
+        report.fact("Nothing", "to do: the project is prepared already")
+    if commit:
+        report.fact("Committed", f"{commit[:7]} {message.splitlines()[0]}")
+    report.fact("Next", next_step(project, head))
 
 
-def run_killing_group(command: list[str], folder: Path, temporary: Path) -> tuple[int, bytes]:
-    """Run a command, whose own temporary files are to lie in a folder; gives its exit status and its words.
-
-    If this is interrupted, what the command started (pip starts programs) does not go on by itself.
-    """
-    with subprocess.Popen(command, cwd=folder, env={**os.environ, "TMPDIR": str(temporary)},
-                          stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                          start_new_session=True) as process:
-        try:
-            words = process.communicate()[0]
-        except BaseException:
-            os.killpg(process.pid, signal.SIGKILL)
-            raise
-    return process.returncode, words
-
-
-def ask_application(root: Path, virtualenv: Virtualenv, timeout: float, report: Report) -> Finding:
-    """Start dispatch.fcgi, ask it for / as Apache asks through our .htaccess, and judge the answer."""
-    script = root / "public_html" / "dispatch.fcgi"
-    has_flup = any((folder / "flup").is_dir() for folder in site_packages(virtualenv.path))
-    flup = None if has_flup else fetch("flup", FLUP_PINS, virtualenv, report)
-    started = time.monotonic()
-    with running_application(script, virtualenv, flup) as (address, log):
-        answer = fastcgi_request(address, cgi_environ(script, "/"), timeout)
-        elapsed = time.monotonic() - started
-        words = answer.errors + log.read_bytes()
-    return finding_for(answer, words, elapsed)
+def prepare(options: argparse.Namespace, report: Report) -> int:
+    """Prepare a project for deployment: inspect, plan, check, write, commit; gives the exit status."""
+    virtualenv = find_virtualenv(options, os.environ, report)
+    with freezing(virtualenv) as freeze:
+        project = find_project(Path(options.directory))
+        head = read_head(project)
+        report_project(project, head, virtualenv, report)
+        commits = not (options.dry_run or options.no_commit)
+        repo = open_repository(project, virtualenv, report) if commits else None
+        frozen = parse_requirements(frozen_lines(freeze, virtualenv))
+    requirements = require_installable(frozen, virtualenv, project, options.exclude, report)
+    changes = plan_files(project, head, requirements, virtualenv.version, force=options.force)
+    if options.dry_run:
+        show_diff(changes)
+        if not any(change.writes for change in changes):
+            report.fact("Nothing", "would change")
+    else:
+        apply_changes(project, head, changes, repo, options.message, report)
+    return 0
 
 
-@contextlib.contextmanager
-def running_application(script: Path, virtualenv: Virtualenv,
-                        flup: Optional[Path]) -> Iterator[tuple[Path, Path]]:
-    """Run dispatch.fcgi as mod_fcgid does: a listening socket as standard input, hardly any environment.
+def check(options: argparse.Namespace, report: Report) -> int:
+    """Tell whether the project would deploy, one line an item; gives the exit status, 1 if anything fails."""
+    virtualenv = find_virtualenv(options, os.environ, report)
+    with freezing(virtualenv) as freeze:
+        project = find_project(Path(options.directory))
+        head = read_head(project)
+        tree = read_head_tree(project, head)
+        report_project(project, head, virtualenv, report)
+        frozen = parse_requirements(frozen_lines(freeze, virtualenv))
+    levels = []
+    for finding in itertools.chain(
+        check_files(project, head),
+        check_dispatch(head),
+        check_application(project, tree),
+        check_flx(project, head),
+        check_requirements(project, head, virtualenv, frozen, report),
+        check_no_virtualenv(project, head),
+        check_public_html(tree),
+        check_answer(project, virtualenv, options, report),
+        check_pushed(project, head),
+    ):
+        report.item(*finding)
+        levels.append(finding.level)
+    report.fact("Not ready" if "fail" in levels else "Ready",
+                f"{levels.count('ok')} ok, {plural(levels.count('warn'), 'warning')}, "
+                f"{plural(levels.count('fail'), 'failure')}")
+    return 1 if "fail" in levels else 0
 
-    Gives the socket's path, and that of a file with what the program prints. At the end the program is gone,
-    and with it all that it started.
-    """
-    import socket
-
-    # The path of a socket may be 107 bytes long at the most, and a user's own temporary folder may be longer.
-    with tempfile.TemporaryDirectory(prefix="flaskflex-", dir="/tmp") as folder:
-        address, log = Path(folder, "socket"), Path(folder, "log")
-        command = [str(virtualenv.python), str(script)]
-        if flup:  # at the end of the module path, where it hides nothing of the virtualenv's
-            command[1:1] = ["-c", RUN_WITH_FLUP, str(flup)]
-        # No __pycache__: check changes nothing, and "git add application" would take it along.
-        environ = {"PATH": os.defpath.lstrip(":"), "PYTHONDONTWRITEBYTECODE": "1", PROCESS_MARKER: folder}
-        with socket.socket(socket.AF_UNIX) as listener, open(log, "wb") as output:
-            listener.bind(str(address))
-            listener.listen()
-            process = subprocess.Popen(command, cwd=script.parent, env=environ, stdin=listener.fileno(),
-                                       stdout=output, stderr=output, start_new_session=True)
-        try:
-            yield address, log
-        finally:
-            terminate_tree(process, f"{PROCESS_MARKER}={folder}")
-
-
-# Whatever the application starts inherits this variable, and is known by it when it has to be ended.
-PROCESS_MARKER = "FLASKFLEX_CHECK"
-
-RUN_WITH_FLUP = """\
-import runpy, sys
-flup, script = sys.argv[1:]
-sys.argv[:] = [script]
-sys.path[0] = script.rpartition("/")[0]
-sys.path.append(flup)
-runpy.run_path(script, run_name="__main__")
-"""
-
-
-def terminate_tree(process: subprocess.Popen[bytes], mark: str) -> None:
-    """End a process and all that it started: first politely, then for good."""
-    started: set[int] = set()
-    for number in (signal.SIGTERM, signal.SIGKILL):
-        started |= process_tree(process.pid, mark)  # an orphan is known from the first time
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, number)
-        for one in started - {process.pid}:
-            with contextlib.suppress(OSError):
-                os.kill(one, number)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(1)
-
-
-def process_tree(ancestor: int, mark: str) -> set[int]:
-    """The processes that descend from one, and those that carry the mark; none where there is no /proc."""
-    parents, marked = {}, set()
-    for entry in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):
-            facts = (entry / "stat").read_bytes().rpartition(b")")[2].split()  # state, parent, ...
-            parents[int(entry.name)] = int(facts[1])
-            if mark.encode() in (entry / "environ").read_bytes().split(b"\0"):
-                marked.add(int(entry.name))
-    found = marked | {ancestor}
-    while True:
-        more = {child for child, parent in parents.items() if parent in found} - found
-        if not more:
-            return found
-        found |= more
-
-
-def cgi_environ(script: Path, path: str) -> dict[str, str]:
-    """What Apache tells a CGI program (RFC 3875) of a GET request that our .htaccess passed on."""
-    return {
-        "GATEWAY_INTERFACE": "CGI/1.1", "SERVER_PROTOCOL": "HTTP/1.1", "SERVER_SOFTWARE": "flaskflex check",
-        "SERVER_NAME": "localhost", "SERVER_ADDR": "127.0.0.1", "SERVER_PORT": "80",
-        "REMOTE_ADDR": "127.0.0.1", "REMOTE_PORT": "1024", "REQUEST_SCHEME": "http", "CONTENT_LENGTH": "0",
-        "REQUEST_METHOD": "GET", "REQUEST_URI": path, "QUERY_STRING": "", "HTTP_HOST": "localhost",
-        "HTTP_ACCEPT": "*/*", "HTTP_USER_AGENT": "flaskflex", "DOCUMENT_ROOT": str(script.parent),
-        "SCRIPT_FILENAME": str(script), "SCRIPT_NAME": "/dispatch.fcgi", "PATH_INFO": "/",
-        "REDIRECT_STATUS": "200", "REDIRECT_URL": path, "REDIRECT_FLX_PATH": path,
-    }
-
-
-# Names and layouts of the FastCGI specification, version 1.0, section 8.
-FCGI_HEADER = struct.Struct(">BBHHBx")  # version, type, requestId, contentLength, paddingLength, reserved
-FCGI_BEGIN_REQUEST_BODY = struct.Struct(">HB5x")  # role, flags, reserved
-FCGI_BEGIN_REQUEST, FCGI_END_REQUEST, FCGI_PARAMS, FCGI_STDIN, FCGI_STDOUT, FCGI_STDERR = 1, 3, 4, 5, 6, 7
-FCGI_RESPONDER = 1
-
-
-def fastcgi_request(address: Path, variables: dict[str, str], timeout: float) -> CgiResponse:
-    """Send one request without a body to a FastCGI program; it has `timeout` seconds for the whole answer."""
-    import socket
-
-    params = b"".join(fastcgi_pair(name.encode(), os.fsencode(value)) for name, value in variables.items())
-    request = (fastcgi_record(FCGI_BEGIN_REQUEST, FCGI_BEGIN_REQUEST_BODY.pack(FCGI_RESPONDER, 0))
-               + fastcgi_record(FCGI_PARAMS, params) + fastcgi_record(FCGI_PARAMS, b"")
-               + fastcgi_record(FCGI_STDIN, b""))
-    deadline = time.monotonic() + timeout
-    streams = {FCGI_STDOUT: bytearray(), FCGI_STDERR: bytearray()}
-    trouble = ""
-    with socket.socket(socket.AF_UNIX) as connection:
-        try:
-            connection.settimeout(timeout)
-            connection.connect(str(address))
-            connection.sendall(request)
-            kind = 0
-            while kind != FCGI_END_REQUEST:
-                header = recv_exactly(connection, FCGI_HEADER.size, deadline)
-                _, kind, _, length, padding = FCGI_HEADER.unpack(header)
-                content = recv_exactly(connection, length + padding, deadline)[:length]
-                if kind in streams and len(streams[kind]) < 1 << 22:  # the rest is not looked at
-                    streams[kind] += content
-        except (TimeoutError, socket.timeout):  # one and the same from Python 3.10 on
-            trouble = f"gave no answer within {timeout:g} s"
-        except OSError:
-            trouble = "ended without an answer"
-    return CgiResponse(bytes(streams[FCGI_STDOUT]), bytes(streams[FCGI_STDERR]), trouble)
-
-
-def fastcgi_record(kind: int, content: bytes) -> bytes:
-    """A record of the one request that a connection carries."""
-    return FCGI_HEADER.pack(1, kind, 1, len(content), 0) + content
-
-
-def fastcgi_pair(name: bytes, value: bytes) -> bytes:
-    """A name and a value after their lengths: one byte below 128, else four with the highest bit set."""
-    lengths = (bytes([len(text)]) if len(text) < 128 else struct.pack(">I", len(text) | 1 << 31)
-               for text in (name, value))
-    return b"".join((*lengths, name, value))
-
-
-def recv_exactly(connection: socket.socket, count: int, deadline: float) -> bytes:
-    """The next `count` bytes; TimeoutError after the deadline (of time.monotonic), OSError at the end."""
-    received = bytearray()
-    while len(received) < count:
-        left = deadline - time.monotonic()
-        if left <= 0:
-            raise TimeoutError
-        connection.settimeout(left)
-        piece = connection.recv(count - len(received))
-        if not piece:
-            raise ConnectionError("the connection was closed")
-        received += piece
-    return bytes(received)
-
-
-def finding_for(answer: CgiResponse, words: bytes, elapsed: float) -> Finding:
-    """Whether an answer would do: a CGI response (RFC 3875, section 6) whose status is not an error."""
-    headers, blank, _ = answer.output.replace(b"\r\n", b"\n").partition(b"\n\n")
-    status = re.search(rb"^Status: *(\d{3}.*)$", headers, re.MULTILINE | re.IGNORECASE)
-    line = status[1].decode("latin-1") if status else "200 OK"
-    if answer.trouble:
-        return failure_finding(f"the application {answer.trouble}", words)
-    if not blank or not all(re.match(rb"[!#$%&'*+.^_`|~\w-]+:", header) for header in headers.split(b"\n")):
-        return failure_finding("the answer to GET / is not a CGI response: "
-                               f"{ascii(answer.output[:60])[2:-1]}", words)
-    if line.startswith("5"):
-        return failure_finding(f"GET / answers {line}", words)
-    if line.startswith("404"):
-        return Finding("warn", f"GET / answers {line} in {elapsed:.2f} s", "Has the application a page at /?")
-    if b"Traceback (most recent call last):" in words:  # in the midst of the answer: the status was sent
-        return failure_finding(f"GET / answers {line}, with an exception", words)._replace(level="warn")
-    return Finding("ok", f"GET / answers {line} in {elapsed:.2f} s")
-
-
-def failure_finding(what: str, words: bytes) -> Finding:
-    """A failure in the application's own words, and what to do where these are well known."""
-    text = words.decode("utf-8", "backslashreplace").strip()
-    last = text.rpartition("\n")[2].strip()
-    missing = re.search(r"ModuleNotFoundError: No module named '(\w+)", text)
-    hints = []
-    if re.search(r"\* Serving Flask app|\* Running on|is in use by another program", text):
-        hints.append('app.run() serves a port of its own: put it under if __name__ == "__main__":')
-    elif missing:
-        hints.append(f"If {missing[1]} is a package: python -m pip install {missing[1]}")
-    hints.append(last_lines(words))
-    return Finding("fail", f"{what}: {last}" if last else what, "\n".join(hints).strip())
-
-
-def last_lines(words: bytes, count: int = 20) -> str:
-    """The end of what a program printed."""
-    return "\n".join(words.decode("utf-8", "backslashreplace").strip().split("\n")[-count:])
-
-
-# --- demo ---
 
 HELLO_WORLD = '''\
 from flask import Flask
@@ -2103,7 +2130,6 @@ def echo_and_run(folder: Optional[Path], *command: str) -> None:
 
 # --- the command line ---
 
-
 def build_parser() -> argparse.ArgumentParser:
     """The command line, as the module's docstring describes it."""
     parser = argparse.ArgumentParser(prog="flaskflex", description=__doc__, add_help=True,
@@ -2152,39 +2178,6 @@ def parse_arguments(argv: Optional[Sequence[str]]) -> argparse.Namespace:
         sys.stdout.flush()  # whoever was to read the help may be gone: main() deals with that
         raise
     return options
-
-
-TERMINATION_SIGNALS = (signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM))
-
-
-def catch_interruptions() -> None:
-    """Let SIGTERM and a lost terminal end flaskflex like ^C."""
-    for number in TERMINATION_SIGNALS:
-        if signal.getsignal(number) != signal.SIG_IGN:  # nohup, and a shell's &, have their reasons
-            signal.signal(number, handle_signal)
-
-
-def handle_signal(number: int, frame: object) -> NoReturn:
-    """End as ^C does, with everything put in order, which a second ^C must not cut short."""
-    for further in TERMINATION_SIGNALS:
-        signal.signal(further, signal.SIG_IGN)
-    raise KeyboardInterrupt
-
-
-@contextlib.contextmanager
-def signals_deferred() -> Iterator[None]:
-    """Let an interruption wait for the end of an import, which may swallow it or make an error of it."""
-    waiting: list[int] = []
-    caught = [number for number in TERMINATION_SIGNALS if signal.getsignal(number) is handle_signal]
-    for number in caught:
-        signal.signal(number, lambda number, _: waiting.append(number))
-    try:
-        yield
-    finally:
-        for number in caught:
-            signal.signal(number, handle_signal)
-    if waiting:
-        handle_signal(waiting[0], None)
 
 
 def timeout_seconds(text: str) -> float:
