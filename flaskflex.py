@@ -1,26 +1,30 @@
 #!/usr/bin/env python3
 """Prepare a Flask project for deployment by git push, in one run of one file.
 
-    python flaskflex.py [options]          prepare this project for deployment
-    python flaskflex.py check [options]    tell whether this project would deploy
-    python flaskflex.py demo [DIR]         build a small example in DIR and run all of the above on it
+    python flaskflex.py [options]         prepare this project for deployment
+    python flaskflex.py check [options]   tell whether this project would deploy
+    python flaskflex.py demo [DIR]        build a small example, and run all of
+                                          the above on it
 
-Run it inside the git clone of a project, with the application's virtualenv active. It writes four
-files, commits exactly these, and touches nothing else:
+Run it inside the git clone of a project, with the application's virtualenv
+active. It writes four files, commits exactly these, and touches nothing else:
 
     .flx                        what the host runs when the project is pushed
-    public_html/.htaccess       hands every request that is not a file to dispatch.fcgi
+    public_html/.htaccess       hands every request that is not a file to
+                                dispatch.fcgi
     public_html/dispatch.fcgi   serves application/app.py over FastCGI
     req.txt                     the virtualenv, frozen
 
-Run it again whenever the virtualenv has changed. What you edit in the first three files is kept,
-and so is what you write at the end of req.txt. Where flaskflex cannot go on without losing something
-of yours it changes nothing, and says what to do.
+Run it again whenever the virtualenv has changed. What you edit in the first
+three files is kept, and so is what you write at the end of req.txt. If
+flaskflex cannot go on without losing something of yours, it changes nothing
+and says what to do.
 
-Staging and committing are done with GitPython. Where that is not installed, flaskflex fetches it into
-a cache of its own, and your virtualenv stays as it is.
+Staging and committing are done with GitPython. If that is not installed,
+flaskflex fetches it into a cache of its own; your virtualenv stays as it is.
 
-Exit status: 0 done, or nothing to do; 1 it could not; 2 wrong usage; 130 interrupted.
+Exit status: 0 done, or nothing to do; 1 it could not; 2 wrong usage;
+130 interrupted.
 """
 from __future__ import annotations  # flaskflex needs Python 3.9 or newer
 
@@ -51,12 +55,15 @@ import re
 import shlex
 import shutil
 import signal
+import stat
 import struct
 import subprocess
 import tempfile
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Iterable, Iterator, Mapping, NamedTuple, NoReturn, Optional, Sequence
+from typing import (
+    TYPE_CHECKING, BinaryIO, Iterable, Iterator, Mapping, NamedTuple, NoReturn, Optional, Sequence, TextIO,
+)
 from urllib.parse import unquote, urlsplit
 
 if TYPE_CHECKING:
@@ -68,8 +75,12 @@ __version__ = "1.0.0"
 
 Environ = Mapping[str, str]
 
+# The files that flaskflex writes, from the top of the project.
+FILES = (".flx", "public_html/.htaccess", "public_html/dispatch.fcgi", "req.txt")
+
 
 # --- report and processes ---
+
 
 class Failure(Exception):
     """What went wrong and how to go on: the one exception that reaches the user, caught in main()."""
@@ -80,11 +91,11 @@ class Failure(Exception):
 
 
 class Refused(Exception):
-    """Why one file or requirement will not do; all such reasons are gathered into one Failure."""
+    """Why one file or requirement is refused; all such reasons are gathered into one Failure."""
 
 
 def plural(count: int, noun: str) -> str:
-    """`1 package`, `7 packages`."""
+    """Return `1 package`, `7 packages`."""
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
@@ -96,83 +107,176 @@ def shell_line(*args: str) -> str:
     return shlex.join(args)
 
 
+def display_path(path: Path) -> str:
+    """Return a path as the user would write it: from ~ on if it is below the home."""
+    home = os.path.expanduser("~")
+    return re.sub(rf"^{re.escape(home)}(?=/)", "~", str(path)) if home != os.sep else str(path)
+
+
+# What a terminal obeys instead of showing it: C0 and C1 controls but the line's end, and Unicode's line
+# ends and bidirectional controls, which can make one text look like another.
+CONTROLS = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+
+
+def printable(text: str) -> str:
+    """Return a text without anything that a terminal would obey: tabs as spaces, the rest as escapes."""
+    return CONTROLS.sub(lambda found: ascii(found[0])[1:-1], text.expandtabs())
+
+
 class Report:
-    """Tells on standard output what a run does, one line a fact, with the words lined up."""
+    """Print what a run does: facts on standard output, warnings and errors on standard error.
 
-    COLOURS = {"warn": 33, "fail": 31}  # yellow and red; all else is green
+    Nothing else prints. The names of files and branches, and what git, pip and applications say, were
+    written by others: no control character of theirs reaches the terminal.
+    """
 
-    def __init__(self, *, quiet: bool, colour: bool) -> None:
-        self.quiet = quiet
-        self.colour = colour
+    COLOURS = {"warn": 33, "warning": 33, "fail": 31, "Not ready": 31, "error": 31}  # all else is green
+
+    def __init__(self) -> None:
+        self.quiet = False
 
     def fact(self, label: str, text: str) -> None:
-        """A line such as `Project     /home/me/yourprojectname (branch main)`."""
-        self._print(f"{label:<12}{text}")
+        """Print a line such as `Project     ~/yourprojectname (branch main)`."""
+        self._print(f"{label:<12}", text, paint=label if label in ("Ready", "Not ready") else "")
 
     def item(self, verb: str, text: str, hint: str = "") -> None:
-        """A line such as `   create   .flx` or `     fail   .flx is missing`, and its hint below."""
-        shown = f"{verb:>9}"
-        if self.colour:
-            shown = f"\033[{self.COLOURS.get(verb, 32)}m{shown}\033[0m"
-        self._print(f"{shown}   {text}")
-        for line in hint.split("\n") if hint else ():
-            self._print(f"{'':<12}  {line}")
+        """Print a line such as `   create   .flx` or `     fail   .flx is missing`, and its hint below."""
+        self._print(f"{verb:>9}   ", text, paint=verb)
+        self._print_hint(" " * 14, hint, sys.stdout)
 
     def warning(self, text: str) -> None:
-        """A line on standard error: something is odd, and the run goes on."""
+        """Print a line on standard error: something is odd, and the run goes on."""
+        self._print("flaskflex: warning: ", text, paint="warning", stream=sys.stderr)
+
+    def error(self, text: str, hint: str) -> None:
+        """Print on standard error why the run ends, and how to go on: --quiet keeps this, too."""
+        self.quiet = False
+        self._print("flaskflex: error: ", text, paint="error", stream=sys.stderr)
+        self._print_hint("", hint, sys.stderr)
+
+    def patch(self, content: bytes) -> None:
+        """Print a patch: byte for byte, so that `git apply` takes it, or as a terminal can show it."""
+        if sys.stdout.isatty():
+            content = printable(content.decode("utf-8", "backslashreplace")).encode()
         if not self.quiet:
-            print(f"flaskflex: warning: {text}", file=sys.stderr)
+            sys.stdout.flush()
+            sys.stdout.buffer.write(content)
+            sys.stdout.buffer.flush()
 
-    def _print(self, line: str) -> None:
+    @contextlib.contextmanager
+    def waiting(self, text: str) -> Iterator[None]:
+        """Show on a terminal what is waited for, before and while it lasts."""
+        shown = sys.stderr.isatty() and not self.quiet
+        if shown:
+            print(f"{printable(text)} ...", end="", file=sys.stderr, flush=True)
+        try:
+            yield
+        finally:
+            if shown:  # back to the start of the line, and clear it
+                print("\r\033[K", end="", file=sys.stderr, flush=True)
+
+    def _print_hint(self, indent: str, hint: str, stream: TextIO) -> None:
+        """Print a hint: sentences begin with a capital, commands do not and stay one line to be pasted."""
+        for line in hint.split("\n") if hint else ():
+            self._print(indent, line, stream=stream, wrap=line[:1].isupper())
+
+    def _print(self, label: str, text: str, *, paint: str = "", stream: Optional[TextIO] = None,
+               wrap: bool = True) -> None:
+        """Print a label and a text; on a terminal wrapped at words, with one word of the label painted."""
+        stream = stream or sys.stdout
+        text = printable(text)
+        if stream.isatty():
+            text = wrapped(text, len(label)) if wrap else text
+            if paint and not os.environ.get("NO_COLOR"):  # https://no-color.org
+                label = label.replace(paint, f"\033[{self.COLOURS.get(paint, 32)}m{paint}\033[0m")
         if not self.quiet:
-            print(line)
+            print(label + text, file=stream)
 
 
-def error_text(stderr: bytes) -> str:
-    """Git's own message, for the user to read."""
-    return stderr.decode("utf-8", "backslashreplace").strip() or "git gave no reason"
+def wrapped(text: str, indent: int) -> str:
+    """Return a text wrapped at words for this terminal's width, its later lines indented by `indent`."""
+    import textwrap
+
+    width = max(shutil.get_terminal_size().columns - indent, 20)
+    lines = [part for line in text.split("\n")
+             for part in textwrap.wrap(line, width, break_long_words=False, break_on_hyphens=False) or [""]]
+    return f"\n{'':<{indent}}".join(lines)
 
 
-def last_lines(words: bytes, count: int = 20) -> str:
-    """The end of what a program printed."""
-    return "\n".join(words.decode("utf-8", "backslashreplace").strip().split("\n")[-count:])
+def error_text(output: bytes, program: str = "git") -> str:
+    """Return what a program said when it failed, for the user to read."""
+    return output.decode("utf-8", "backslashreplace").strip() or f"{program} gave no reason"
+
+
+def last_lines(output: bytes, count: int = 20) -> str:
+    """Return the end of what a program printed."""
+    return "\n".join(output.decode("utf-8", "backslashreplace").strip().split("\n")[-count:])
 
 
 TERMINATION_SIGNALS = (signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM))
 
 
-def catch_interruptions() -> None:
-    """Let SIGTERM and a lost terminal end flaskflex like ^C."""
-    for number in TERMINATION_SIGNALS:
-        if signal.getsignal(number) != signal.SIG_IGN:  # nohup, and a shell's &, have their reasons
-            signal.signal(number, handle_signal)
-
-
-def handle_signal(number: int, frame: object) -> NoReturn:
-    """End as ^C does, with everything put in order, which a second ^C must not cut short."""
+def handle_signal(signum: int, frame: object) -> NoReturn:
+    """Raise KeyboardInterrupt, so that everything is put in order, which a second ^C must not cut short."""
     for further in TERMINATION_SIGNALS:
         signal.signal(further, signal.SIG_IGN)
     raise KeyboardInterrupt
+
+
+def catch_signals() -> None:
+    """Let SIGTERM and a lost terminal end flaskflex like ^C."""
+    for signum in TERMINATION_SIGNALS:
+        if signal.getsignal(signum) != signal.SIG_IGN:  # nohup, and a shell's &, have their reasons
+            signal.signal(signum, handle_signal)
 
 
 @contextlib.contextmanager
 def signals_deferred() -> Iterator[None]:
     """Let an interruption wait for the end of an import, which may swallow it or make an error of it."""
     waiting: list[int] = []
-    caught = [number for number in TERMINATION_SIGNALS if signal.getsignal(number) is handle_signal]
-    for number in caught:
-        signal.signal(number, lambda number, _: waiting.append(number))
+    caught = [signum for signum in TERMINATION_SIGNALS if signal.getsignal(signum) is handle_signal]
+    for signum in caught:
+        signal.signal(signum, lambda signum, _: waiting.append(signum))
     try:
         yield
     finally:
-        for number in caught:
-            signal.signal(number, handle_signal)
+        for signum in caught:
+            signal.signal(signum, handle_signal)
     if waiting:
         handle_signal(waiting[0], None)
 
 
+READ_LIMIT = 1 << 20  # bytes: no file that flaskflex has to read is larger, unless somebody means harm
+
+# Follow no link at the end of a path; and on Windows, which knows no such flag, change no line ending.
+OPEN_SAFELY = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
+
+
+@contextlib.contextmanager
+def open_regular(path: str | Path, dir_fd: Optional[int] = None) -> Iterator[BinaryIO]:
+    """Open a regular file of at most READ_LIMIT bytes for reading, not through a link at the path's end.
+
+    Raises Failure for what is larger or is no file (to open a pipe would block), and OSError as open() does.
+    """
+    flags = os.O_RDONLY | OPEN_SAFELY | getattr(os, "O_NONBLOCK", 0)
+    with os.fdopen(os.open(path, flags, dir_fd=dir_fd), "rb") as file:
+        status = os.fstat(file.fileno())
+        if not stat.S_ISREG(status.st_mode) or status.st_size > READ_LIMIT:
+            raise Failure(f"{path} is not a file of at most {READ_LIMIT} bytes",
+                          "Move it elsewhere, and run flaskflex again.")
+        yield file
+
+
+def read_limited(path: str | Path) -> bytes:
+    """Return the content of a file that somebody else may have written. Raise as open_regular does."""
+    with open_regular(path) as file:
+        return file.read(READ_LIMIT)
+
+
 # --- git ---
-# Git sets these for its hooks; left alone they would lead away from the project that was asked for.
+
+# What `git rev-parse --local-env-vars` lists: git sets these for its hooks, and left alone they would lead
+# away from the project that was asked for.
 GIT_VARIABLES = (
     "GIT_ALTERNATE_OBJECT_DIRECTORIES", "GIT_COMMON_DIR", "GIT_DIR", "GIT_GRAFT_FILE",
     "GIT_IMPLICIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_INTERNAL_SUPER_PREFIX", "GIT_NO_REPLACE_OBJECTS",
@@ -181,7 +285,11 @@ GIT_VARIABLES = (
 
 NO_GIT = ("git is not installed", "Install it (on Debian: apt install git), and run flaskflex again.")
 
-# What is under way while one of these exists in git's folder, and the command that ends it.
+SUBMODULE = ("public_html is a git repository of its own (a submodule): files in it are not the project's",
+             "Take it out: git rm --cached public_html && mv public_html ../public_html.old")
+
+# What git's wt-status.c looks for: what is in progress while one of these exists in git's folder, and the
+# command that ends it.
 IN_PROGRESS = {
     "MERGE_HEAD": "merge",
     "CHERRY_PICK_HEAD": "cherry-pick",
@@ -192,17 +300,22 @@ IN_PROGRESS = {
 }
 
 
-def run_git(folder: Path, *arguments: str, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
-    """Run git in a folder, with `given` on its standard input; the caller looks at how it ended."""
-    return subprocess.run(["git", "-C", str(folder), *arguments], input=stdin, capture_output=True)
+def run_git(folder: Path, *args: str, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
+    """Run git in a folder, with `stdin` on its standard input; the caller looks at how it ended."""
+    return subprocess.run(["git", "-C", str(folder), *args], input=stdin, capture_output=True)
 
 
-def git_output(folder: Path, *arguments: str, stdin: bytes = b"") -> bytes:
-    """What git prints in answer to a question, or a Failure with git's own words."""
-    answer = run_git(folder, *arguments, stdin=stdin)
-    if answer.returncode:
-        raise Failure(f"git {arguments[0]} failed in {folder}", error_text(answer.stderr))
-    return answer.stdout
+def git_output(folder: Path, *args: str, stdin: bytes = b"") -> bytes:
+    """Return what git prints. Raise Failure with git's own message if it fails."""
+    result = run_git(folder, *args, stdin=stdin)
+    if result.returncode:
+        raise Failure(f"git {args[0]} failed in {folder}", error_text(result.stderr))
+    return result.stdout
+
+
+def split_nul(output: bytes) -> list[str]:
+    """Return the entries of a list that git ended with NUL characters (-z)."""
+    return os.fsdecode(output).split("\0")[:-1]
 
 
 class Blob(NamedTuple):
@@ -216,62 +329,71 @@ class Blob(NamedTuple):
 class Base(NamedTuple):
     """What flaskflex committed last: its template's fingerprint, and that text (None: it is not there)."""
 
-    template: str
+    template_hash: str
     content: Optional[bytes]
 
 
-class Head(NamedTuple):
-    """Where the project stands: its branch (None: detached), its commit (None: not one yet), our files.
-
-    ignored are those of our paths that git does not have yet and that a .gitignore, or the like, names.
-    """
-
-    branch: Optional[str]
-    commit: Optional[str]
-    blobs: dict[str, Blob]
-    ignored: set[str]
-
-
 class Project(NamedTuple):
-    """A git work tree: its root, and where git keeps its index and its files."""
+    """A git work tree and where its HEAD stands.
+
+    root is the work tree's folder; index_file lies in git's own folder; branch is None when HEAD is
+    detached, commit is None before the first one. blobs are our files as HEAD has them; ignored are those
+    of our paths that git does not have yet and that a .gitignore, or the like, names.
+    """
 
     root: Path
     index_file: Path
+    branch: Optional[str] = None
+    commit: Optional[str] = None
+    blobs: Mapping[str, Blob] = {}
+    ignored: frozenset[str] = frozenset()
+
+    def git(self, *args: str, stdin: bytes = b"") -> bytes:
+        """Return what git prints in this project. Raise Failure with git's own message if it fails."""
+        return git_output(self.root, *args, stdin=stdin)
+
+    def has_path(self, path: str) -> bool:
+        """Return True if HEAD has a file or folder at a path, which must not lead out of the project."""
+        normal = os.path.normpath(path)
+        if self.commit is None or os.path.isabs(normal) or normal.startswith(".."):
+            return False
+        return normal == "." or bool(self.git("ls-tree", self.commit, "--", normal))
+
+    def head_commit(self) -> str:
+        """Return the object name of the commit that HEAD is at now, "" if there is none yet."""
+        return run_git(self.root, "rev-parse", "--quiet", "--verify", "HEAD^{commit}").stdout.decode().strip()
+
+    def blobs_of(self, commit: str, paths: Iterable[str]) -> dict[str, Blob]:
+        """Return the files among `paths` that a commit holds. Raise Failure for one that is too large."""
+        blobs = {}
+        for entry in split_nul(self.git("ls-tree", "-l", "-z", commit, "--", *paths)):
+            facts, path = entry.split("\t", 1)
+            mode, _, name, size = facts.split()
+            if mode.startswith("100"):  # a file, not a folder, a symbolic link or a submodule
+                if int(size) > READ_LIMIT:
+                    raise Failure(f"{path}, as it is committed, is larger than {READ_LIMIT} bytes",
+                                  f"Rename that file, and commit: {shell_line('git', 'mv', path, 'NEW')}")
+                blobs[path] = Blob(mode, name, self.git("cat-file", "blob", name))
+        return blobs
 
 
 def find_project(folder: Path) -> Project:
-    """The git project that holds a folder, once it is known that flaskflex can commit there.
-
-    Raises Failure where there is none, or where a commit made now would be a wrong one: during a merge
-    git would record our files as the merge's result.
-    """
+    """Return the git project that holds a folder, its HEAD read. Raise Failure if there is none."""
     if not shutil.which("git"):
         raise Failure(*NO_GIT)
     if not folder.is_dir():
         raise Failure(f"{folder} is not a folder", "Name the clone of your project after -C.")
-    answer = run_git(folder, *project_questions())
-    lines = os.fsdecode(answer.stdout).split("\n")
-    if lines[0] == "true":
+    result = run_git(folder, "rev-parse", "--is-bare-repository", "--git-path", "index", "--show-toplevel")
+    bare, _, places = os.fsdecode(result.stdout).partition("\n")
+    if bare == "true":
         raise Failure(f"{folder} is a bare repository, without files to prepare",
                       "Clone it, and run flaskflex in the clone.")
-    if answer.returncode:
-        fail_no_work_tree(folder, answer.stderr)
-    _, index, *signs = lines[:2 + len(IN_PROGRESS)]
-    root = "\n".join(lines[2 + len(IN_PROGRESS):-1])  # comes last: a path may hold a line break
-    for sign, activity in zip(signs, IN_PROGRESS.values()):
-        if (folder / sign).exists():
-            raise Failure(f"a {activity} is under way in {root}",
-                          f"Finish it (git {activity} --continue) or give it up (git {activity} --abort), "
-                          "and run flaskflex again.")
-    return Project(Path(root), Path(os.path.abspath(folder / index)))
-
-
-def project_questions() -> list[str]:
-    """The one call of git that tells all that find_project needs."""
-    questions = ["rev-parse", "--is-bare-repository", "--git-path", "index"]
-    for name in IN_PROGRESS:
-        questions += ["--git-path", name]
-    return questions + ["--show-toplevel"]
+    if result.returncode:
+        fail_no_work_tree(folder, result.stderr)
+    index, _, root = places.partition("\n")
+    project = Project(Path(root[:-1]), Path(os.path.abspath(folder / index)))
+    require_own_work_tree(folder, project.root)
+    return read_head(project)
 
 
 def fail_no_work_tree(folder: Path, stderr: bytes) -> NoReturn:
@@ -283,59 +405,50 @@ def fail_no_work_tree(folder: Path, stderr: bytes) -> NoReturn:
                   "Clone your project, and run flaskflex in the clone. (git init makes a new repository.)")
 
 
-def check_identity(project: Project) -> None:
-    """Raise Failure where git does not know as whom to commit, before anything is written."""
-    for variable in ("GIT_AUTHOR_IDENT", "GIT_COMMITTER_IDENT"):
-        answer = run_git(project.root, "var", variable)
-        if answer.returncode:
-            raise Failure("git does not know who you are, so it cannot commit", error_text(answer.stderr))
+def require_own_work_tree(folder: Path, root: Path) -> None:
+    """Raise Failure if a folder's repository is not that of its work tree's root.
+
+    core.worktree may point anywhere, in a copied project say: git would write there, and commit here.
+    """
+    repositories = [run_git(place, "rev-parse", "--absolute-git-dir").stdout for place in (folder, root)]
+    if repositories[0] != repositories[1]:
+        raise Failure(f"the repository of {folder} has its files in {root}, which is not part of it",
+                      "Its core.worktree says so. If that is a mistake, undo it:\n"
+                      + shell_line("git", "-C", str(folder.resolve()), "config", "--unset", "core.worktree"))
 
 
-def head_commit(project: Project) -> str:
-    """The object name of the commit that HEAD is at, "" where there is none yet."""
-    answer = run_git(project.root, "rev-parse", "--quiet", "--verify", "HEAD^{commit}")
-    return answer.stdout.decode().strip()
-
-
-def read_head(project: Project) -> Head:
-    """Where HEAD stands, and how it holds our files."""
+def read_head(project: Project) -> Project:
+    """Return a project with where its HEAD stands, and how it holds our files."""
     branch = os.fsdecode(run_git(project.root, "symbolic-ref", "--quiet", "--short", "HEAD").stdout)
-    commit = head_commit(project)
-    blobs = read_blobs(project, commit, FILES) if commit else {}
+    commit = project.head_commit()
+    blobs = project.blobs_of(commit, FILES) if commit else {}
+    if commit and project.git("ls-tree", commit, "--", "public_html").startswith(b"160000"):
+        raise Failure(*SUBMODULE)
     ignored = os.fsdecode(run_git(project.root, "check-ignore", "--", *FILES).stdout).splitlines()
-    return Head(branch.rstrip("\n") or None, commit or None, blobs, set(ignored))
+    return project._replace(branch=branch.rstrip("\n") or None, commit=commit or None, blobs=blobs,
+                            ignored=frozenset(ignored))
 
 
-def read_blobs(project: Project, commit: str, paths: Iterable[str]) -> dict[str, Blob]:
-    """The files among `paths` that a commit holds."""
-    blobs = {}
-    listing = git_output(project.root, "ls-tree", "-z", commit, "--", *paths)
-    for path, (mode, name) in read_tree(listing).items():
-        if mode.startswith("100"):  # a file, not a folder, a symbolic link or a submodule
-            blobs[path] = Blob(mode, name, git_output(project.root, "cat-file", "blob", name))
-    return blobs
+def require_committable(project: Project) -> None:
+    """Raise Failure if a commit made now would be a wrong one, or if git would refuse to make it.
 
-
-def read_tree(listing: bytes) -> dict[str, tuple[str, str]]:
-    """Path to (mode, object name), from what `git ls-tree -z` prints."""
-    entries = {}
-    for entry in os.fsdecode(listing).split("\0")[:-1]:
-        facts, path = entry.split("\t", 1)
-        mode, _, name = facts.split(" ")
-        entries[path] = (mode, name)
-    return entries
-
-
-def head_has_path(path: str, project: Project, head: Head) -> bool:
-    """True if HEAD has a file or folder at a path, which must not lead out of the project."""
-    normal = os.path.normpath(path)
-    if head.commit is None or os.path.isabs(normal) or normal.startswith(".."):
-        return False
-    return normal == "." or bool(git_output(project.root, "ls-tree", head.commit, "--", normal))
+    During a merge, git would record our files as the merge's result.
+    """
+    questions = [word for sign in IN_PROGRESS for word in ("--git-path", sign)]
+    signs = os.fsdecode(project.git("rev-parse", *questions)).split("\n")
+    for sign, activity in zip(signs, IN_PROGRESS.values()):
+        if (project.root / sign).exists():
+            raise Failure(f"a {activity} is under way in {project.root}",
+                          f"Finish it (git {activity} --continue) or give it up (git {activity} --abort), "
+                          "and run flaskflex again.")
+    for variable in ("GIT_AUTHOR_IDENT", "GIT_COMMITTER_IDENT"):
+        result = run_git(project.root, "var", variable)
+        if result.returncode:
+            raise Failure("git does not know who you are, so it cannot commit", error_text(result.stderr))
 
 
 def fingerprint(text: str) -> str:
-    """Twelve hexadecimal digits that change when the text does."""
+    """Return twelve hexadecimal digits that change when the text does."""
     import hashlib
 
     return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:12]
@@ -343,45 +456,45 @@ def fingerprint(text: str) -> str:
 
 # The trailers of flaskflex's commits: its version, and each template's path and fingerprint.
 VERSION_TRAILER = "Flaskflex-Version"
-
 TEMPLATE_TRAILER = "Flaskflex-Template"
 
 
-def flaskflex_commits(project: Project, head: Head, path: str) -> Iterator[tuple[str, str]]:
-    """The commits of flaskflex's that touched a path, the newest first: (object name, message)."""
-    if head.commit is None:
+def flaskflex_commits(project: Project, path: str) -> Iterator[tuple[str, str]]:
+    """Yield the commits of flaskflex's that touched a path, the newest first: (object name, message)."""
+    if project.commit is None:
         return
-    found = git_output(project.root, "rev-list", "--full-history", "--format=%B%x00",
-                       f"--grep=^{VERSION_TRAILER}: [0-9]",
-                       head.commit, "--", path).decode("utf-8", "replace")
+    found = project.git("rev-list", "--full-history", "--format=%B%x00",
+                        f"--grep=^{VERSION_TRAILER}: [0-9]", project.commit, "--", path)
     shallow = project.index_file.with_name("shallow")
     cut = shallow.read_text() if shallow.exists() else ""
-    for heading, _, message in (entry.strip().partition("\n") for entry in found.split("\0")[:-1]):
+    for entry in found.decode("utf-8", "replace").split("\0")[:-1]:
+        heading, _, message = entry.strip().partition("\n")
         commit = heading.split()[1]  # `commit 0123abc...`
         if commit in cut:  # where a shallow clone begins: there a commit seems to touch all files
             return
         yield commit, message
 
 
-def find_base(project: Project, head: Head, path: str) -> Optional[Base]:
-    """What flaskflex itself committed last at a path: git is its memory. None where it never did.
+def find_base(project: Project, path: str) -> Optional[Base]:
+    """Return what flaskflex itself committed last at a path, None if it never did: git is its memory.
 
-    The newest commit of flaskflex's that is in the history of HEAD and touched the path tells the template.
-    It may hold a merge with the user's edits, or have been amended: then an older one gives the content.
+    The newest commit of flaskflex's that is in the history of HEAD and touched the path names the template.
+    It may hold a merge with the user's edits, or have been amended: then an older one has the content.
     """
-    template = ""
-    for commit, message in flaskflex_commits(project, head, path):
-        told = re.findall(rf"^{TEMPLATE_TRAILER}: {re.escape(path)} (\w+)$", message, re.MULTILINE)
-        if not told:
+    template_hash = ""
+    for commit, message in flaskflex_commits(project, path):
+        recorded = re.findall(rf"^{TEMPLATE_TRAILER}: {re.escape(path)} (\w+)$", message, re.MULTILINE)
+        if not recorded:
             continue
-        template = template or told[-1]
-        blob = read_blobs(project, commit, [path]).get(path)
-        if blob and fingerprint(blob.content.decode("utf-8", "surrogateescape")) == told[-1]:
-            return Base(template, blob.content)
-    return Base(template, None) if template else None
+        template_hash = template_hash or recorded[-1]
+        blob = project.blobs_of(commit, [path]).get(path)
+        if blob and fingerprint(blob.content.decode("utf-8", "surrogateescape")) == recorded[-1]:
+            return Base(template_hash, blob.content)
+    return Base(template_hash, None) if template_hash else None
 
 
 # --- the virtualenv ---
+
 # One of these is in each virtualenv: of venv, virtualenv and uv; of virtualenv before 20; of conda.
 VIRTUALENV_MARKERS = ("pyvenv.cfg", "bin/activate", "Scripts/activate", "conda-meta")
 
@@ -587,18 +700,16 @@ def frozen_lines(freeze: subprocess.Popen[bytes], virtualenv: Virtualenv) -> lis
 
 
 # --- req.txt ---
-FLUP = "flup==1.0.3"  # what dispatch.fcgi imports to speak FastCGI
 
+FLUP = "flup==1.0.3"  # what dispatch.fcgi imports to speak FastCGI
 FLUP_PINS = f"{FLUP} --hash=sha256:ca9fd78e1cc0431da1236f73fafd1c01db684675b4d369460d5f5c62e6f0b8d6\n"
 
 # The last line of the frozen part. The fingerprint tells whether somebody edited what stands above it.
 MARKER = "# --- frozen above ({fingerprint}); your own lines go below, and stay ---\n"
-
 MARKER_LINE = re.compile(r"^# --- frozen above \(([0-9a-f]{12})\).*\n?", re.MULTILINE)
 
 # What pip freeze prints for a distribution. A damaged or hostile one could put anything else in its place.
 REQUIREMENT_LINE = re.compile(r"(?:[A-Za-z0-9][\w.-]*(?:===?[\w.!+-]+| @ [a-z][!-~]*)|-e [^\x00-\x1f]+)")
-
 EDITABLE_LINE = re.compile(r"-e [a-z+]+://[!-~]+#egg=[A-Za-z0-9][\w.-]*(?:&subdirectory=[!-~]+)?")
 
 # How a requirement begins that is not an address or an option: with a name (PEP 508).
@@ -862,7 +973,15 @@ def count_changes(old: str, new: Sequence[Requirement]) -> str:
 
 
 # --- the files ---
-TEMP_PREFIX = ".flaskflex-"  # how the names of files begin that are still being written
+
+EXECUTABLE = ("public_html/dispatch.fcgi",)
+TEMP_PREFIX = ".flaskflex-"  # how the names of unfinished files begin, and of a run's folder inside git's
+
+
+def set_mode(descriptor: int, mode: int) -> None:
+    """Set the permission bits of an open file or folder. Windows has none."""
+    if os.name != "nt":
+        os.fchmod(descriptor, mode)
 
 
 class WorkTreeFile(NamedTuple):
@@ -872,243 +991,253 @@ class WorkTreeFile(NamedTuple):
     mode: int
 
 
+class WorkTree:
+    """The project's root and public_html, each held open, so that no link is followed.
+
+    Whoever else can write in the project may exchange a folder for a link at any moment; what goes by the
+    descriptor of an open folder stays in that folder. Windows has no such descriptors: paths do there.
+    """
+
+    def __init__(self, project: Project) -> None:
+        self.project = project
+        self.descriptors: dict[str, int] = {}
+
+    def __enter__(self) -> WorkTree:
+        if os.open in os.supports_dir_fd:
+            self.descriptors[""] = os.open(self.project.root, os.O_RDONLY | os.O_DIRECTORY)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for descriptor in self.descriptors.values():
+            os.close(descriptor)
+
+    def read(self, path: str) -> WorkTreeFile:
+        """Return the file at a path. Raise Failure if something else is in its way, or it is too large."""
+        if not self._open_folder(path) or not self._is_there(path, "file"):
+            return WorkTreeFile(None, 0)
+        with open_regular(*self._place(path)) as file:
+            return WorkTreeFile(file.read(READ_LIMIT), stat.S_IMODE(os.fstat(file.fileno()).st_mode))
+
+    def create(self, path: str, content: bytes, mode: int) -> None:
+        """Write a new file, in a folder that is made if need be: writable for its owner alone (suexec)."""
+        if not self._open_folder(path):
+            folder = os.path.dirname(path)
+            name, root = self._place(folder)
+            os.mkdir(name, 0o755, dir_fd=root)
+            self._open_folder(path)
+            if folder in self.descriptors:
+                set_mode(self.descriptors[folder], 0o755)  # the user's umask may have taken something away
+        name, parent = self._place(path)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | OPEN_SAFELY
+        with os.fdopen(os.open(name, flags, 0o600, dir_fd=parent), "wb") as file:
+            file.write(content)
+            set_mode(file.fileno(), mode)
+
+    def set_mode(self, path: str, mode: int) -> None:
+        """Set the permission bits of a file."""
+        with open_regular(*self._place(path)) as file:
+            set_mode(file.fileno(), mode)
+
+    def rename(self, source: str, target: str) -> None:
+        """Put a file into the place of another in the same folder."""
+        (old, folder), (new, _) = self._place(source), self._place(target)
+        os.replace(old, new, src_dir_fd=folder, dst_dir_fd=folder)
+
+    def remove(self, path: str) -> None:
+        """Remove a file if it is there."""
+        with contextlib.suppress(FileNotFoundError):
+            if self._open_folder(path):
+                name, folder = self._place(path)
+                os.unlink(name, dir_fd=folder)
+
+    def _place(self, path: str) -> tuple[str | Path, Optional[int]]:
+        """Return what to name a file for the system, and in which open folder it is (None: the path says)."""
+        folder, name = os.path.split(path)
+        if folder in self.descriptors:
+            return name, self.descriptors[folder]
+        return self.project.root / path, None
+
+    def _is_there(self, path: str, kind: str) -> bool:
+        """Return True if there is a file or a folder at a path. Raise Failure if it is of another kind."""
+        name, parent = self._place(path)
+        try:
+            mode = os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode
+        except FileNotFoundError:
+            return False
+        if stat.S_ISLNK(mode):
+            raise Failure(f"{self.project.root / path} is a symbolic link, and flaskflex writes through none",
+                          f"Put a real {kind} in its place, and run flaskflex again.")
+        if not (stat.S_ISDIR(mode) if kind == "folder" else stat.S_ISREG(mode)):
+            raise Failure(f"{self.project.root / path} is in the way: a {kind} has to be there",
+                          "Move it elsewhere, and run flaskflex again.")
+        return True
+
+    def _open_folder(self, path: str) -> bool:
+        """Open the folder of a file, once and for all; return False if it is not there."""
+        folder = os.path.dirname(path)
+        if not folder or folder in self.descriptors:
+            return True
+        if not self._is_there(folder, "folder"):
+            return False
+        if os.path.lexists(self.project.root / folder / ".git"):
+            raise Failure(*SUBMODULE)
+        name, root = self._place(folder)
+        if root is not None:
+            flags = os.O_RDONLY | os.O_DIRECTORY | OPEN_SAFELY
+            self.descriptors[folder] = os.open(name, flags, dir_fd=root)
+        return True
+
+
 class Change(NamedTuple):
     """What is to become of one file.
 
-    verb is create, update, merge, replace, keep or unchanged; before (None: no file) and after are its
-    content, mode and new_mode its permission bits; note is for the report.
+    action is create, update, merge, replace, keep or unchanged; old_content (None: no file) and new_content,
+    old_mode and new_mode (permission bits) are the file before and after; note is for the report; pending
+    is true if HEAD does not hold the file as it will be, so that it has to be committed.
     """
 
     path: str
-    verb: str
-    before: Optional[bytes]
-    after: bytes
-    mode: int
+    action: str
+    old_content: Optional[bytes]
+    new_content: bytes
+    old_mode: int
     note: str = ""
     new_mode: int = 0
+    pending: bool = False
 
     @property
-    def writes(self) -> bool:
+    def needs_write(self) -> bool:
         """True if the file is to be written."""
-        return self.verb != "unchanged" and (self.before, self.mode) != (self.after, self.new_mode)
-
-
-def read_work_tree_file(root: Path, path: str) -> WorkTreeFile:
-    """How the work tree has the file at a path; Failure where something else is in its way.
-
-    A symbolic link on the way is refused, since it may lead out of the work tree, git commits nothing
-    behind one, and Apache's suexec starts no script through one.
-    """
-    for part in (root / path, *(root / path).parents):
-        if part == root:
-            break
-        if part.is_symlink():
-            raise Failure(f"{part} is a symbolic link, and flaskflex writes through none",
-                          f"Put a real {'file' if part == root / path else 'folder'} in its place, "
-                          "and run flaskflex again.")
-        if part.exists() and not (part.is_file() if part == root / path else part.is_dir()):
-            raise Failure(f"{part} is in the way: {path} is to be a file",
-                          "Move it elsewhere, and run flaskflex again.")
-    try:
-        return WorkTreeFile((root / path).read_bytes(), (root / path).stat().st_mode & 0o7777)
-    except FileNotFoundError:
-        return WorkTreeFile(None, 0)
+        before, after = (self.old_content, self.old_mode), (self.new_content, self.new_mode)
+        return self.action != "unchanged" and before != after
 
 
 def normalize_newlines(content: bytes) -> bytes:
-    """A text with the line endings that every file of flaskflex's has."""
+    """Return a text with the line endings that every file of flaskflex's has."""
     return content.replace(b"\r\n", b"\n")
 
 
 def is_up_to_date(content: bytes, wanted: bytes, committed: Optional[Blob]) -> bool:
-    """True if a file needs no writing: git may have given it CRLF (core.autocrlf), and holds it with LF."""
+    """Return True if a file needs no writing: git may have given it CRLF (core.autocrlf), and holds LF."""
     return content == wanted or (normalize_newlines(content) == wanted and committed is not None
                                  and committed.content == wanted)
 
 
 def git_mode(path: str) -> str:
-    """The mode that a file has in git: what the server needs, whether or not this file system can say it."""
+    """Return the mode that a file has in git: what the server needs, even if no file here can have it."""
     return "100755" if path in EXECUTABLE else "100644"
 
 
-def commit_files(project: Project, pending: Sequence[Change], head: Head, message: str, repo: git.Repo,
-                 folder: Path) -> Optional[str]:
-    """Commit the pending files and nothing else, with an index in the folder that takes its place after it.
-
-    Gives the commit's object name, or None where a filter or a hook makes of the files what HEAD holds
-    already. Hooks, signing, filters and identity are git's own. Raises Failure with git's words where the
-    commit fails.
-    """
-    new_index = copy_index(project, folder / "new-index")
-    stage(repo, pending, head, new_index)
-    # From here on an interruption, even a power cut, leaves what is needed to finish.
-    prepared = new_index.rename(folder / (INDEX_BEFORE + head_commit(project)))
-    only_ours = head.commit and staged_paths(repo, prepared) <= {change.path for change in pending}
-    commit_index = prepared if only_ours else make_commit_index(project, pending, head, repo, folder)
-    whole_message = f"--message={with_trailers(message, pending)}"
-    try:
-        with merge_messages_kept(project):
-            run_gitpython(repo, "commit", "--quiet", whole_message, index=commit_index)
-    except Failure:
-        if head.commit and not staged_paths(repo, commit_index):
-            return None
-        raise
-    if commit_index != prepared:
-        sync_index_with_head(repo, prepared)
-    return head_commit(project)
-
-
-def copy_index(project: Project, target: Path) -> Path:
-    """Copy the user's index, with its time: by that git knows which files it has to look at closely."""
-    if project.index_file.exists():
-        shutil.copy2(project.index_file, target)
-    return target
-
-
-def make_commit_index(project: Project, pending: Sequence[Change], head: Head, repo: git.Repo,
-                      folder: Path) -> Path:
-    """The index of a commit that leaves out what the user has staged: HEAD's, with our files.
-
-    It begins as a copy of the user's for what that knows of all the files that did not change: without this,
-    git would read each of them again.
-    """
-    index = copy_index(project, folder / "commit-index")
-    try:
-        run_gitpython(repo, "read-tree", "--reset", "HEAD", index=index)
-    except Failure:
-        if head.commit:
-            raise
-        index.unlink(missing_ok=True)  # there is no commit yet: git takes no index for an empty one
-    stage(repo, pending, head, index)
-    return index
-
-
-def staged_paths(repo: git.Repo, index: Path) -> set[str]:
-    """The paths that an index holds otherwise than HEAD does."""
-    names = run_gitpython(repo, "diff-index", "--cached", "--name-only", "-z", "HEAD", index=index)
-    return set(names.split("\0")[:-1])
-
-
 def with_target_mode(change: Change) -> Change:
-    """A change with the file's new permission bits: as before, but executable where it must be.
+    """Return a change with the file's new permission bits: as before, but executable if it must be.
 
     Nobody but the owner may write: Apache's suexec refuses a script otherwise. Windows has no such bits.
     """
-    mode = (0o644 if change.before is None else change.mode) & ~0o022
+    mode = (0o644 if change.old_content is None else change.old_mode) & ~0o022
     if change.path in EXECUTABLE:
         mode |= 0o111
-    if change.verb == "unchanged" and mode != change.mode and os.name != "nt":
-        return change._replace(verb="update", new_mode=mode, note="its permissions")
+    if change.action == "unchanged" and mode != change.old_mode and os.name != "nt":
+        return change._replace(action="update", new_mode=mode, note="its permissions")
     return change._replace(new_mode=mode)
 
 
+def with_pending(change: Change, project: Project) -> Change:
+    """Return a change that says whether it has to be committed; of a kept file that is only its mode."""
+    blob = project.blobs.get(change.path)
+    differs = blob is None or blob.mode != git_mode(change.path)
+    if change.action == "keep":
+        return change._replace(pending=blob is not None and differs)
+    if not differs and blob and blob.content != change.new_content:  # unless git's filters make up for it
+        filtered = project.git("hash-object", "--stdin", f"--path={change.path}", stdin=change.new_content)
+        differs = blob.id != filtered.decode().strip()
+    return change._replace(pending=differs)
+
+
 def merge_file(ours: bytes, base: bytes, theirs: bytes) -> Optional[bytes]:
-    """The text with both sides' changes to the base, by git merge-file; None where they conflict."""
+    """Return the text with both sides' changes to the base, by git merge-file; None if they conflict."""
     with tempfile.TemporaryDirectory(prefix="flaskflex-") as folder:
         names = ["ours", "base", "theirs"]
         for name, content in zip(names, (ours, base, theirs)):
             Path(folder, name).write_bytes(content)
-        answer = run_git(Path(folder), "merge-file", "-p", *names)
-    return None if answer.returncode else answer.stdout
+        result = run_git(Path(folder), "merge-file", "-p", *names)
+    return None if result.returncode else result.stdout
 
 
-def show_diff(changes: Sequence[Change]) -> None:
-    """Print what would change as a unified diff in git's own form, which `git apply` takes."""
-    import difflib
+def plan_template(path: str, file: WorkTreeFile, project: Project, *, force: bool) -> Change:
+    """Return what is to become of a file that is made from a template, by the rules of a three-way merge.
 
-    for change in changes:
-        if not change.writes:
-            continue
-        print(f"diff --git a/{change.path} b/{change.path}")
-        if change.before is None:
-            print(f"new file mode 100{change.new_mode:o}")
-        elif change.mode != change.new_mode:
-            print(f"old mode 100{change.mode:o}\nnew mode 100{change.new_mode:o}")
-        # As bytes: a file may be in any encoding, and hold characters that only look like ends of lines.
-        before, after = (re.findall(rb"[^\n]*\n|[^\n]+", text)
-                         for text in (change.before or b"", change.after))
-        source = "/dev/null" if change.before is None else f"a/{change.path}"
-        sys.stdout.flush()
-        for line in difflib.diff_bytes(difflib.unified_diff, before, after, source.encode(),
-                                       f"b/{change.path}".encode()):
-            end = b"" if line.endswith(b"\n") else b"\n\\ No newline at end of file\n"
-            sys.stdout.buffer.write(line + end)
-        sys.stdout.buffer.flush()
-
-
-def plan_template(path: str, found: WorkTreeFile, project: Project, head: Head, *, force: bool) -> Change:
-    """What is to become of a file that is made from a template, by the rules of a three-way merge.
-
-    The base is what flaskflex committed last, the one side is the file, the other is the template.
+    The base is what flaskflex committed last, the one side is the file, the other is the template. Raises
+    Refused if the file is not flaskflex's to change.
     """
     template = TEMPLATES[path].encode()
-    change = Change(path, "create", found.content, template, found.mode)
-    if found.content is None:
+    change = Change(path, "create", file.content, template, file.mode)
+    if file.content is None:
         return change
-    if is_up_to_date(found.content, template, head.blobs.get(path)):
-        return change._replace(verb="unchanged")
-    text = normalize_newlines(found.content)
+    if is_up_to_date(file.content, template, project.blobs.get(path)):
+        return change._replace(action="unchanged")
+    text = normalize_newlines(file.content)
     if text == template:
-        return change._replace(verb="update", note="its line endings")
-    base = find_base(project, head, path)
-    newer = base is not None and base.template != fingerprint(TEMPLATES[path])
+        return change._replace(action="update", note="its line endings")
+    base = find_base(project, path)
+    newer = base is not None and base.template_hash != fingerprint(TEMPLATES[path])
     if base and newer and base.content is not None:
         merged = template if text == base.content else merge_file(text, base.content, template)
         if merged is not None:
-            return change._replace(verb="update" if merged == template else "merge", after=merged)
+            return change._replace(action="update" if merged == template else "merge", new_content=merged)
     if force:
-        return change._replace(verb="replace")
+        return change._replace(action="replace")
     if base is None:
         raise Refused("is not flaskflex's, and differs from what flaskflex would write")
     if newer:
-        raise Refused("has changes of yours that do not go together with this flaskflex's")
-    return change._replace(verb="keep", after=found.content, note="with your changes")
+        raise Refused("has changes of yours that conflict with this flaskflex's")
+    return change._replace(action="keep", new_content=file.content, note="with your changes")
 
 
-def plan_requirements(found: WorkTreeFile, committed: Optional[Blob], requirements: Sequence[Requirement],
+def plan_requirements(file: WorkTreeFile, committed: Optional[Blob], requirements: Sequence[Requirement],
                       version: str, *, force: bool) -> Change:
     """What is to become of req.txt: frozen anew above the marker line, left alone below it."""
-    text = decode(found.content or b"").replace("\r\n", "\n")
+    text = decode(file.content or b"").replace("\r\n", "\n")
     old = split_requirements(text)
     own = old.own if old else ""
     new = add_flup(requirements, own)
     after = render_requirements(new, version, own)
     added = ", and flup to serve them" if len(new) > len(requirements) else ""
-    change = Change("req.txt", "create", found.content, after, found.mode,
+    change = Change("req.txt", "create", file.content, after, file.mode,
                     plural(len(requirements), "package") + added)
-    if found.content is None:
+    if file.content is None:
         return change
-    if is_up_to_date(found.content, after, committed):
-        return change._replace(verb="unchanged", note="")
+    if is_up_to_date(file.content, after, committed):
+        return change._replace(action="unchanged", note="")
     change = change._replace(note=count_changes(old.frozen if old else text, new))
-    content = normalize_newlines(found.content)
+    content = normalize_newlines(file.content)
     if old and (old.intact or (committed and normalize_newlines(committed.content) == content)):
-        return change._replace(verb="update")
+        return change._replace(action="update")
     if force:
-        return change._replace(verb="replace")
+        return change._replace(action="replace")
     if old:
         raise Refused("was edited above its marker line, and no commit holds that edit")
     raise Refused("is not flaskflex's, and differs from what flaskflex would write")
 
 
-def plan_files(project: Project, head: Head, requirements: Sequence[Requirement], version: str,
+def plan_files(tree: WorkTree, requirements: Sequence[Requirement], version: str,
                *, force: bool) -> list[Change]:
-    """What is to become of each of the four files.
+    """Return what is to become of each of the four files.
 
     Raises Failure with all those that are not flaskflex's to change, unless `force`.
     """
+    project = tree.project
     changes, refused = [], []
     for path in FILES:
-        found = read_work_tree_file(project.root, path)
+        file = tree.read(path)
         try:
             if path == "req.txt":
-                change = plan_requirements(found, head.blobs.get(path), requirements, version, force=force)
+                change = plan_requirements(file, project.blobs.get(path), requirements, version, force=force)
             else:
-                change = plan_template(path, found, project, head, force=force)
+                change = plan_template(path, file, project, force=force)
         except Refused as reason:
             refused.append(f"{path} {reason}")
         else:
-            changes.append(with_target_mode(change))
+            changes.append(with_pending(with_target_mode(change), project))
     if refused:
         raise Failure("; ".join(refused),
                       "Nothing was changed. Rename such a file to keep it, or let --force replace it: "
@@ -1116,44 +1245,58 @@ def plan_files(project: Project, head: Head, requirements: Sequence[Requirement]
     return changes
 
 
+def patch_of(change: Change) -> bytes:
+    """Return a change as a unified diff in git's own form, which `git apply` takes."""
+    import difflib
+
+    lines = [f"diff --git a/{change.path} b/{change.path}"]
+    if change.old_content is None:
+        lines.append(f"new file mode 100{change.new_mode:o}")
+    elif change.old_mode != change.new_mode:
+        lines += [f"old mode 100{change.old_mode:o}", f"new mode 100{change.new_mode:o}"]
+    # As bytes: a file may be in any encoding, and hold characters that only look like ends of lines.
+    before, after = (re.findall(rb"[^\n]*\n|[^\n]+", text)
+                     for text in (change.old_content or b"", change.new_content))
+    source = b"/dev/null" if change.old_content is None else f"a/{change.path}".encode()
+    diff = difflib.diff_bytes(difflib.unified_diff, before, after, source, f"b/{change.path}".encode())
+    ended = (line if line.endswith(b"\n") else line + b"\n\\ No newline at end of file\n" for line in diff)
+    return "".join(f"{line}\n" for line in lines).encode() + b"".join(ended)
+
+
 def save_replaced(project: Project, changes: Sequence[Change], report: Report) -> None:
     """Store what --force replaces in git's object store, and say how to see it again."""
     for change in changes:
-        if change.verb == "replace" and change.before is not None:
-            name = git_output(project.root, "hash-object", "-w", "--stdin", stdin=change.before)
-            report.fact("Kept", f"the old {change.path}: git cat-file -p {name.decode().strip()}")
+        if change.action == "replace" and change.old_content is not None:
+            name = project.git("hash-object", "-w", "--stdin", stdin=change.old_content).decode().strip()
+            report.fact("Kept", f"the old {change.path}: {shell_line('git', 'cat-file', '-p', name)}")
 
 
-def write_files(root: Path, changes: Sequence[Change]) -> None:
-    """Write the files: each beside its place first, and only when all are whole, each into its place."""
+def write_files(tree: WorkTree, changes: Sequence[Change], run_folder: Path) -> None:
+    """Write the files: each beside its place first, and only when all are whole, each into its place.
+
+    The names of the unfinished ones cannot be guessed; they are noted in the run's own folder first, so that
+    the next run can clear away what a killed one leaves.
+    """
     with contextlib.ExitStack() as undo:
         ready = []
         for change in changes:
-            target = root / change.path
-            if change.writes and change.before == change.after:
-                target.chmod(change.new_mode)
-            elif change.writes:
-                make_folder(target.parent)
-                unfinished = target.with_name(f"{TEMP_PREFIX}{os.getpid()}-{target.name}")
-                undo.callback(unfinished.unlink, missing_ok=True)  # first: ^C may come at any moment
-                unfinished.write_bytes(change.after)
-                unfinished.chmod(change.new_mode)
-                ready.append((unfinished, target))
-        for unfinished, target in ready:
-            os.replace(unfinished, target)
-
-
-def make_folder(folder: Path) -> None:
-    """Make a folder as Apache's suexec wants it: writable for its owner alone."""
-    if not folder.is_dir():
-        folder.mkdir()
-        folder.chmod(0o755)
+            if change.needs_write and change.old_content == change.new_content:
+                tree.set_mode(change.path, change.new_mode)
+            elif change.needs_write:
+                name = TEMP_PREFIX + os.urandom(8).hex()
+                (run_folder / name).touch()
+                unfinished = os.path.join(os.path.dirname(change.path), name)
+                undo.callback(tree.remove, unfinished)  # first: ^C may come at any moment
+                tree.create(unfinished, change.new_content, change.new_mode)
+                ready.append((unfinished, change.path))
+        for unfinished, path in ready:
+            tree.rename(unfinished, path)
 
 
 # --- the commit ---
-# The pinned distributions are what was tested; releases before the floor have known security faults.
-GITPYTHON_MIN = (3, 1, 60)
 
+# The pinned distributions are what was tested; releases before the minimum have known security faults.
+GITPYTHON_MIN = (3, 1, 60)
 GITPYTHON_PINS = """\
 GitPython==3.2.1 --hash=sha256:d66b0832aa8755c1a84892937282df0befb16c97e5a64aeebd68be9c5e323f53
 gitdb==4.0.12 --hash=sha256:67073e15955400952c6565cc3e707c554a4eea2e428946f7a4c162fab9bd9bcf
@@ -1162,16 +1305,49 @@ typing_extensions==4.16.0 --hash=sha256:481caa481374e813c1b176ada14e97f1f67a4539
 """
 
 
+def is_private(folder: Path) -> bool:
+    """Return True if a folder that is there can be changed by nobody but the user and root.
+
+    That holds if it holds for each folder above it, too: who can write there can put another one into its
+    place. A sticky one, such as /tmp, does not let others do that.
+    """
+    if os.name == "nt":  # there, a user's own folders are private unless the user changed that
+        return folder.is_dir()
+    for place in (folder, *folder.parents):
+        try:
+            status = place.lstat()
+        except OSError:
+            return False
+        if not stat.S_ISDIR(status.st_mode) or status.st_uid not in (os.geteuid(), 0):
+            return False
+        if status.st_mode & 0o022 and not (status.st_mode & stat.S_ISVTX and place != folder):
+            return False
+    return True
+
+
+def is_complete(folder: Path, pins: str) -> bool:
+    """Return True if a folder holds each pinned distribution with all its files, as pip recorded them."""
+    import csv
+
+    records = list(folder.glob("*.dist-info/RECORD"))  # PEP 376: path, hash, size in bytes
+    with contextlib.suppress(OSError, ValueError, Failure):
+        return len(records) == pins.count("--hash=") and all(
+            (folder / path).stat().st_size == int(size)
+            for record in records
+            for path, _, size in csv.reader(read_limited(record).decode().splitlines()) if size)
+    return False
+
+
 def cache_folder(environ: Environ, windows: bool = os.name == "nt") -> Path:
-    """Where flaskflex keeps what it fetched, by the conventions of the system."""
+    """Return where flaskflex keeps what it fetched, by the conventions of the system."""
     base = environ.get("LOCALAPPDATA" if windows else "XDG_CACHE_HOME", "")
     if not os.path.isabs(base):  # the XDG specification: relative paths are to be ignored
         base = os.path.join(os.sep, os.path.expanduser("~"), ".cache")  # of a user without a home: /~/.cache
-    return Path(base, "flaskflex")
+    return Path(os.path.realpath(base), "flaskflex")
 
 
 def install_pinned(name: str, pins: str, target: Path, virtualenv: Virtualenv) -> None:
-    """Install pinned, hashed wheels into a folder with pip; Failure with pip's words where it cannot."""
+    """Install pinned, hashed wheels into a folder with pip. Raise Failure with pip's output if it cannot."""
     requirements = target.with_suffix(".txt")
     requirements.write_text(pins, encoding="utf-8")
     # These would forbid --target, or add to what is pinned; all other settings are the user's to make.
@@ -1182,44 +1358,65 @@ def install_pinned(name: str, pins: str, target: Path, virtualenv: Virtualenv) -
                "--no-deps", "--target", str(target), "--requirement", str(requirements)]
     done = subprocess.run(command, env=environ, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                           stderr=subprocess.STDOUT)
-    if done.returncode or not any(target.glob("*")):  # some settings send it elsewhere
-        words = done.stdout.decode("utf-8", "backslashreplace").strip()
+    if done.returncode or not is_complete(target, pins):  # some settings send it elsewhere
         raise Failure(f"{name} is not installed here, and could not be fetched",
-                      f"{words}\nRun flaskflex again when the package index can be reached, or install "
+                      f"{error_text(done.stdout, 'pip')}\n"
+                      "Run flaskflex again when the package index can be reached, or install "
                       f"{name} for the Python that runs flaskflex, or leave the commit to you (--no-commit).")
 
 
+@contextlib.contextmanager
+def private_umask() -> Iterator[None]:
+    """Let what is made in the block be the user's alone."""
+    before = os.umask(0o077)
+    try:
+        yield
+    finally:
+        os.umask(before)
+
+
+def writable_cache(folder: Path) -> bool:
+    """Make the cache's folder if need be; return True if it is private and a folder can be made in it."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        os.rmdir(tempfile.mkdtemp(dir=folder))
+    except OSError:  # a home that cannot be written
+        return False
+    return is_private(folder)
+
+
 def fetch(name: str, pins: str, virtualenv: Virtualenv, report: Report) -> Path:
-    """A folder of flaskflex's cache with pinned distributions in it, installed there unless they already are.
+    """Return a folder of flaskflex's cache with pinned distributions, installed now if they are not there.
 
     pins is a requirements file with a hash on every line. The virtualenv lends its pip and nothing more; pip
     follows the user's settings for indexes, proxies and certificates. The folder appears whole or not at
-    all, so that a run which is killed, or two at the same time, do no harm.
+    all, so that a run which is killed, or two at the same time, do no harm. What is damaged in the cache, or
+    could be changed by somebody else, is not used: then it is fetched for this run alone.
     """
     cache = cache_folder(os.environ)
     folder = cache / f"{name}-{fingerprint(pins)}"
-    if folder.is_dir():
+    if is_private(folder) and is_complete(folder, pins):
         return folder
-    try:
-        cache.mkdir(parents=True, exist_ok=True)
-        os.rmdir(tempfile.mkdtemp(dir=cache))
-    except OSError:  # a home that cannot be written: then for this run alone
-        cache = Path(tempfile.mkdtemp(prefix="flaskflex-"))
-        atexit.register(shutil.rmtree, cache, ignore_errors=True)
-        folder = cache / folder.name
-    with tempfile.TemporaryDirectory(prefix=".fetching-", dir=cache) as temporary:
-        installed = Path(temporary, "installed")
-        install_pinned(name, pins, installed, virtualenv)
-        with contextlib.suppress(OSError):  # another run was faster, and its folder is as good
-            installed.rename(folder)
-    report.fact("Fetched", f"{name} into {folder}, for flaskflex alone")
-    return folder
+    with private_umask():
+        lasting = writable_cache(cache) and not os.path.lexists(folder)
+        if not lasting:
+            cache = Path(os.path.realpath(tempfile.mkdtemp(prefix="flaskflex-")))
+            atexit.register(shutil.rmtree, cache, ignore_errors=True)
+        with tempfile.TemporaryDirectory(prefix=".fetching-", dir=cache) as temporary:
+            installed = Path(temporary, "installed")
+            with report.waiting(f"Fetching {name} from the package index"):
+                install_pinned(name, pins, installed, virtualenv)
+            with contextlib.suppress(OSError):  # another run was faster, and its folder is as good
+                installed.rename(cache / folder.name)
+    reason = f"into {display_path(folder)}, for flaskflex alone"
+    if not lasting:
+        reason = f"for this run only: {display_path(folder)} is damaged, read-only, or not yours alone"
+    report.fact("Fetched", f"{name} {reason}")
+    return cache / folder.name
 
 
 def open_repository(project: Project, virtualenv: Virtualenv, report: Report) -> git.Repo:
-    """The project, ready to commit in, for the GitPython that is installed or for one of flaskflex's own."""
-    check_identity(project)
-    recover_killed_runs(project)
+    """Return the project for the GitPython that is installed, or for the one in flaskflex's cache."""
     with signals_deferred():
         installed = installed_version("GitPython")
     if installed < GITPYTHON_MIN:
@@ -1231,27 +1428,27 @@ def open_repository(project: Project, virtualenv: Virtualenv, report: Report) ->
     return git.Repo(project.root, expand_vars=False)
 
 
-INDEX_BEFORE = "index-after-"  # and then the commit that HEAD was when this index was made
+INDEX_BEFORE = "index-before-"  # how the name of a prepared index begins; then comes the commit of HEAD
 
 
 def lock_file(project: Project) -> Path:
-    """The file that exists while somebody changes the index."""
+    """Return the file that exists while somebody changes the index."""
     return project.index_file.with_name(project.index_file.name + ".lock")
 
 
-def lock_owner(process: int) -> str:
-    """What flaskflex writes into the lock file, to know its own again: this machine, and the process."""
+def lock_owner(pid: int) -> str:
+    """Return what flaskflex writes into the lock file, to know its own again: the machine and the process."""
     import platform
 
-    return f"{platform.node()}-{process}"
+    return f"{platform.node()}-{pid}"
 
 
-def is_running(process: int) -> bool:
-    """True if there is a process of that number on this machine, or if that cannot be known."""
+def is_running(pid: int) -> bool:
+    """Return True if there is a process of that number on this machine, or if that cannot be known."""
     if os.name == "nt":  # there, to ask a process is to end it
         return True
     try:
-        os.kill(process, 0)
+        os.kill(pid, 0)
     except ProcessLookupError:
         return False
     except PermissionError:  # it is somebody else's
@@ -1259,46 +1456,24 @@ def is_running(process: int) -> bool:
     return True
 
 
-def pending_changes(project: Project, head: Head, changes: Sequence[Change]) -> list[Change]:
-    """The files that HEAD does not hold as they are to be; of those kept, only the mode is ours to mend."""
-    pending = []
-    for change in changes:
-        blob = head.blobs.get(change.path)
-        if change.verb == "keep":
-            differs = blob is not None and blob.mode != git_mode(change.path)
-        else:
-            differs = (blob is None or blob.mode != git_mode(change.path)
-                       or blob.content != change.after and blob.id != filtered_blob_id(project, change))
-        if differs:
-            pending.append(change)
-    return pending
-
-
-def filtered_blob_id(project: Project, change: Change) -> str:
-    """The object name of a file's new content, after git's filters."""
-    name = git_output(project.root, "hash-object", "--stdin", f"--path={change.path}", stdin=change.after)
-    return name.decode().strip()
-
-
 def take_lock(lock: Path, folder: Path) -> None:
-    """Make the lock file, with a note in it of who made it; FileExistsError where somebody else has it."""
-    note = folder / "note"
-    note.write_text(lock_owner(os.getpid()), encoding="utf-8")
+    """Make the lock file, its owner's name in it. Raise FileExistsError if somebody else has it."""
+    owner_file = folder / "owner"
+    owner_file.write_text(lock_owner(os.getpid()), encoding="utf-8")
     try:
-        os.link(note, lock)  # in one step, so that the lock is never without its note
+        os.link(owner_file, lock)  # in one step, so that the lock is never without its owner's name
     except OSError as error:
         if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.ENOSYS):
             raise
-        # This file system has no hard links.
-        lock.touch(exist_ok=False)
-        lock.write_text(lock_owner(os.getpid()), encoding="utf-8")
+        with open(lock, "x", encoding="utf-8") as file:  # this file system has no hard links
+            file.write(lock_owner(os.getpid()))
 
 
 def install_prepared_index(project: Project, folder: Path) -> None:
     """Put the index that was prepared for a commit into its place, if that commit has been made."""
     for prepared in folder.glob(f"{INDEX_BEFORE}*"):
         cut_off = prepared.suffix == ".lock"  # it is of a git that was killed
-        if not cut_off and prepared.name != INDEX_BEFORE + head_commit(project):
+        if not (cut_off or prepared.is_symlink() or prepared.name == INDEX_BEFORE + project.head_commit()):
             os.replace(prepared, project.index_file)
 
 
@@ -1306,11 +1481,11 @@ def install_prepared_index(project: Project, folder: Path) -> None:
 def index_locked(project: Project) -> Iterator[Path]:
     """Hold git's own lock on the index, so that neither git nor another flaskflex works here meanwhile.
 
-    Gives a new folder for the index that is to come. It lies beside the index, and is gone afterwards.
+    Yields a new folder beside the index for what this run needs; it is gone afterwards.
     """
     lock = lock_file(project)
     folder = lock.with_name(TEMP_PREFIX + lock_owner(os.getpid()))
-    folder.mkdir()
+    folder.mkdir(mode=0o700)
     try:
         take_lock(lock, folder)
     except FileExistsError:
@@ -1328,24 +1503,34 @@ def index_locked(project: Project) -> Iterator[Path]:
         shutil.rmtree(folder)  # last: by it the next run knows a lock that was left
 
 
-def recover_killed_runs(project: Project) -> None:
-    """Finish what a flaskflex left that was killed on this machine, and clear its traces away."""
+def abandoned_folders(project: Project) -> Iterator[tuple[Path, str]]:
+    """Yield the folders of killed runs of this machine, each renamed to be this run's: (folder, owner)."""
+    for folder in project.index_file.parent.glob(f"{TEMP_PREFIX}*"):
+        owner = folder.name[len(TEMP_PREFIX):]
+        pid = owner.rpartition("-")[2]
+        if not re.fullmatch("[0-9]{1,10}", pid) or owner != lock_owner(int(pid)) or is_running(int(pid)):
+            continue
+        with contextlib.suppress(OSError):  # another run has been faster
+            if stat.S_ISDIR(folder.lstat().st_mode):
+                yield folder.rename(folder.with_name(TEMP_PREFIX + lock_owner(os.getpid()))), owner
+
+
+def recover_killed_runs(tree: WorkTree) -> None:
+    """Finish what a flaskflex left that was killed on this machine, and clear its traces away.
+
+    Its unfinished files are known by their names, which it noted in a folder of its own inside git's: nobody
+    can push or clone anything to there.
+    """
+    project = tree.project
     lock = lock_file(project)
-    for folder in lock.parent.glob(f"{TEMP_PREFIX}*"):
-        name = folder.name[len(TEMP_PREFIX):]
-        process = name.rpartition("-")[2]
-        if not process.isdigit() or name != lock_owner(int(process)) or is_running(int(process)):
-            continue
-        try:
-            folder = folder.rename(lock.with_name(TEMP_PREFIX + lock_owner(os.getpid())))
-        except OSError:  # another run has been faster
-            continue
-        with contextlib.suppress(FileNotFoundError):
-            if lock.read_text(encoding="utf-8", errors="replace") == name:
+    for folder, owner in abandoned_folders(project):
+        for noted in folder.glob(f"{TEMP_PREFIX}*"):
+            if re.fullmatch(r"[0-9a-f]{16}", noted.name[len(TEMP_PREFIX):]):
+                for place in ("", "public_html/"):
+                    tree.remove(place + noted.name)
+        with contextlib.suppress(OSError, Failure):  # the user may have removed the lock, as git advises
+            if read_limited(lock).decode("utf-8", "replace") == owner:
                 install_prepared_index(project, folder)
-                for place in (project.root, project.root / "public_html"):
-                    for unfinished in place.glob(f"{TEMP_PREFIX}*"):
-                        unfinished.unlink()
                 lock.unlink()
         shutil.rmtree(folder)
 
@@ -1366,58 +1551,117 @@ def merge_messages_kept(project: Project) -> Iterator[None]:
                 path.write_bytes(content)
 
 
-def stage(repo: git.Repo, pending: Sequence[Change], head: Head, index: Path) -> None:
-    """Put the pending files into an index; of those kept, HEAD's content with the right mode.
-
-    The mode is what the server needs, whether or not core.fileMode lets git see it in the work tree.
-    """
-    words = []
-    for change in pending:
-        if change.verb != "keep":
-            words += ["--chmod=+x" if change.path in EXECUTABLE else "--chmod=-x", change.path]
-    if words:
-        # core.safecrlf would refuse our LF where core.autocrlf makes CRLF of it in the work tree.
-        run_gitpython(repo, "-c", "core.safecrlf=false", "update-index", "--add", *words, index=index)
-    kept = []
-    for change in pending:
-        if change.verb == "keep":
-            kept += ["--cacheinfo", f"{git_mode(change.path)},{head.blobs[change.path].id},{change.path}"]
-    if kept:
-        run_gitpython(repo, "update-index", "--add", *kept, index=index)
-
-
-def run_gitpython(repo: git.Repo, *command: str, index: Optional[Path] = None) -> str:
-    """Run git by way of GitPython, on another index file if one is given; gives what git printed.
-
-    Raises Failure with git's words. repo.index would not do: it knows neither hooks nor filters nor signing.
-    """
-    environ = {"GIT_INDEX_FILE": str(index)} if index else {}
-    status, out, errors = repo.git.execute(["git", *command], env=environ,
-                                           with_extended_output=True, with_exceptions=False)
-    if status:
-        raise Failure("the files are written, but git did not commit them",
-                      f"{out}\n{errors}".strip() + "\nMend that, and run flaskflex again to commit them.")
-    return str(out)
-
-
 def with_trailers(message: str, pending: Sequence[Change]) -> str:
-    """A commit's message, and below it what find_base will look for."""
+    """Return a commit's message, and below it what find_base will look for."""
     templates = [f"{TEMPLATE_TRAILER}: {change.path} {fingerprint(TEMPLATES[change.path])}"
                  for change in pending if change.path in TEMPLATES]
     return "\n".join([message, "", *templates, f"{VERSION_TRAILER}: {__version__}"])
 
 
-def sync_index_with_head(repo: git.Repo, index: Path) -> None:
-    """Put into an index what was committed last, on which a hook may have had the last word."""
-    _, *entries = run_gitpython(repo, "diff-tree", "--root", "-r", "-z", "--no-renames", "HEAD").split("\0")
-    words = []
-    for facts, path in zip(entries[::2], entries[1::2]):
-        _, mode, _, name, status = facts.split(" ")
-        words += ["--force-remove", path] if status == "D" else ["--cacheinfo", f"{mode},{name},{path}"]
-    run_gitpython(repo, "update-index", "--add", *words, index=index)
+class Commit:
+    """A commit of flaskflex's files and nothing else, made while the index is locked.
+
+    Hooks, signing, filters and identity are git's own: GitPython's repo.index knows none of them.
+    """
+
+    def __init__(self, project: Project, repo: git.Repo, message: str) -> None:
+        self.project = project
+        self.repo = repo
+        self.message = message
+
+    def make(self, pending: Sequence[Change], folder: Path) -> Optional[str]:
+        """Commit; return the commit's object name, None if a filter or a hook makes of it what HEAD has.
+
+        An index is prepared in the folder that takes the place of the user's after the commit. Raises
+        Failure with git's message if the commit fails.
+        """
+        new_index = self._copy_index(folder / "new-index")
+        self._stage(pending, new_index)
+        # From here on an interruption, even a power cut, leaves what is needed to finish.
+        prepared = new_index.rename(folder / (INDEX_BEFORE + self.project.head_commit()))
+        paths = {change.path for change in pending}
+        only_ours = self.project.commit and self._staged_paths(prepared) <= paths
+        commit_index = prepared if only_ours else self._index_without_staged(pending, folder)
+        message = with_trailers(self.message, pending)
+        try:
+            with merge_messages_kept(self.project):
+                self._git("commit", "--quiet", f"--message={message}", index=commit_index)
+        except Failure:
+            if self.project.commit and not self._staged_paths(commit_index):
+                return None
+            raise
+        if commit_index != prepared:
+            self._sync_with_head(prepared)
+        return self.project.head_commit()
+
+    def _git(self, *args: str, index: Optional[Path] = None) -> str:
+        """Return what git prints, run through GitPython, on another index file if one is given."""
+        environ = {"GIT_INDEX_FILE": str(index)} if index else {}
+        status, output, errors = self.repo.git.execute(["git", *args], env=environ, with_extended_output=True,
+                                                       with_exceptions=False)
+        if status:
+            raise Failure("the files are written, but git did not commit them",
+                          f"{output}\n{errors}".strip()
+                          + "\nFix that, and run flaskflex again to commit them.")
+        return str(output)
+
+    def _copy_index(self, target: Path) -> Path:
+        """Copy the user's index, with its time: by that git knows which files it has to look at closely."""
+        if self.project.index_file.exists():
+            shutil.copy2(self.project.index_file, target)
+        return target
+
+    def _stage(self, pending: Sequence[Change], index: Path) -> None:
+        """Put the pending files into an index; of those kept, HEAD's content with the right mode.
+
+        The mode is what the server needs, whether or not core.fileMode lets git see it in the work tree.
+        """
+        written, kept = [], []
+        for change in pending:
+            if change.action != "keep":
+                written += ["--chmod=+x" if change.path in EXECUTABLE else "--chmod=-x", change.path]
+            else:
+                blob = self.project.blobs[change.path]
+                kept += ["--cacheinfo", f"{git_mode(change.path)},{blob.id},{change.path}"]
+        if written:
+            # core.safecrlf would refuse our LF where core.autocrlf makes CRLF of it in the work tree.
+            self._git("-c", "core.safecrlf=false", "update-index", "--add", *written, index=index)
+        if kept:
+            self._git("update-index", "--add", *kept, index=index)
+
+    def _staged_paths(self, index: Path) -> set[str]:
+        """Return the paths that an index holds otherwise than HEAD does."""
+        names = self._git("diff-index", "--cached", "--name-only", "-z", "HEAD", index=index)
+        return set(names.split("\0")[:-1])
+
+    def _index_without_staged(self, pending: Sequence[Change], folder: Path) -> Path:
+        """Return the index of a commit that leaves out what the user has staged: HEAD's, with our files.
+
+        It begins as a copy of the user's for what that knows of all the files that did not change: without
+        this, git would read each of them again.
+        """
+        index = self._copy_index(folder / "commit-index")
+        try:
+            self._git("read-tree", "--reset", "HEAD", index=index)
+        except Failure:
+            if self.project.commit:
+                raise
+            index.unlink(missing_ok=True)  # there is no commit yet: git takes no index for an empty one
+        self._stage(pending, index)
+        return index
+
+    def _sync_with_head(self, index: Path) -> None:
+        """Put into an index what was committed last: a hook may have changed it."""
+        _, *entries = self._git("diff-tree", "--root", "-r", "-z", "--no-renames", "HEAD").split("\0")
+        args = []
+        for facts, path in zip(entries[::2], entries[1::2]):
+            _, mode, _, name, status = facts.split(" ")
+            args += ["--force-remove", path] if status == "D" else ["--cacheinfo", f"{mode},{name},{path}"]
+        self._git("update-index", "--add", *args, index=index)
 
 
 # --- check: it answers ---
+
 
 class Finding(NamedTuple):
     """One thing that check looked at: level is ok, warn or fail; hint says what to type, or shows why."""
@@ -1463,7 +1707,7 @@ def check_answer(project: Project, virtualenv: Virtualenv, options: argparse.Nam
 def read_tracked(project: Project) -> dict[str, tuple[int, int]]:
     """Size and time of change (in nanoseconds) of each file that git tracks and that is there."""
     states = {}
-    for path in os.fsdecode(git_output(project.root, "ls-files", "-z")).split("\0")[:-1]:
+    for path in os.fsdecode(project.git("ls-files", "-z")).split("\0")[:-1]:
         with contextlib.suppress(OSError):
             status = (project.root / path).lstat()
             states[path] = (status.st_size, status.st_mtime_ns)
@@ -1475,7 +1719,7 @@ def fresh_checkout(project: Project, virtualenv: Virtualenv) -> Iterator[tuple[P
     """What a server makes of the last commit: a clone, and in it a virtualenv with what req.txt names."""
     with tempfile.TemporaryDirectory(prefix="flaskflex-") as folder:
         clone = Path(folder, "clone")
-        git_output(project.root, "clone", "--quiet", "--shared", "--", str(project.root), str(clone))
+        project.git("clone", "--quiet", "--shared", "--", str(project.root), str(clone))
         fresh = clone / ".venv"
         for command in ([str(virtualenv.python), "-I", "-m", "venv", str(fresh)],
                         [str(interpreter(fresh)), "-I", "-m", "pip", "install", "-r", "req.txt"]):
@@ -1602,11 +1846,8 @@ def cgi_environ(script: Path, path: str) -> dict[str, str]:
 
 # Names and layouts of the FastCGI specification, version 1.0, section 8.
 FCGI_HEADER = struct.Struct(">BBHHBx")  # version, type, requestId, contentLength, paddingLength, reserved
-
 FCGI_BEGIN_REQUEST_BODY = struct.Struct(">HB5x")  # role, flags, reserved
-
 FCGI_BEGIN_REQUEST, FCGI_END_REQUEST, FCGI_PARAMS, FCGI_STDIN, FCGI_STDOUT, FCGI_STDERR = 1, 3, 4, 5, 6, 7
-
 FCGI_RESPONDER = 1
 
 
@@ -1702,19 +1943,23 @@ def failure_finding(what: str, words: bytes) -> Finding:
 
 # --- check: what is committed ---
 
-def read_head_tree(project: Project, head: Head) -> set[str]:
+
+def read_head_tree(project: Project) -> set[str]:
     """The paths of the application's files and of those that Apache serves, as HEAD has them."""
-    if head.commit is None:
+    if project.commit is None:
         return set()
-    return set(read_tree(git_output(project.root, "ls-tree", "-r", "-z", head.commit, "--",
-                                    "application", "public_html")))
+    paths = project.git("ls-tree", "-r", "-z", "--name-only", project.commit,
+                        "--", "application", "public_html")
+    return set(split_nul(paths))
 
 
-def check_files(project: Project, head: Head) -> Iterator[Finding]:
+def check_files(project: Project) -> Iterator[Finding]:
     """The four files are there, and as they were committed: what is committed is what deploys."""
     sound = True
-    for path in FILES:
-        content, blob = read_work_tree_file(project.root, path).content, head.blobs.get(path)
+    with WorkTree(project) as tree:
+        contents = {path: tree.read(path).content for path in FILES}
+    for path, content in contents.items():
+        blob = project.blobs.get(path)
         if content is None and blob is None:
             yield Finding("fail", f"{path} is missing", "python flaskflex.py")
         elif blob is None:
@@ -1732,9 +1977,9 @@ def check_files(project: Project, head: Head) -> Iterator[Finding]:
         yield Finding("ok", "the four files are there and committed")
 
 
-def check_dispatch(head: Head) -> Iterator[Finding]:
+def check_dispatch(project: Project) -> Iterator[Finding]:
     """A server can start dispatch.fcgi as it is committed; where it cannot, all that it says is "500"."""
-    blob = head.blobs.get("public_html/dispatch.fcgi")
+    blob = project.blobs.get("public_html/dispatch.fcgi")
     if blob is None:
         return
     first_line = blob.content.split(b"\n")[0].decode("utf-8", "replace")
@@ -1787,8 +2032,8 @@ def check_application(project: Project, tree: set[str]) -> Iterator[Finding]:
 
 def dirty_paths(project: Project, folder: str) -> list[str]:
     """The files below a folder that HEAD lacks, or has otherwise, or has and the work tree has not."""
-    status = git_output(project.root, "--no-optional-locks", "status", "--porcelain", "--no-renames",
-                        "--untracked-files=all", "-z", "--", folder)
+    status = project.git("--no-optional-locks", "status", "--porcelain", "--no-renames",
+                         "--untracked-files=all", "-z", "--", folder)
     entries = os.fsdecode(status).split("\0")[:-1]  # each is two letters, a space, and a path
     return sorted(entry[3:] for entry in entries if "__pycache__/" not in entry)
 
@@ -1812,14 +2057,14 @@ def missing_application_hint(root: Path) -> str:
     return "cp -r YOURAPPLICATION application"
 
 
-def check_flx(project: Project, head: Head) -> Iterator[Finding]:
+def check_flx(project: Project) -> Iterator[Finding]:
     """The host will understand .flx as it is committed, and find the files that it names."""
-    blob = head.blobs.get(".flx")
+    blob = project.blobs.get(".flx")
     if blob is None:
         return
     sound = True
     for line in parse_flx(blob.content.decode("utf-8", "replace")):
-        trouble = flx_problem(line, project, head)
+        trouble = flx_problem(line, project)
         if trouble:
             yield Finding("warn", f".flx, line {line.number}: {trouble}",
                           f"Mend that line ({line.text}), and type: git commit .flx")
@@ -1855,11 +2100,11 @@ def parse_flx(text: str) -> list[FlxLine]:
 FLX_VARIABLES = ("PROJECT_NAME", "DB_HOST", "DB_USER", "DB_PASSWORD")
 
 
-def flx_problem(line: FlxLine, project: Project, head: Head) -> str:
+def flx_problem(line: FlxLine, project: Project) -> str:
     """What is wrong with a line of .flx, "" if nothing is known against it."""
     fields = line.text.split()
     if line.section in ("setup", "deploy"):
-        return command_problem(line.text, project, head)
+        return command_problem(line.text, project)
     if line.section == "replace":
         if len(fields) != 3 or fields[2] not in FLX_VARIABLES:
             return f"[replace] wants PATH TOKEN VARIABLE, the last one of {', '.join(FLX_VARIABLES)}"
@@ -1868,10 +2113,10 @@ def flx_problem(line: FlxLine, project: Project, head: Head) -> str:
             return "[permission] wants PATH MODE, the last three octal digits such as 755"
     else:
         return f"[{line.section}] is no section that a host knows" if line.section else "is in no [section]"
-    return "" if head_has_path(fields[0], project, head) else f"{fields[0]} is not in the project"
+    return "" if project.has_path(fields[0]) else f"{fields[0]} is not in the project"
 
 
-def command_problem(command: str, project: Project, head: Head) -> str:
+def command_problem(command: str, project: Project) -> str:
     """Why a server of today will not carry a command out, "" if nothing is known against it."""
     if "--install-option" in command:
         return "pip has no --install-option since 23.1"
@@ -1880,15 +2125,15 @@ def command_problem(command: str, project: Project, head: Head) -> str:
     if re.search(r"\s--user\b", command):
         return "servers refuse pip install --user (PEP 668): install into a virtualenv"
     for name in re.findall(r"\s(?:-r\s*|--requirement[ =])([\w./-]+)", command):
-        if not head_has_path(name, project, head):
+        if not project.has_path(name):
             return f"{name} is not in the project"
     return ""
 
 
-def check_requirements(project: Project, head: Head, virtualenv: Virtualenv, frozen: Sequence[Requirement],
+def check_requirements(project: Project, virtualenv: Virtualenv, frozen: Sequence[Requirement],
                        report: Report) -> Iterator[Finding]:
     """req.txt, as it is committed, agrees with the virtualenv, and a server can install it."""
-    blob = head.blobs.get("req.txt")
+    blob = project.blobs.get("req.txt")
     if blob is None:
         return
     text = decode(blob.content).replace("\r\n", "\n")
@@ -1926,9 +2171,9 @@ def refusal_reason(requirement: Requirement, virtualenv: Virtualenv, project: Pr
     return f"is installed from {folder}, outside the project"
 
 
-def check_no_virtualenv(project: Project, head: Head) -> Iterator[Finding]:
+def check_no_virtualenv(project: Project) -> Iterator[Finding]:
     """No virtualenv is committed where .flx makes the server's: its programs name folders of this machine."""
-    if head_has_path(".venv", project, head):
+    if project.has_path(".venv"):
         yield Finding("warn", ".venv is committed, and the server is to make its own there",
                       f"{GIT_UNTRACK} .venv && "
                       "echo /.venv/ >> .gitignore && git add .gitignore && git commit")
@@ -1948,122 +2193,130 @@ def check_public_html(tree: set[str]) -> Iterator[Finding]:
         yield Finding("ok", "public_html holds no source code, no database and no dotfile")
 
 
-def check_pushed(project: Project, head: Head) -> Iterator[Finding]:
+def check_pushed(project: Project) -> Iterator[Finding]:
     """The host has this branch, and no less of it than we."""
-    if head.commit is None:
+    if project.commit is None:
         yield Finding("warn", "there is no commit yet that could be pushed", "python flaskflex.py")
         return
-    if head.branch is None:
+    if project.branch is None:
         yield Finding("warn", "HEAD is on no branch that could be pushed", "git switch BRANCH")
         return
     counts = run_git(project.root, "rev-list", "--left-right", "--count", "@{upstream}...HEAD")
     if counts.returncode:
-        remotes = os.fsdecode(git_output(project.root, "remote")).split()
-        push = f"git push -u {remotes[0]} {head.branch}" if remotes else "git remote add origin ADDRESS"
-        yield Finding("warn", f"branch {head.branch} is not pushed", push)
+        remotes = os.fsdecode(project.git("remote")).split()
+        push = f"git push -u {remotes[0]} {project.branch}" if remotes else "git remote add origin ADDRESS"
+        yield Finding("warn", f"branch {project.branch} is not pushed", push)
         return
     behind, ahead = map(int, counts.stdout.split())
     if behind:
-        yield Finding("warn", f"the host has {plural(behind, 'commit')} more than {head.branch}", "git pull")
+        yield Finding("warn", f"the host has {plural(behind, 'commit')} more than {project.branch}",
+                      "git pull")
     elif ahead:
-        yield Finding("warn", f"{plural(ahead, 'commit')} of branch {head.branch} not pushed", "git push")
+        yield Finding("warn", f"{plural(ahead, 'commit')} of branch {project.branch} not pushed", "git push")
     else:
-        yield Finding("ok", f"branch {head.branch} is pushed")
+        yield Finding("ok", f"branch {project.branch} is pushed")
 
 
 # --- the commands ---
 
-def next_step(project: Project, head: Head) -> str:
-    """What is left to do until the project is deployed."""
+
+@contextlib.contextmanager
+def inspect(options: argparse.Namespace,
+            report: Report) -> Iterator[tuple[Project, Virtualenv, subprocess.Popen[bytes]]]:
+    """Look at the virtualenv and the project, and say which they are, while pip freeze runs.
+
+    Yields the two, and that process for frozen_lines().
+    """
+    virtualenv = find_virtualenv(options, os.environ, report)
+    with freezing(virtualenv) as freeze:
+        project = find_project(Path(options.directory))
+        place = f"branch {project.branch}" if project.branch else f"detached at {(project.commit or '')[:7]}"
+        report.fact("Project", f"{display_path(project.root)} ({place})")
+        report.fact("Virtualenv", f"{display_path(virtualenv.path)} (Python {virtualenv.version})")
+        yield project, virtualenv, freeze
+
+
+def next_step(project: Project) -> str:
+    """Return what is left to do until the project is deployed."""
     if not (project.root / "application" / "app.py").exists():
         return "copy your application to application/app.py, commit, and git push"
-    if not head_has_path("application/app.py", project, head):
+    if not project.has_path("application/app.py"):
         return "git add application, commit, and git push"
     return "git push"
 
 
-def report_project(project: Project, head: Head, virtualenv: Virtualenv, report: Report) -> None:
-    """Report which project and which virtualenv this run is about."""
-    place = f"branch {head.branch}" if head.branch else f"detached at {(head.commit or '')[:7]}"
-    report.fact("Project", f"{project.root} ({place})")
-    report.fact("Virtualenv", f"{virtualenv.path} (Python {virtualenv.version})")
-    if not head.branch:
-        report.warning("HEAD is detached: the commit will be on no branch (git switch NAME goes to one)")
-
-
-def report_changes(changes: Sequence[Change], pending: Sequence[Change], ignored: set[str],
-                   report: Report) -> None:
+def report_changes(changes: Sequence[Change], ignored: frozenset[str], report: Report, *,
+                   commits: bool) -> None:
     """Report what becomes of each file."""
     for change in changes:
+        pending = commits and change.pending
         notes = [change.note] if change.note else []
-        if change in pending and change.path in ignored:
+        if pending and change.path in ignored:
             notes.append(".gitignore names it; it is committed all the same")
-        verb = "commit" if change in pending and not change.writes else change.verb
-        if verb != "unchanged":
-            report.item(verb, f"{change.path} ({'; '.join(notes)})" if notes else change.path)
+        action = "commit" if pending and not change.needs_write else change.action
+        if action != "unchanged":
+            report.item(action, f"{change.path} ({'; '.join(notes)})" if notes else change.path)
 
 
-def apply_changes(project: Project, head: Head, changes: Sequence[Change], repo: Optional[git.Repo],
-                  message: str, report: Report) -> None:
-    """Write the files and, given GitPython's repository, commit them; say so where there is nothing to do."""
-    pending = pending_changes(project, head, changes) if repo else []
-    commit = None
-    if pending or any(change.writes for change in changes):
-        with index_locked(project) as folder:
-            save_replaced(project, changes, report)
-            write_files(project.root, changes)
-            report_changes(changes, pending, head.ignored, report)
-            if repo and pending:
-                commit = commit_files(project, pending, head, message, repo, folder)
-    else:
-        report_changes(changes, pending, head.ignored, report)
+def apply_changes(tree: WorkTree, changes: Sequence[Change], commit: Optional[Commit],
+                  report: Report) -> None:
+    """Write the files and commit what is pending, if there is anything to do; report it."""
+    pending = [change for change in changes if change.pending] if commit else []
+    project = tree.project
+    if not pending and not any(change.needs_write for change in changes):
+        report_changes(changes, project.ignored, report, commits=False)
         report.fact("Nothing", "to do: the project is prepared already")
-    if commit:
-        report.fact("Committed", f"{commit[:7]} {message.splitlines()[0]}")
-    report.fact("Next", next_step(project, head))
+        return
+    with index_locked(project) as folder:
+        save_replaced(project, changes, report)
+        write_files(tree, changes, folder)
+        report_changes(changes, project.ignored, report, commits=commit is not None)
+        name = commit.make(pending, folder) if commit and pending else None
+    if commit and name:
+        report.fact("Committed", f"{name[:7]} {commit.message.splitlines()[0]}")
 
 
 def prepare(options: argparse.Namespace, report: Report) -> int:
-    """Prepare a project for deployment: inspect, plan, check, write, commit; gives the exit status."""
-    virtualenv = find_virtualenv(options, os.environ, report)
-    with freezing(virtualenv) as freeze:
-        project = find_project(Path(options.directory))
-        head = read_head(project)
-        report_project(project, head, virtualenv, report)
-        commits = not (options.dry_run or options.no_commit)
-        repo = open_repository(project, virtualenv, report) if commits else None
+    """Prepare a project for deployment: inspect, plan, check, write, commit; return the exit status."""
+    with inspect(options, report) as (project, virtualenv, freeze), WorkTree(project) as tree:
+        commit = None
+        if not (options.dry_run or options.no_commit):
+            require_committable(project)
+            commit = Commit(project, open_repository(project, virtualenv, report), options.message)
+            if not project.branch:
+                report.warning("HEAD is detached: the commit will be on no branch (git switch NAME)")
+        if not options.dry_run:
+            recover_killed_runs(tree)
         frozen = parse_requirements(frozen_lines(freeze, virtualenv))
-    requirements = require_installable(frozen, virtualenv, project, options.exclude, report)
-    changes = plan_files(project, head, requirements, virtualenv.version, force=options.force)
-    if options.dry_run:
-        show_diff(changes)
-        if not any(change.writes for change in changes):
+        requirements = require_installable(frozen, virtualenv, project, options.exclude, report)
+        changes = plan_files(tree, requirements, virtualenv.version, force=options.force)
+        if not options.dry_run:
+            apply_changes(tree, changes, commit, report)
+            report.fact("Next", next_step(project))
+        elif any(change.needs_write for change in changes):
+            for change in changes:
+                report.patch(patch_of(change) if change.needs_write else b"")
+        else:
             report.fact("Nothing", "would change")
-    else:
-        apply_changes(project, head, changes, repo, options.message, report)
     return 0
 
 
 def check(options: argparse.Namespace, report: Report) -> int:
-    """Tell whether the project would deploy, one line an item; gives the exit status, 1 if anything fails."""
-    virtualenv = find_virtualenv(options, os.environ, report)
-    with freezing(virtualenv) as freeze:
-        project = find_project(Path(options.directory))
-        head = read_head(project)
-        tree = read_head_tree(project, head)
-        report_project(project, head, virtualenv, report)
+    """Tell whether the project would deploy, one line an item; return 1 if anything fails, else 0."""
+    with inspect(options, report) as (project, virtualenv, freeze):
+        tree = read_head_tree(project)
         frozen = parse_requirements(frozen_lines(freeze, virtualenv))
     levels = []
     for finding in itertools.chain(
-        check_files(project, head),
-        check_dispatch(head),
+        check_files(project),
+        check_dispatch(project),
         check_application(project, tree),
-        check_flx(project, head),
-        check_requirements(project, head, virtualenv, frozen, report),
-        check_no_virtualenv(project, head),
+        check_flx(project),
+        check_requirements(project, virtualenv, frozen, report),
+        check_no_virtualenv(project),
         check_public_html(tree),
         check_answer(project, virtualenv, options, report),
-        check_pushed(project, head),
+        check_pushed(project),
     ):
         report.item(*finding)
         levels.append(finding.level)
@@ -2130,6 +2383,7 @@ def echo_and_run(folder: Optional[Path], *command: str) -> None:
 
 # --- the command line ---
 
+
 def build_parser() -> argparse.ArgumentParser:
     """The command line, as the module's docstring describes it."""
     parser = argparse.ArgumentParser(prog="flaskflex", description=__doc__, add_help=True,
@@ -2188,23 +2442,32 @@ def timeout_seconds(text: str) -> float:
     return count
 
 
-def main(argv: Optional[Sequence[str]] = None) -> int:
-    """Run flaskflex with command-line arguments, those of the process by default; gives the exit status."""
+def prepare_process() -> None:
+    """Make the process independent of what surrounds it: its streams, its PATH, the variables of git."""
     # A stream that was closed (>&-) is None: then what we print goes nowhere.
     sys.stdout = sys.stdout or open(os.devnull, "w")
     sys.stderr = sys.stderr or open(os.devnull, "w")
-    for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    for stream in (sys.stdout, sys.stderr):  # by lines, so that facts and errors come in their order
+        stream.reconfigure(errors="backslashreplace", line_buffering=True)  # type: ignore[union-attr]
     for name in GIT_VARIABLES:
         os.environ.pop(name, None)
+    folders = os.environ.get("PATH", os.defpath).split(os.pathsep)  # "." or "" would run a project's own git
+    os.environ["PATH"] = os.pathsep.join(folder for folder in folders if os.path.isabs(folder))
+
+
+def main(argv: Optional[Sequence[str]] = None) -> int:
+    """Run flaskflex with command-line arguments, those of the process by default; return the exit status."""
+    prepare_process()
+    report = Report()
     try:
         options = parse_arguments(argv)
-        catch_interruptions()
-        status: int = options.run(options, Report(quiet=options.quiet, colour=wants_colour()))
+        report.quiet = options.quiet
+        catch_signals()
+        status: int = options.run(options, report)
         sys.stdout.flush()
         return status
     except Failure as failure:
-        print(f"flaskflex: error: {failure}\n{failure.hint}", file=sys.stderr)
+        report.error(str(failure), failure.hint)
         return 1
     except BrokenPipeError:  # whoever read our output has heard enough, as in `flaskflex.py -n | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -2212,16 +2475,11 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     except OSError as error:
         if error.filename is None:  # it is our own output that cannot be written
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        print(f"flaskflex: error: {error}\nMend that, and run flaskflex again.", file=sys.stderr)
+        report.error(str(error), "Fix that, and run flaskflex again.")
         return 1
     except KeyboardInterrupt:
         print("flaskflex: interrupted", file=sys.stderr)
         return 130
-
-
-def wants_colour() -> bool:
-    """True on a terminal, unless its user has set NO_COLOR (https://no-color.org)."""
-    return sys.stdout.isatty() and not os.environ.get("NO_COLOR")
 
 
 # --- the templates: edit them in templates/, then run `cog -r flaskflex.py` ---
@@ -2359,8 +2617,6 @@ TEMPLATES = {
     "public_html/.htaccess": HTACCESS,
     "public_html/dispatch.fcgi": DISPATCH_FCGI,
 }
-EXECUTABLE = ("public_html/dispatch.fcgi",)
-FILES = (*TEMPLATES, "req.txt")
 
 if __name__ == "__main__":
     raise SystemExit(main())

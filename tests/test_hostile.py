@@ -121,30 +121,6 @@ def test_a_message_is_a_message(message: str, project: Path, git: Git, flaskflex
         assert flaskflex().status == 0
 
 
-@pytest.mark.parametrize("own", [False, True], ids=["not flaskflex's", "below the marker"])
-def test_a_req_txt_of_100_megabytes_is_read(
-    own: bool, project: Path, active: Path, git: Git, flaskflex: Flaskflex
-) -> None:
-    lines = ("# " + "x" * 1021 + "\n") * 1024 * 100
-    if own:
-        assert flaskflex("--no-commit").status == 0
-        with (project / "req.txt").open("a") as file:
-            file.write(lines)
-        add_distribution(active, "added", "1")
-        assert flaskflex("--no-commit").status == 0
-        text = (project / "req.txt").read_text()
-        assert "\nadded==1\n" in text and text.endswith(lines)
-    else:
-        write(project / "req.txt", lines)
-        before = (project / "req.txt").stat()
-        assert_refused(flaskflex(), "req.txt")
-        assert (project / "req.txt").stat().st_mtime_ns == before.st_mtime_ns
-        result = flaskflex("--force", "--no-commit")
-        assert result.status == 0 and len(result.out) < 10_000
-        assert f"\n{FLUP}\n" in (project / "req.txt").read_text()
-        assert git("cat-file", "-s", result.out.split("cat-file -p ")[1].split()[0]) == f"{len(lines)}\n"
-
-
 # --- what a repository's configuration has git execute ---
 
 SETTINGS = [

@@ -90,7 +90,7 @@ def test_both_install_and_run(
 def test_the_metadata_says_what_the_module_says(built: Built) -> None:
     with zipfile.ZipFile(built.wheel) as wheel:
         metadata = email.message_from_bytes(wheel.read(f"flaskflex-{VERSION}.dist-info/METADATA"))
-    floor = ".".join(map(str, FLASKFLEX["GITPYTHON_FLOOR"]))
+    floor = ".".join(map(str, FLASKFLEX["GITPYTHON_MIN"]))
     oldest = ".".join(map(str, FLASKFLEX["OLDEST_PYTHON"]))
     needs = [need for need in metadata.get_all("Requires-Dist", []) if "extra" not in need]
     assert metadata["Version"] == VERSION
