@@ -41,6 +41,8 @@ Mutex file:{base}/run default
 ErrorLog "{base}/log/error.log"
 LogLevel warn
 TypesConfig /etc/mime.types
+# Where suexec is installed, mod_fcgid wants to be started by root for it.
+Suexec Off
 FcgidIPCDir "{base}/run/fcgid"
 FcgidProcessTableFile "{base}/run/fcgid/table"
 <IfModule wsgi_module>
