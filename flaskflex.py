@@ -2265,9 +2265,13 @@ public_html/dispatch.fcgi 755
 HTACCESS = r'''# Hand every request that is not a file in this folder to dispatch.fcgi.
 # Written by flaskflex: change what you like, it keeps your changes.
 
-# Files ending in .fcgi are programs, which mod_fcgid starts and talks to.
-Options +ExecCGI
-AddHandler fcgid-script .fcgi
+# Of all files only dispatch.fcgi may be a program, whatever the server's own
+# settings say of names like photo.fcgi.jpg.
+Options -ExecCGI
+RemoveHandler .fcgi
+<Files "dispatch.fcgi">
+    Options +ExecCGI
+</Files>
 
 # Apache keeps passwords from programs; an application that has logins of its
 # own needs to see this header.
@@ -2278,14 +2282,17 @@ RewriteEngine On
 # Nobody may read names that begin with a dot, such as .env or .git.
 RewriteRule (^|/)\.(?!well-known(/|$)) - [F]
 
-# Nobody may ask for dispatch.fcgi by its name.
+# Nobody may ask for a dispatch.fcgi by its name: only the last rule leads to
+# the one in this folder, and then mod_fcgid starts it and talks to it.
 RewriteCond %{ENV:REDIRECT_STATUS} ^$
-RewriteRule ^dispatch\.fcgi(/|$) - [R=404,L]
+RewriteCond %{REQUEST_FILENAME} -f
+RewriteRule (^|/)dispatch\.fcgi(/|$) - [R=404,L]
+RewriteRule ^dispatch\.fcgi/ - [H=fcgid-script,L]
 
 # Whatever is not a file goes to dispatch.fcgi, and the path that was asked for
-# goes with it, beside the address, where nothing decodes it a second time.
+# goes with it, beside the URL, where nothing decodes it a second time.
 RewriteCond %{REQUEST_FILENAME} !-f
-RewriteRule ^(.*)$ dispatch.fcgi/ [E=FLX_PATH:/$1,L]
+RewriteRule ^ dispatch.fcgi/ [E=FLX_PATH:%{REQUEST_URI},L]
 '''
 
 DISPATCH_FCGI = r'''#!/usr/bin/env python3
@@ -2331,10 +2338,12 @@ def with_path(environ, start_response):
     """Call the application with the path that was asked for, which .htaccess passes on."""
     path = environ.get("REDIRECT_FLX_PATH")
     if path:
-        asked = unquote(environ["REQUEST_URI"].split("?")[0], "latin-1")
-        asked = re.sub("^[^/]+//[^/]*|/(?=/)", "", asked)  # without a host, and with single slashes
-        environ["SCRIPT_NAME"] = asked[:-len(path)] if asked.endswith(path) else ""
-        environ["PATH_INFO"] = path
+        # Some servers leave %2F as it is, and only what was typed tells it from %252F.
+        typed = unquote(re.sub("^[^/]+//[^/]*", "", environ["REQUEST_URI"].split("?")[0]), "latin-1")
+        if re.sub("(?i)%2f", "/", typed) == re.sub("(?i)%2f", "/", path):
+            path = typed
+        environ["SCRIPT_NAME"] = environ["SCRIPT_NAME"].rpartition("/")[0]  # as Apache knows this folder
+        environ["PATH_INFO"] = "/" + path.removeprefix(environ["SCRIPT_NAME"]).lstrip("/")
     return application(environ, start_response)
 
 

@@ -41,10 +41,12 @@ def with_path(environ, start_response):
     """Call the application with the path that was asked for, which .htaccess passes on."""
     path = environ.get("REDIRECT_FLX_PATH")
     if path:
-        asked = unquote(environ["REQUEST_URI"].split("?")[0], "latin-1")
-        asked = re.sub("^[^/]+//[^/]*|/(?=/)", "", asked)  # without a host, and with single slashes
-        environ["SCRIPT_NAME"] = asked[:-len(path)] if asked.endswith(path) else ""
-        environ["PATH_INFO"] = path
+        # Some servers leave %2F as it is, and only what was typed tells it from %252F.
+        typed = unquote(re.sub("^[^/]+//[^/]*", "", environ["REQUEST_URI"].split("?")[0]), "latin-1")
+        if re.sub("(?i)%2f", "/", typed) == re.sub("(?i)%2f", "/", path):
+            path = typed
+        environ["SCRIPT_NAME"] = environ["SCRIPT_NAME"].rpartition("/")[0]  # as Apache knows this folder
+        environ["PATH_INFO"] = "/" + path.removeprefix(environ["SCRIPT_NAME"]).lstrip("/")
     return application(environ, start_response)
 
 

@@ -61,7 +61,7 @@ VIRTUAL_HOST = """
     DirectoryIndex index.html
     SetEnvIf X-Forwarded-Proto "^https$" HTTPS=on
     <Directory "{base}">
-        Options FollowSymLinks
+        Options {host.options}
         AllowOverride {host.override}
         Require all granted
     </Directory>
@@ -77,6 +77,7 @@ class VirtualHost(NamedTuple):
     root: Path
     override: str = "FileInfo Options"
     more: str = ""
+    options: str = "FollowSymLinks"
 
 
 class Answer(NamedTuple):
