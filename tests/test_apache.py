@@ -35,10 +35,11 @@ SHAPES = {
     "factory": "create_app",
     "package": "package",
     "plain_folder": "one db",
+    "wsgi_beside_package": "wsgi.py",
 }
 
 ALONE = (
-    *SHAPES, "files", COLON, "live-deploy", "live-touch", "next", "busy-deploy", "busy-touch",
+    *SHAPES, "files", COLON, "broken", "live-deploy", "live-touch", "next", "busy-deploy", "busy-touch",
 )
 
 # What a careful host allows, and what .htaccess has to do with.
@@ -489,6 +490,30 @@ def test_usual_request_says_nothing_in_the_error_log(site: Site, server: Server)
     site.get("/where/x?quiet")
     assert "quiet" not in server.host.error_log()[len(before):]
     assert "stderr" not in server.host.error_log()[len(before):]
+
+
+def test_application_that_does_not_start_says_why_in_the_log_of_its_site(server: Server) -> None:
+    project, site = server.place("broken", "app_object"), server.site("broken")
+    module, log = project / "application" / "app.py", server.host.base / "log" / "broken.test.log"
+    sound = module.read_text()
+    for reason, line in {
+        "RuntimeError: żółć": "raise RuntimeError('żółć')",
+        "RuntimeError: lone": "raise RuntimeError('lone \\udc80')",
+        "SystemExit: no settings": "raise SystemExit('no settings')",
+        "SyntaxError": "def",
+        "ModuleNotFoundError: No module named 'nowhere'": "import nowhere",
+        "Failed to find Flask application": "'nothing'",
+    }.items():
+        module.write_text(f"{line}\n", "utf-8")
+        answer = site.get("/")
+        assert (answer.status, answer.text) == (500, "Internal Server Error\n"), log.read_text("utf-8")
+        said = reason.encode("unicode_escape").decode() if reason.isascii() else reason.split()[0]
+        assert eventually(lambda: said in log.read_text("utf-8"))
+        assert "Traceback (most recent call last)" in log.read_text("utf-8")
+        module.write_text(sound)
+        assert site.get("/").status == 200, log.read_text("utf-8")
+        log.write_text("")
+        deploy(server, project)
 
 
 # --- what nobody may read ---
