@@ -214,7 +214,8 @@ def test_a_deploy_need_not_wait_for_one_that_has_started(site: Path, more: str) 
 @pytest.mark.skipif(not STRACE, reason="strace makes the calls fail")
 @pytest.mark.parametrize("failing", ["flock:error=ENOLCK", "flock:error=EOPNOTSUPP", "flock:error=EBADF"])
 def test_file_system_without_locks_does_no_harm(site: Path, failing: str) -> None:
-    with running(site, str(STRACE), "-o", os.devnull, "-e", "trace=flock", "-e", f"inject={failing}") as process:
+    strace = [str(STRACE), "-o", os.devnull, "-e", "trace=flock", "-e", f"inject={failing}"]
+    with running(site, *strace) as process:
         assert b"Hello!" in process.ask()
 
 

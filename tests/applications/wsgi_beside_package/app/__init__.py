@@ -1,11 +1,11 @@
 from flask import Flask
 
 
-def create_app() -> Flask:
+def create_app(greeting: str = "the package alone") -> Flask:
     app = Flask(__name__)
 
     @app.route("/")
     def index() -> str:
-        return "wsgi.py"
+        return greeting
 
     return app
