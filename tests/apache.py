@@ -219,7 +219,7 @@ class Host:
                     (project / path).chmod(int(mode, 8))
                     continue
                 done = subprocess.run(
-                    ["/bin/sh", "-c", line], cwd=project, env=self.environ, stdin=subprocess.DEVNULL,
+                    ["/bin/sh", "-c", f"exec <&-\n{line}"], cwd=project, env=self.environ,
                     stdout=subprocess.PIPE, stderr=subprocess.STDOUT, umask=0o022, **self.worker,
                 )
                 assert done.returncode == 0, f"{line} gave {done.returncode}:\n{done.stdout.decode()}"

@@ -693,7 +693,7 @@ def test_no_request_is_lost_while_new_code_is_deployed(server: Server, way: Way)
             write_version(project, version)
             way(server, project)
             assert eventually(lambda: answers[-1][1].startswith(f"{version} "))
-            eventually(lambda: time.monotonic() > begin + 1.5 * version)  # the pace: four in six seconds
+            eventually(lambda: time.monotonic() > begin + 0.75 * version)  # the pace: four in three seconds
     finally:
         over.set()
         for client in clients:
