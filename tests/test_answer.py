@@ -191,11 +191,11 @@ CASES: Dict[str, Case] = {
         ["Traceback (most recent call last):", "application/app.py", "raise ValueError('a reason')"],
     ),
     "crashes at import": Case(
-        "1 / 0\n", "fail", "ended without an answer: ZeroDivisionError: division by zero$",
+        "1 / 0\n", "fail", "answers 500 Internal Server Error: ZeroDivisionError: division by zero$",
         ["Traceback (most recent call last):", "application/app.py", "1 / 0"],
     ),
     "cannot be compiled": Case("def\n", "fail", "SyntaxError: ", ["app.py", "def"]),
-    "exits": Case("sys.exit('no settings here')\n", "fail", "ended without an answer: no settings here$"),
+    "exits": Case("sys.exit('no settings here')\n", "fail", "answers 500 .*: SystemExit: no settings here$"),
     "exits without a word": Case("os._exit(0)\n", "fail", "ended without an answer"),
     "exits in its page": Case(view("os._exit(0)"), "fail", "ended without an answer"),
     "is killed": Case("os.kill(os.getpid(), signal.SIGSEGV)\n", "fail", "ended without an answer"),
@@ -205,7 +205,7 @@ CASES: Dict[str, Case] = {
         "ok", "^GET / answers 200 OK"),
     "closes standard input": Case("os.close(0)\n" + HELLO, "fail", "ended without an answer"),
     "closes its outputs": Case("os.close(1)\nos.close(2)\n" + HELLO, "ok", "^GET / answers 200 OK"),
-    "asks its user": Case("input('Password: ')\n" + HELLO, "fail", "ended without an answer: "),
+    "asks its user": Case("input('Password: ')\n" + HELLO, "fail", "answers 500 Internal Server Error: "),
     "hangs at import": Case(f"time.sleep({LONG})\n", "fail", "no answer within 3 s", options=SHORT),
     "hangs in its page": Case(
         view(f"print('about to hang', flush=True)\ntime.sleep({LONG})"), "fail",
@@ -238,7 +238,7 @@ CASES: Dict[str, Case] = {
     "serves itself at a port that is taken": Case(
         "import socket\nlistener = socket.create_server(('127.0.0.1', 0))\n"
         "app.run(port=listener.getsockname()[1])\n",
-        "fail", "ended without an answer", ["app.run()", "__main__"],
+        "fail", "answers 500 Internal Server Error", ["app.run()", "__main__"],
     ),
     "lacks a package": Case(
         "import nosuchpackage.part\n", "fail", "No module named 'nosuchpackage'$",
@@ -275,7 +275,7 @@ def test_slow_answer_in_time_is_ok_and_its_time_is_told(project: Path, flaskflex
 
 def test_long_traceback_is_cut_to_its_end(project: Path, flaskflex: Flaskflex) -> None:
     put(project, "for number in range(5000):\n    print('line', number, file=sys.stderr)\n1 / 0\n")
-    found = item(flaskflex("check").out, "ended without an answer")
+    found = item(flaskflex("check").out, "answers 500 Internal Server Error")
     lines = found.hint.split("\n")
     assert lines[-1] == "ZeroDivisionError: division by zero" and len(lines) < 50
 
@@ -301,7 +301,7 @@ def test_it_is_started_and_asked_as_apache_does_it(
     assert noted(project, "cwd") == str(project / "application")
     # Python itself may set LC_CTYPE where there is no locale; check's own are its mark, and no __pycache__.
     own_names = {"LC_CTYPE", "FLASKFLEX_CHECK", "PYTHONDONTWRITEBYTECODE"}
-    assert set(noted(project, "environ")) - own_names == {"PATH"}
+    assert set(noted(project, "environ")) - own_names == {"PATH", "FLASK_DEBUG"}
     own, session, *terminals = noted(project, "session")
     assert (own, terminals) == (session, [False, False, False])
     executable, prefix, path, argv = noted(project, "python")
