@@ -101,7 +101,24 @@ def session_environ(tmp_path_factory: pytest.TempPathFactory) -> Environ:
 @pytest.fixture(scope="session")
 def virtualenv(tmp_path_factory: pytest.TempPathFactory, session_environ: Environ) -> Path:
     """A virtualenv with Flask and nothing else, shared by all tests: none may change it."""
-    return make_virtualenv(tmp_path_factory.mktemp("shared") / "env", session_environ, "flask")
+    path = make_virtualenv(tmp_path_factory.mktemp("shared") / "env", session_environ, "flask")
+    freeze = [path / "bin" / "python", "-I", "-m", "pip", "freeze", "--local"]
+    (path / "frozen.txt").write_text(run(*freeze, cwd=path, env=session_environ))
+    pip = next(path.glob("lib/python*/site-packages/pip/__main__.py"))
+    pip.write_text(REMEMBERED_FREEZE + pip.read_text())
+    return path
+
+
+# Stands in front of the shared virtualenv's pip. A freeze of that one always prints the same, and takes more
+# time than all the rest of a run: where FREEZE in the environment says so, it is not done again.
+REMEMBERED_FREEZE = """\
+import os, sys
+remembered = os.path.join(sys.prefix, "frozen.txt")
+if sys.argv[1:] == ["freeze", "--local"] and os.environ.get("FREEZE") == remembered:
+    with open(remembered) as file:
+        print(file.read(), end="")
+    sys.exit()
+"""
 
 
 def make_virtualenv(path: Path, environ: Environ, *requirements: str) -> Path:
@@ -131,10 +148,17 @@ IDENTITY = {
 
 
 @pytest.fixture
-def environ(tmp_path: Path, virtualenv: Path, warm_cache: Path) -> Environ:
-    """The environment of one test: its own home, an identity, an active virtualenv, a warm cache."""
+def environ(
+    request: pytest.FixtureRequest, tmp_path: Path, virtualenv: Path, warm_cache: Path
+) -> Environ:
+    """The environment of one test: its own home, an identity, an active virtualenv, a warm cache.
+
+    The shared virtualenv is not frozen anew in it, unless the test is marked with real_pip.
+    """
     own = hermetic_environ(tmp_path / "home")
     own.update(IDENTITY, VIRTUAL_ENV=str(virtualenv), XDG_CACHE_HOME=str(warm_cache))
+    if not request.node.get_closest_marker("real_pip"):
+        own["FREEZE"] = str(virtualenv / "frozen.txt")
     own["PATH"] = f"{virtualenv / 'bin'}{os.pathsep}{own['PATH']}"
     return own
 

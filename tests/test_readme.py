@@ -12,6 +12,8 @@ import pytest
 
 from conftest import SCRIPT, Environ, run
 
+pytestmark = pytest.mark.real_pip
+
 README = SCRIPT.parent / "README.rst"
 TEMPLATES = SCRIPT.parent / "templates"
 

@@ -215,6 +215,7 @@ def set_for_pip(settings: Dict[str, str], where: str, own: Environ, elsewhere: P
         write(Path(own["XDG_CONFIG_HOME"], "pip", "pip.conf"), "[global]\n" + "".join(lines))
 
 
+@pytest.mark.real_pip
 @pytest.mark.parametrize("where", ["environment", "pip.conf"])
 @pytest.mark.parametrize("settings", PIP_SETTINGS.values(), ids=PIP_SETTINGS)
 def test_settings_for_pip_change_neither_the_freeze_nor_the_fetch(
@@ -230,6 +231,7 @@ def test_settings_for_pip_change_neither_the_freeze_nor_the_fetch(
     assert_prepared(project, environ)
 
 
+@pytest.mark.real_pip
 @pytest.mark.parametrize("setting", [
     {"prefix": "ELSEWHERE"}, {"root": "ELSEWHERE"}, {"python": "/nowhere/python"},
 ], ids=lambda setting: str(next(iter(setting))))
@@ -265,6 +267,7 @@ PYTHON_SETTINGS: Dict[str, Dict[str, str]] = {
 }
 
 
+@pytest.mark.real_pip
 @pytest.mark.parametrize("settings", PYTHON_SETTINGS.values(), ids=PYTHON_SETTINGS)
 def test_settings_for_python_change_nothing(
     settings: Dict[str, str], company: Company, environ: Environ, project: Path, flaskflex: Flaskflex,

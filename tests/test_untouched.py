@@ -546,6 +546,7 @@ def without_the_powers_of_root() -> List[str]:
     if os.geteuid() != 0:
         return []
     if not shutil.which("setpriv"):
+@pytest.mark.real_pip
         pytest.skip("root runs the tests, and setpriv is not installed")
     powers = "-dac_override,-dac_read_search,-fowner"
     return ["setpriv", f"--bounding-set={powers}", f"--inh-caps={powers}"]
