@@ -13,7 +13,11 @@ from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, NamedTuple, Optional
 
 import pytest
-from machine import Machine, Sshd, running_machine, running_sshd
+
+# Their assertions show what they compared; it has to be said before any of them is imported.
+pytest.register_assert_rewrite("apache", "deployed", "helpers", "installing", "machine")
+
+from machine import Machine, Sshd, running_machine, running_sshd  # noqa: E402
 
 SCRIPT = Path(__file__).resolve().parent.parent / "flaskflex.py"
 
@@ -177,12 +181,17 @@ def project(tmp_path: Path, environ: Environ) -> Path:
     return clone
 
 
-@pytest.fixture
-def git(project: Path, environ: Environ) -> Git:
-    """Run git in the project: git("log", "--oneline") gives what it printed."""
-    def git(*arguments: Any, cwd: Path = project, check: bool = True) -> str:
+def git_in(folder: Path, environ: Environ) -> Git:
+    """Return a function that runs git in a folder: git("log", "--oneline") returns what it printed."""
+    def git(*arguments: Any, cwd: Path = folder, check: bool = True) -> str:
         return run("git", *arguments, cwd=cwd, env=environ, check=check)
     return git
+
+
+@pytest.fixture
+def git(project: Path, environ: Environ) -> Git:
+    """Run git in the project."""
+    return git_in(project, environ)
 
 
 Flaskflex = Callable[..., Result]
@@ -221,3 +230,23 @@ def sshd(tmp_path: Path, environ: Environ) -> Iterator[Sshd]:
     """An sshd of one test's own, in whose sessions the environment is the test's."""
     with running_sshd(tmp_path / "sshd", environ) as sshd:
         yield sshd
+
+
+@pytest.fixture
+def active(tmp_path: Path, virtualenv: Path, environ: Environ) -> Path:
+    """A virtualenv of one test's own, which is active: there is pip in it, and no package."""
+    from helpers import light_virtualenv  # which imports this module
+
+    own = light_virtualenv(tmp_path / "env", virtualenv)
+    environ["VIRTUAL_ENV"] = str(own)
+    return own
+
+
+@pytest.fixture(scope="session")
+def deployed(
+    tmp_path_factory: pytest.TempPathFactory, virtualenv: Path, warm_cache: Path, session_environ: Environ
+) -> Path:
+    """The folder of a project that was prepared, committed and pushed, and of its host: to be copied only."""
+    from deployed import deploy
+
+    return deploy(tmp_path_factory.mktemp("deployed"), virtualenv, session_environ)

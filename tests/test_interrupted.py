@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Tuple
 
 import pytest
-from conftest import IDENTITY, SCRIPT, Environ, hermetic_environ, run, without_coverage
+from conftest import IDENTITY, SCRIPT, Environ, git_in, hermetic_environ, run, without_coverage
 from helpers import FILES, site_packages, write
 
 STRACE = shutil.which("strace")
@@ -90,9 +90,7 @@ def files(project: Path) -> Files:
 
 def outcome(project: Path, environ: Environ) -> Dict[str, Any]:
     """What a run can change, but for the names of commits and times."""
-    def git(*arguments: str) -> str:
-        return run("git", "--no-optional-locks", *arguments, cwd=project, env=environ)
-
+    git = git_in(project, {**environ, "GIT_OPTIONAL_LOCKS": "0"})
     return {
         "files": files(project),
         "tree": git("rev-parse", "HEAD^{tree}"),
