@@ -324,8 +324,10 @@ def problem_at(scene: Scene, point: Point, injected: str, statuses: List[int], f
     return None
 
 
+# On every Python git does the same, and flaskflex in the same order: two Pythons are enough.
 # Killed, there is no status to choose; a failing call may be one that git can do without, such as that for
 # the log of a branch: then the run succeeds, and all is as after an undisturbed one.
+@pytest.mark.oldest_and_newest
 @pytest.mark.parametrize("share", range(SHARES))
 @pytest.mark.parametrize("injected, statuses", [
     ("signal=SIGKILL", [-signal.SIGKILL]),
