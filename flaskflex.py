@@ -2220,20 +2220,24 @@ def check_pushed(project: Project) -> Iterator[Finding]:
 # --- the commands ---
 
 
-@contextlib.contextmanager
-def inspect(options: argparse.Namespace,
-            report: Report) -> Iterator[tuple[Project, Virtualenv, subprocess.Popen[bytes]]]:
-    """Look at the virtualenv and the project, and say which they are, while pip freeze runs.
+class Inspection(NamedTuple):
+    """What a run is about: the project, its virtualenv, and the pip freeze that runs in that."""
 
-    Yields the two, and that process for frozen_lines().
-    """
+    project: Project
+    virtualenv: Virtualenv
+    freeze: subprocess.Popen[bytes]
+
+
+@contextlib.contextmanager
+def inspect(options: argparse.Namespace, report: Report) -> Iterator[Inspection]:
+    """Look at the virtualenv and the project while pip freeze runs, and say which they are."""
     virtualenv = find_virtualenv(options, os.environ, report)
     with freezing(virtualenv) as freeze:
         project = find_project(Path(options.directory))
         place = f"branch {project.branch}" if project.branch else f"detached at {(project.commit or '')[:7]}"
         report.fact("Project", f"{display_path(project.root)} ({place})")
         report.fact("Virtualenv", f"{display_path(virtualenv.path)} (Python {virtualenv.version})")
-        yield project, virtualenv, freeze
+        yield Inspection(project, virtualenv, freeze)
 
 
 def next_step(project: Project) -> str:

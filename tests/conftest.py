@@ -10,9 +10,14 @@ import shutil
 import subprocess
 import venv
 from pathlib import Path
-from typing import Any, Callable, Dict, NamedTuple, Optional
+from typing import Any, Callable, Dict, Iterator, NamedTuple, Optional
 
 import pytest
+
+# Their assertions show what they compared; it has to be said before any of them is imported.
+pytest.register_assert_rewrite("apache", "deployed", "helpers", "installing", "machine")
+
+from machine import Machine, Sshd, running_machine, running_sshd  # noqa: E402
 
 SCRIPT = Path(__file__).resolve().parent.parent / "flaskflex.py"
 
@@ -100,7 +105,24 @@ def session_environ(tmp_path_factory: pytest.TempPathFactory) -> Environ:
 @pytest.fixture(scope="session")
 def virtualenv(tmp_path_factory: pytest.TempPathFactory, session_environ: Environ) -> Path:
     """A virtualenv with Flask and nothing else, shared by all tests: none may change it."""
-    return make_virtualenv(tmp_path_factory.mktemp("shared") / "env", session_environ, "flask")
+    path = make_virtualenv(tmp_path_factory.mktemp("shared") / "env", session_environ, "flask")
+    freeze = [path / "bin" / "python", "-I", "-m", "pip", "freeze", "--local"]
+    (path / "frozen.txt").write_text(run(*freeze, cwd=path, env=session_environ))
+    pip = next(path.glob("lib/python*/site-packages/pip/__main__.py"))
+    pip.write_text(REMEMBERED_FREEZE + pip.read_text())
+    return path
+
+
+# Stands in front of the shared virtualenv's pip. A freeze of that one always prints the same, and takes more
+# time than all the rest of a run: where FREEZE in the environment says so, it is not done again.
+REMEMBERED_FREEZE = """\
+import os, sys
+remembered = os.path.join(sys.prefix, "frozen.txt")
+if sys.argv[1:] == ["freeze", "--local"] and os.environ.get("FREEZE") == remembered:
+    with open(remembered) as file:
+        print(file.read(), end="")
+    sys.exit()
+"""
 
 
 def make_virtualenv(path: Path, environ: Environ, *requirements: str) -> Path:
@@ -130,10 +152,17 @@ IDENTITY = {
 
 
 @pytest.fixture
-def environ(tmp_path: Path, virtualenv: Path, warm_cache: Path) -> Environ:
-    """The environment of one test: its own home, an identity, an active virtualenv, a warm cache."""
+def environ(
+    request: pytest.FixtureRequest, tmp_path: Path, virtualenv: Path, warm_cache: Path
+) -> Environ:
+    """The environment of one test: its own home, an identity, an active virtualenv, a warm cache.
+
+    The shared virtualenv is not frozen anew in it, unless the test is marked with real_pip.
+    """
     own = hermetic_environ(tmp_path / "home")
     own.update(IDENTITY, VIRTUAL_ENV=str(virtualenv), XDG_CACHE_HOME=str(warm_cache))
+    if not request.node.get_closest_marker("real_pip"):
+        own["FREEZE"] = str(virtualenv / "frozen.txt")
     own["PATH"] = f"{virtualenv / 'bin'}{os.pathsep}{own['PATH']}"
     return own
 
@@ -152,12 +181,17 @@ def project(tmp_path: Path, environ: Environ) -> Path:
     return clone
 
 
-@pytest.fixture
-def git(project: Path, environ: Environ) -> Git:
-    """Run git in the project: git("log", "--oneline") gives what it printed."""
-    def git(*arguments: Any, cwd: Path = project, check: bool = True) -> str:
+def git_in(folder: Path, environ: Environ) -> Git:
+    """Return a function that runs git in a folder: git("log", "--oneline") returns what it printed."""
+    def git(*arguments: Any, cwd: Path = folder, check: bool = True) -> str:
         return run("git", *arguments, cwd=cwd, env=environ, check=check)
     return git
+
+
+@pytest.fixture
+def git(project: Path, environ: Environ) -> Git:
+    """Run git in the project."""
+    return git_in(project, environ)
 
 
 Flaskflex = Callable[..., Result]
@@ -182,3 +216,37 @@ def flaskflex(project: Path, environ: Environ, virtualenv: Path) -> Flaskflex:
             done.stderr.decode("utf-8", "backslashreplace"),
         )
     return flaskflex
+
+
+@pytest.fixture
+def machine(tmp_path: Path, environ: Environ) -> Iterator[Machine]:
+    """A throwaway machine of one test's own: root's, with users and packages and /etc."""
+    with running_machine(tmp_path / "machine", environ) as machine:
+        yield machine
+
+
+@pytest.fixture
+def sshd(tmp_path: Path, environ: Environ) -> Iterator[Sshd]:
+    """An sshd of one test's own, in whose sessions the environment is the test's."""
+    with running_sshd(tmp_path / "sshd", environ) as sshd:
+        yield sshd
+
+
+@pytest.fixture
+def active(tmp_path: Path, virtualenv: Path, environ: Environ) -> Path:
+    """A virtualenv of one test's own, which is active: there is pip in it, and no package."""
+    from helpers import light_virtualenv  # which imports this module
+
+    own = light_virtualenv(tmp_path / "env", virtualenv)
+    environ["VIRTUAL_ENV"] = str(own)
+    return own
+
+
+@pytest.fixture(scope="session")
+def deployed(
+    tmp_path_factory: pytest.TempPathFactory, virtualenv: Path, warm_cache: Path, session_environ: Environ
+) -> Path:
+    """The folder of a project that was prepared, committed and pushed, and of its host: to be copied only."""
+    from deployed import deploy
+
+    return deploy(tmp_path_factory.mktemp("deployed"), virtualenv, session_environ)

@@ -20,7 +20,7 @@ from apache import (
 )
 from conftest import IDENTITY, SCRIPT, Environ, run
 
-pytestmark = pytest.mark.skipif(bool(why_not()), reason=str(why_not()))
+pytestmark = [pytest.mark.once, pytest.mark.skipif(bool(why_not()), reason=str(why_not()))]
 
 APPLICATIONS = Path(__file__).resolve().parent / "applications"
 NAME = "yourprojectname"

@@ -5,10 +5,9 @@ import re
 import subprocess
 import sys
 from pathlib import Path
-from typing import List
 
 import pytest
-from conftest import SCRIPT, Environ, Flaskflex, Result, hermetic_environ, run
+from conftest import SCRIPT, Environ, Flaskflex, Result, git_in, hermetic_environ, run
 from helpers import FILES, assert_refused, untouched
 
 
@@ -33,13 +32,11 @@ def test_the_demo_builds_a_project_that_is_ready_to_push(
     assert [path.name for path in folder.iterdir()] == ["flaskflex-demo"]
     demo = folder / "flaskflex-demo"
 
-    def git(*arguments: str) -> List[str]:
-        return run("git", *arguments, cwd=demo, env=newcomer).splitlines()
-
-    assert git("status", "--porcelain") == []
-    assert set(git("ls-files")) == {*FILES, ".gitignore", "application/app.py"}
-    assert set(git("log", "--format=%an <%ae>")) == {"A Student <student@example.org>"}
-    assert git("log", "--format=%(trailers:key=Flaskflex-Version,valueonly)", "--", ".flx")[0]
+    git = git_in(demo, newcomer)
+    assert git("status", "--porcelain") == ""
+    assert set(git("ls-files").splitlines()) == {*FILES, ".gitignore", "application/app.py"}
+    assert set(git("log", "--format=%an <%ae>").splitlines()) == {"A Student <student@example.org>"}
+    assert git("log", "--format=%(trailers:key=Flaskflex-Version,valueonly)", "--", ".flx").splitlines()[0]
     assert re.search("^[Ff]lask==", (demo / "req.txt").read_text(), re.MULTILINE)
     served = run(
         demo / ".venv" / "bin" / "python", "-c",

@@ -19,6 +19,8 @@ from installing import (
 
 BASE_PYTHON = Path(os.path.realpath(sys.executable))
 
+pytestmark = pytest.mark.real_pip
+
 
 def frozen(project: Path) -> List[str]:
     """The requirements of req.txt in lower case: pip and uv differ in how they write names."""

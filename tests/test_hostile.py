@@ -24,12 +24,10 @@ flaskflex_module: Any = load_flaskflex()
 
 
 @pytest.fixture
-def active(tmp_path: Path, virtualenv: Path, environ: Environ) -> Path:
-    """A virtualenv of the test's own, which is active."""
-    own = light_virtualenv(tmp_path / "env", virtualenv)
-    add_distribution(own, "Flask", "3.1.0")
-    environ["VIRTUAL_ENV"] = str(own)
-    return own
+def active(active: Path) -> Path:
+    """There is Flask in the virtualenv."""
+    add_distribution(active, "Flask", "3.1.0")
+    return active
 
 
 # --- what stands in the place of a file ---

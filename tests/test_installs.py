@@ -19,6 +19,8 @@ from test_requirements import make_library
 SECRET = "s3cr3t"
 FLUP = "flup==1.0.3"
 
+pytestmark = pytest.mark.real_pip
+
 
 @pytest.fixture(scope="session")
 def wheels(tmp_path_factory: pytest.TempPathFactory, virtualenv: Path, session_environ: Environ) -> Path:

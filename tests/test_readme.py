@@ -1,19 +1,18 @@
 """The README is true: its tutorial is run here as it stands, and it explains each line of the templates."""
 from __future__ import annotations
 
-import functools
-import http.server
 import re
-import threading
 from pathlib import Path
 from typing import Iterator, List
 
 import pytest
-
 from conftest import SCRIPT, Environ, run
+from installing import serving
 
 README = SCRIPT.parent / "README.rst"
 TEMPLATES = SCRIPT.parent / "templates"
+
+pytestmark = pytest.mark.real_pip
 
 
 def section(title: str) -> str:
@@ -53,18 +52,8 @@ def test_each_promise_names_tests_that_exist() -> None:
 @pytest.fixture
 def download() -> Iterator[str]:
     """The address at which this flaskflex.py can be downloaded, on loopback."""
-    handler = functools.partial(QuietHandler, directory=str(SCRIPT.parent))
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}/flaskflex.py"
-        server.shutdown()
-        thread.join()
-
-
-class QuietHandler(http.server.SimpleHTTPRequestHandler):
-    def log_message(self, format: str, *args: object) -> None:
-        """Say nothing."""
+    with serving(SCRIPT.parent) as (address, _):
+        yield f"{address}/flaskflex.py"
 
 
 @pytest.fixture

@@ -13,6 +13,8 @@ from helpers import add_distribution, assert_refused, light_virtualenv, site_pac
 FLUP = "flup==1.0.3"
 SECRET = "s3cr3t"
 
+pytestmark = pytest.mark.real_pip
+
 
 @pytest.fixture
 def active(tmp_path: Path, virtualenv: Path, environ: Environ) -> Path:

@@ -3,7 +3,6 @@ from __future__ import annotations
 
 import os
 import pwd
-import runpy
 import shlex
 import shutil
 import signal
@@ -12,16 +11,17 @@ import subprocess
 import sys
 import venv
 from pathlib import Path
-from typing import Callable, Dict, Iterator, List, NamedTuple, Optional
+from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional
 
 import pytest
-from conftest import SCRIPT, Environ, Flaskflex, Git, run, without_coverage
+from conftest import Environ, Flaskflex, Git, run, without_coverage
 from helpers import (
-    assert_prepared, assert_refused, light_virtualenv, site_packages, snapshot, untouched, write,
+    assert_prepared, assert_refused, light_virtualenv, load_flaskflex, site_packages, snapshot,
+    untouched, write,
 )
 from installing import other_python, python_of, read_files, serving, start, tool, written_files
 
-FLASKFLEX = runpy.run_path(str(SCRIPT), run_name="flaskflex")  # for its constants and its pure functions
+flaskflex_module: Any = load_flaskflex()
 NOBODYS_HOST = "packages.invalid"
 
 
@@ -46,7 +46,7 @@ class Company(NamedTuple):
 def wheels(tmp_path_factory: pytest.TempPathFactory, virtualenv: Path, session_environ: Environ) -> Path:
     """A folder that can be served as a package index, with the pinned wheels of flaskflex in it."""
     folder = tmp_path_factory.mktemp("index")
-    pins = write(folder / "pins.txt", FLASKFLEX["GITPYTHON_PINS"])
+    pins = write(folder / "pins.txt", flaskflex_module.GITPYTHON_PINS)
     run(python_of(virtualenv), "-m", "pip", "download", "-q", "--no-deps", "--only-binary", ":all:",
         "--require-hashes", "-r", pins, "-d", folder / "files", cwd=folder, env=session_environ)
     for wheel in (folder / "files").iterdir():
@@ -215,6 +215,7 @@ def set_for_pip(settings: Dict[str, str], where: str, own: Environ, elsewhere: P
         write(Path(own["XDG_CONFIG_HOME"], "pip", "pip.conf"), "[global]\n" + "".join(lines))
 
 
+@pytest.mark.real_pip
 @pytest.mark.parametrize("where", ["environment", "pip.conf"])
 @pytest.mark.parametrize("settings", PIP_SETTINGS.values(), ids=PIP_SETTINGS)
 def test_settings_for_pip_change_neither_the_freeze_nor_the_fetch(
@@ -230,6 +231,7 @@ def test_settings_for_pip_change_neither_the_freeze_nor_the_fetch(
     assert_prepared(project, environ)
 
 
+@pytest.mark.real_pip
 @pytest.mark.parametrize("setting", [
     {"prefix": "ELSEWHERE"}, {"root": "ELSEWHERE"}, {"python": "/nowhere/python"},
 ], ids=lambda setting: str(next(iter(setting))))
@@ -265,6 +267,7 @@ PYTHON_SETTINGS: Dict[str, Dict[str, str]] = {
 }
 
 
+@pytest.mark.real_pip
 @pytest.mark.parametrize("settings", PYTHON_SETTINGS.values(), ids=PYTHON_SETTINGS)
 def test_settings_for_python_change_nothing(
     settings: Dict[str, str], company: Company, environ: Environ, project: Path, flaskflex: Flaskflex,
@@ -387,7 +390,7 @@ def test_the_cache_never_lies_in_the_folder_that_one_stands_in(
 
     monkeypatch.setattr(pwd, "getpwuid", unknown)
     monkeypatch.delenv("HOME") if home is None else monkeypatch.setenv("HOME", home)
-    assert FLASKFLEX["cache_folder"]({}, windows=False).is_absolute()
+    assert flaskflex_module.cache_folder({}, windows=False).is_absolute()
 
 
 # --- a cache that was left half-written ---
@@ -477,7 +480,7 @@ def test_a_full_disk_is_told_and_the_next_run_does_the_work(
 
 
 def test_the_paths_of_windows(tmp_path: Path) -> None:
-    interpreter, cache_folder = FLASKFLEX["interpreter"], FLASKFLEX["cache_folder"]
+    interpreter, cache_folder = flaskflex_module.interpreter, flaskflex_module.cache_folder
     assert interpreter(tmp_path, windows=True) == tmp_path / "Scripts" / "python.exe"
     assert interpreter(tmp_path, windows=False) == tmp_path / "bin" / "python"
     assert cache_folder({"LOCALAPPDATA": str(tmp_path)}, windows=True) == tmp_path / "flaskflex"
@@ -491,7 +494,7 @@ def test_the_paths_of_windows(tmp_path: Path) -> None:
 def test_the_activation_of_a_virtualenv_on_windows(tmp_path: Path) -> None:
     write(tmp_path / ".venv" / "pyvenv.cfg")
     (tmp_path / ".git").mkdir()
-    hint = FLASKFLEX["activation_hint"](tmp_path, windows=True)
+    hint = flaskflex_module.activation_hint(tmp_path, windows=True)
     assert str(tmp_path / ".venv" / "Scripts" / "activate") in hint and "source" not in hint
 
 

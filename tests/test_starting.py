@@ -15,6 +15,8 @@ from installing import (
     written_files,
 )
 
+pytestmark = pytest.mark.real_pip
+
 
 class World(NamedTuple):
     """What the ways of starting need: folders, each made once for all of them, since that takes seconds."""
