@@ -51,6 +51,7 @@ import re
 import shlex
 import shutil
 import signal
+import stat
 import struct
 import subprocess
 import tempfile
@@ -138,42 +139,112 @@ def shell_line(*args: str) -> str:
     return shlex.join(args)
 
 
+def read_limited(path: Path, limit: int = 1 << 20) -> bytes:
+    """Return the content of a file that others may have written, such as one of the project's.
+
+    Raise Failure if it is no regular file (a FIFO would never end) or has more bytes than `limit`, OSError
+    if it cannot be read.
+    """
+    def open_at_once(name: str, flags: int) -> int:
+        return os.open(name, flags | getattr(os, "O_NONBLOCK", 0))
+
+    with open(path, "rb", opener=open_at_once) as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise Failure(f"{path} is not a regular file", "Move it elsewhere, and run flaskflex again.")
+        content = file.read(limit + 1)
+    if len(content) > limit:
+        raise Failure(f"{path} is longer than {limit} bytes", "Shorten it, or move it elsewhere.")
+    return content
+
+
+def hide_urls(text: str) -> str:
+    """Return what a program printed, each line cut where a URL or a path begins: these may hold secrets."""
+    return re.sub(r"""(?:[^\s:]{0,20}://|(?<=[\s'"(])/)[^\n]*""", "...", text)
+
+
 # --- the virtualenv ---
 
 # One of these is in each virtualenv: of venv, virtualenv and uv; of virtualenv before 20; of conda.
 VIRTUALENV_MARKERS = ("pyvenv.cfg", "bin/activate", "Scripts/activate", "conda-meta")
 
+ANSWER_TIMEOUT = 120  # seconds that a virtualenv's Python has to say something
+
 
 class Virtualenv(NamedTuple):
-    """A virtualenv: its folder, its interpreter, that one's version such as "3.11.7", who named it."""
+    """A virtualenv: its folder, its interpreter, and the version of that, such as "3.11.7"."""
 
     path: Path
     python: Path
     version: str
-    source: str
 
 
-def find_virtualenv(options: argparse.Namespace, environ: Environ, report: Report) -> Virtualenv:
-    """The application's virtualenv: the one named by --venv, else the active one, else our interpreter's.
+def interpreter(path: Path, windows: bool = os.name == "nt") -> Path:
+    """Return where the interpreter of the virtualenv in a folder lies."""
+    if windows:
+        conda = path / "python.exe"
+        return conda if conda.exists() else path / "Scripts" / "python.exe"
+    return path / "bin" / "python"
 
-    Raises Failure where there is none, or where the one that was named is not a virtualenv.
+
+def site_packages(path: Path) -> list[Path]:
+    """Return the folders that hold the distributions of the virtualenv in a folder."""
+    return [*path.glob("lib/*/site-packages"), *path.glob("Lib/site-packages")]
+
+
+def read_pyvenv_cfg(path: Path) -> str:
+    """Return the text of a virtualenv's pyvenv.cfg, "" without one."""
+    try:
+        return read_limited(path / "pyvenv.cfg").decode("utf-8", "replace")
+    except FileNotFoundError:
+        return ""
+
+
+def last_line(output: bytes) -> str:
+    """Return the last line of what a program printed, without URLs."""
+    text = output.decode("utf-8", "backslashreplace").strip().rpartition("\n")[2]
+    return hide_urls(text) or "It gave no reason."
+
+
+def python_version(path: Path, python: Path) -> str:
+    """Return the version of a virtualenv's Python: venv, virtualenv and uv note it, conda does not.
+
+    Raise Failure if that Python does not run, or does not answer.
     """
-    folder = Path(options.directory).resolve()
-    found = list(virtualenv_candidates(folder / options.venv if options.venv else None, environ))
-    if not found:
-        raise Failure("no virtualenv is active", activation_hint(folder))
-    source, path = found[0]
-    virtualenv = read_virtualenv(source, path)
-    if re.search(r"^include-system-site-packages\s*=\s*true", read_pyvenv_cfg(path), re.MULTILINE):
-        report.warning(f"{path} also sees the packages of the whole machine: req.txt leaves these out")
-    for other_source, other in found[1:]:
-        if not options.venv and other.resolve() != path.resolve():
-            report.warning(f"taking the virtualenv of {source}, {path}, not that of {other_source}, {other}")
-    return virtualenv
+    version_line = r"^version(?:_info)? *= *([0-9]+\.[0-9]+\.[0-9]+)"
+    noted = re.search(version_line, read_pyvenv_cfg(path), re.MULTILINE)
+    if noted:
+        return noted[1]
+    command = [str(python), "-I", "-c", "import platform; print(platform.python_version())"]
+    try:
+        result = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True,
+                                timeout=ANSWER_TIMEOUT)
+    except subprocess.TimeoutExpired:
+        raise Failure(f"the Python of the virtualenv {path} does not answer",
+                      f"Nothing came in {ANSWER_TIMEOUT} s from: {shell_line(*command)}") from None
+    if result.returncode:
+        raise Failure(f"the Python of the virtualenv {path} does not run", last_line(result.stderr))
+    return result.stdout.decode().strip()
+
+
+def read_virtualenv(source: str, path: Path) -> Virtualenv:
+    """Return the facts of the virtualenv in a folder that a source such as "--venv" names.
+
+    Raise Failure if it is not one, or if its Python is gone or does not run.
+    """
+    again = "Activate your application's virtualenv, or name it with --venv."
+    if not path.is_dir():
+        raise Failure(f"{source} names {path}, which is not there", again)
+    if not any((path / marker).exists() for marker in VIRTUALENV_MARKERS):
+        raise Failure(f"{source} names {path}, which is not a virtualenv", again)
+    python = interpreter(path)
+    if not python.exists():
+        raise Failure(f"the Python of the virtualenv {path} is gone",
+                      f"Make it again: {shell_line('python3', '-m', 'venv', '--clear', str(path))}")
+    return Virtualenv(path, python, python_version(path, python))
 
 
 def virtualenv_candidates(named: Optional[Path], environ: Environ) -> Iterator[tuple[str, Path]]:
-    """Where to look for the virtualenv, in the order of precedence: (who says so, folder)."""
+    """Yield where the virtualenv may be, in the order of precedence: (who says so, folder)."""
     if named is not None:
         yield "--venv", named
     if environ.get("VIRTUAL_ENV"):
@@ -187,64 +258,35 @@ def virtualenv_candidates(named: Optional[Path], environ: Environ) -> Iterator[t
         yield "CONDA_PREFIX", Path(environ["CONDA_PREFIX"]).absolute()
 
 
-def read_virtualenv(source: str, path: Path) -> Virtualenv:
-    """The facts of the virtualenv in a folder; Failure where it is not one, or has lost its Python."""
-    again = "Activate your application's virtualenv, or name it with --venv."
-    if not path.is_dir():
-        raise Failure(f"{source} names {path}, which is not there", again)
-    if not any((path / sign).exists() for sign in VIRTUALENV_MARKERS):
-        raise Failure(f"{source} names {path}, which is not a virtualenv", again)
-    python = interpreter(path)
-    if not python.exists():
-        raise Failure(f"the virtualenv {path} has lost its Python",
-                      f"Make it anew: python3 -m venv --clear {path}")
-    return Virtualenv(path, python, python_version(path, python), source)
-
-
-def interpreter(path: Path, windows: bool = os.name == "nt") -> Path:
-    """Where the interpreter of the virtualenv in a folder lies."""
-    if windows:
-        conda = path / "python.exe"
-        return conda if conda.exists() else path / "Scripts" / "python.exe"
-    return path / "bin" / "python"
-
-
-def site_packages(path: Path) -> list[Path]:
-    """The folders that hold the distributions of the virtualenv in a folder."""
-    return [*path.glob("lib/*/site-packages"), *path.glob("Lib/site-packages")]
-
-
-def python_version(path: Path, python: Path) -> str:
-    """The version of a virtualenv's Python: venv, virtualenv and uv note it in pyvenv.cfg, conda does not."""
-    noted = re.search(r"^version(?:_info)?\s*=\s*(\d+\.\d+\.\d+)", read_pyvenv_cfg(path), re.MULTILINE)
-    if noted:
-        return noted[1]
-    answer = subprocess.run([str(python), "-I", "-c", "import platform; print(platform.python_version())"],
-                            capture_output=True)
-    if answer.returncode:
-        raise Failure(f"the Python of the virtualenv {path} does not run", error_text(answer.stderr))
-    return answer.stdout.decode().strip()
-
-
-def read_pyvenv_cfg(path: Path) -> str:
-    """The text of a virtualenv's pyvenv.cfg, "" without one."""
-    try:
-        return (path / "pyvenv.cfg").read_text(encoding="utf-8", errors="replace")
-    except FileNotFoundError:
-        return ""
-
-
 def activation_hint(folder: Path, windows: bool = os.name == "nt") -> str:
-    """How to activate a virtualenv: the one that the project around a folder holds, if it does."""
+    """Return how to activate a virtualenv: the one that the project around a folder holds, if it does."""
     root = next((parent for parent in (folder, *folder.parents) if (parent / ".git").exists()), folder)
     for place in (root / ".venv", root / "venv", root / "env"):
         if (place / "pyvenv.cfg").exists():
             command = str(place / "Scripts" / "activate")
             if not windows:
-                command = f"source {shlex.quote(str(place / 'bin' / 'activate'))}"
+                command = shell_line("source", str(place / "bin" / "activate"))
             return f"Your project holds one; activate it: {command}"
     return ("Activate the one you use for your application (source PATH/bin/activate), or name it: "
             "python flaskflex.py --venv PATH")
+
+
+def find_virtualenv(folder: Path, named: Optional[str], environ: Environ, report: Report) -> Virtualenv:
+    """Return the application's virtualenv: the named one, else the active one, else our interpreter's.
+
+    Raise Failure if there is none, or if the one that was named is not a virtualenv.
+    """
+    found = list(virtualenv_candidates(folder / named if named else None, environ))
+    if not found:
+        raise Failure("no virtualenv is active", activation_hint(folder))
+    source, path = found[0]
+    virtualenv = read_virtualenv(source, path)
+    if re.search(r"^include-system-site-packages *= *true", read_pyvenv_cfg(path), re.MULTILINE):
+        report.warning(f"{path} also sees the packages of the whole machine: req.txt leaves these out")
+    for other_source, other in found[1:]:
+        if not named and other.resolve() != path.resolve():
+            report.warning(f"taking {path} ({source} names it), and not {other} ({other_source})")
+    return virtualenv
 
 
 # `python -m pip`, without the quarter of its time that Python needs to free what pip has built.
@@ -261,37 +303,24 @@ except SystemExit as end:
 """
 
 
-def freeze_command(virtualenv: Virtualenv) -> list[str]:
-    """The command that freezes a virtualenv, by its own pip if it has one: uv makes virtualenvs without."""
-    isolated, freeze = ["-I", "-X", "utf8"], ["freeze", "--local"]
-    if has_pip(virtualenv):
-        return [str(virtualenv.python), *isolated, "-c", QUICK_PIP, *freeze]
-    uv = shutil.which("uv")
-    if uv:
-        return [uv, "--no-config", "--no-cache", "pip", "freeze", "--python", str(virtualenv.python)]
-    if installed_version("pip") >= (22, 3):  # the first that has --python
-        return [sys.executable, *isolated, "-m", "pip", "--python", str(virtualenv.python), *freeze]
-    return [str(virtualenv.python), *isolated, str(bundled_pip(virtualenv)), *freeze]
-
-
 def has_pip(virtualenv: Virtualenv) -> bool:
-    """True if pip is installed in a virtualenv."""
+    """Return True if pip is installed in a virtualenv."""
     return any((folder / "pip" / "__main__.py").exists() for folder in site_packages(virtualenv.path))
 
 
 def installed_version(name: str) -> tuple[int, ...]:
-    """The version of a distribution that this interpreter can import, such as (3, 2, 1); () without one."""
+    """Return the version of a distribution that this interpreter can import, such as (3, 2, 1), else ()."""
     from importlib import metadata
 
     try:
         version = metadata.version(name)
     except metadata.PackageNotFoundError:
         return ()
-    return tuple(int(number) for number in re.findall(r"\d+", version)[:3])
+    return tuple(int(number) for number in re.findall(r"[0-9]+", version)[:3])
 
 
 def bundled_pip(virtualenv: Virtualenv) -> Path:
-    """The pip inside the wheel that Python keeps for ensurepip, which runs from there uninstalled."""
+    """Return the pip inside the wheel that Python keeps for ensurepip, which runs from there uninstalled."""
     with contextlib.suppress(ImportError):
         import ensurepip
 
@@ -299,20 +328,40 @@ def bundled_pip(virtualenv: Virtualenv) -> Path:
             for wheel in folder.glob("pip-*.whl"):
                 return wheel / "pip"
     raise Failure(f"there is no pip in {virtualenv.path}, and neither uv nor another pip to freeze it",
-                  f"Install pip there: {virtualenv.python} -m ensurepip")
+                  f"Install pip there: {shell_line(str(virtualenv.python), '-m', 'ensurepip')}")
+
+
+def pip_command(virtualenv: Virtualenv, command: str) -> list[str]:
+    """Return how to run a command of pip's on a virtualenv, by its own pip or else by any other.
+
+    uv makes virtualenvs without pip. Raise Failure if there is neither.
+    """
+    python, isolated = str(virtualenv.python), ["-I", "-X", "utf8"]
+    if has_pip(virtualenv):
+        return [python, *isolated, "-c", QUICK_PIP, command]
+    uv = shutil.which("uv")
+    if uv:
+        return [uv, "pip", command, "--python", python]
+    if installed_version("pip") >= (22, 3):  # the first that has --python
+        return [sys.executable, *isolated, "-m", "pip", "--python", python, command]
+    return [python, *isolated, str(bundled_pip(virtualenv)), command]
+
+
+# The settings of a freeze. It is isolated (-I) from the project's files, and from what the user has set
+# for pip, uv and Python: nothing of this is of use here.
+FREEZE_ENVIRON = {"PIP_CONFIG_FILE": os.devnull, "PIP_LOCAL": "1", "UV_NO_CONFIG": "1", "UV_NO_CACHE": "1"}
 
 
 @contextlib.contextmanager
 def freezing(virtualenv: Virtualenv) -> Iterator[subprocess.Popen[bytes]]:
     """Run pip freeze while the caller does everything else: it takes longer than all the rest.
 
-    It is isolated (-I) from the project's files, and from the user's settings for pip, uv and Python, of
-    which none is of use here. It ends with the block, whatever happens there.
+    It ends with the block, whatever happens there. Raise Failure if there is no pip at all.
     """
     environ = {name: value for name, value in os.environ.items()
                if not name.startswith(("PIP_", "UV_", "PYTHON"))}
-    environ["PIP_CONFIG_FILE"] = os.devnull
-    with subprocess.Popen(freeze_command(virtualenv), env=environ, stdin=subprocess.DEVNULL,
+    command = pip_command(virtualenv, "freeze")
+    with subprocess.Popen(command, env={**environ, **FREEZE_ENVIRON}, stdin=subprocess.DEVNULL,
                           stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         try:
             yield process
@@ -320,13 +369,17 @@ def freezing(virtualenv: Virtualenv) -> Iterator[subprocess.Popen[bytes]]:
             process.kill()  # does nothing to a process that has ended
 
 
-def frozen_lines(freeze: subprocess.Popen[bytes], virtualenv: Virtualenv) -> list[str]:
-    """Wait for pip freeze, and give back the lines that it printed."""
-    output, errors = freeze.communicate()
+def frozen_text(freeze: subprocess.Popen[bytes], virtualenv: Virtualenv) -> str:
+    """Wait for pip freeze, and return what it printed; raise Failure if it fails or never ends."""
+    see_all = f"See all that it says: {shell_line(str(virtualenv.python), '-m', 'pip', 'freeze')}"
+    try:
+        output, errors = freeze.communicate(timeout=ANSWER_TIMEOUT)
+    except subprocess.TimeoutExpired:
+        raise Failure(f"pip freeze did not end within {ANSWER_TIMEOUT} s in {virtualenv.path}",
+                      see_all) from None
     if freeze.returncode:
-        words = error_text(errors).rpartition("\n")[2]  # before these comes a traceback of pip's
-        raise Failure(f"pip freeze failed in {virtualenv.path}", re.sub(r"://\S*", "://...", words))
-    return output.decode("utf-8", "surrogateescape").replace("\r\n", "\n").split("\n")
+        raise Failure(f"pip freeze failed in {virtualenv.path}", f"{last_line(errors)}\n{see_all}")
+    return output.decode("utf-8", "surrogateescape").replace("\r\n", "\n")
 
 
 # --- the project ---
@@ -1093,21 +1146,6 @@ def cache_folder(environ: Environ, windows: bool = os.name == "nt") -> Path:
     return Path(base, "flaskflex")
 
 
-def install_command(virtualenv: Virtualenv) -> list[str]:
-    """The command that installs distributions: any pip will do, and uv.
-
-    First that of the Python which is to import them: the virtualenv's may be too old for them.
-    """
-    if installed_version("pip"):
-        return [sys.executable, "-I", "-m", "pip", "install"]
-    if has_pip(virtualenv):
-        return [str(virtualenv.python), "-I", "-m", "pip", "install"]
-    uv = shutil.which("uv")
-    if uv:
-        return [uv, "pip", "install", "--python", str(virtualenv.python)]
-    return [str(virtualenv.python), "-I", str(bundled_pip(virtualenv)), "install"]
-
-
 def install_pinned(name: str, pins: str, target: Path, virtualenv: Virtualenv) -> None:
     """Install pinned, hashed wheels into a folder with pip; Failure with pip's words where it cannot."""
     requirements = target.with_suffix(".txt")
@@ -1115,15 +1153,16 @@ def install_pinned(name: str, pins: str, target: Path, virtualenv: Virtualenv) -
     # These would forbid --target, or add to what is pinned; all other settings are the user's to make.
     environ = {"PIP_RETRIES": "2", "PIP_DISABLE_PIP_VERSION_CHECK": "1", **os.environ,
                "PIP_USER": "0", "PIP_REQUIRE_VIRTUALENV": "0", "PIP_DRY_RUN": "0",
-               "PIP_CONSTRAINT": os.devnull, "PIP_REQUIREMENT": os.devnull}
-    command = [*install_command(virtualenv), "--require-hashes", "--only-binary", ":all:",
+               "PIP_CONSTRAINT": os.devnull, "PIP_REQUIREMENT": os.devnull,
+               "PIP_IGNORE_REQUIRES_PYTHON": "1"}  # the virtualenv's may be older than ours, which imports it
+    command = [*pip_command(virtualenv, "install"), "--require-hashes", "--only-binary", ":all:",
                "--no-deps", "--target", str(target), "--requirement", str(requirements)]
     done = subprocess.run(command, env=environ, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                           stderr=subprocess.STDOUT)
     if done.returncode or not any(target.glob("*")):  # some settings send it elsewhere
-        words = done.stdout.decode("utf-8", "backslashreplace").strip()
+        reason = hide_urls(done.stdout.decode("utf-8", "backslashreplace")).strip()
         raise Failure(f"{name} is not installed here, and could not be fetched",
-                      f"{words}\nRun flaskflex again when the package index can be reached, or install "
+                      f"{reason}\nRun flaskflex again when the package index can be reached, or install "
                       f"{name} for the Python that runs flaskflex, or leave the commit to you (--no-commit).")
 
 
@@ -1388,14 +1427,14 @@ def run_gitpython(repo: git.Repo, *command: str, index: Optional[Path] = None) -
 
 def prepare(options: argparse.Namespace, report: Report) -> int:
     """Prepare a project for deployment: inspect, plan, check, write, commit; gives the exit status."""
-    virtualenv = find_virtualenv(options, os.environ, report)
+    virtualenv = find_virtualenv(Path(options.directory).resolve(), options.venv, os.environ, report)
     with freezing(virtualenv) as freeze:
         project = find_project(Path(options.directory))
         head = read_head(project)
         report_project(project, head, virtualenv, report)
         commits = not (options.dry_run or options.no_commit)
         repo = open_repository(project, virtualenv, report) if commits else None
-        frozen = parse_requirements(frozen_lines(freeze, virtualenv))
+        frozen = parse_requirements(frozen_text(freeze, virtualenv).split("\n"))
     requirements = require_installable(frozen, virtualenv, project, options.exclude, report)
     changes = plan_files(project, head, requirements, virtualenv.version, force=options.force)
     if options.dry_run:
@@ -1470,13 +1509,13 @@ class Finding(NamedTuple):
 
 def check(options: argparse.Namespace, report: Report) -> int:
     """Tell whether the project would deploy, one line an item; gives the exit status, 1 if anything fails."""
-    virtualenv = find_virtualenv(options, os.environ, report)
+    virtualenv = find_virtualenv(Path(options.directory).resolve(), options.venv, os.environ, report)
     with freezing(virtualenv) as freeze:
         project = find_project(Path(options.directory))
         head = read_head(project)
         tree = read_head_tree(project, head)
         report_project(project, head, virtualenv, report)
-        frozen = parse_requirements(frozen_lines(freeze, virtualenv))
+        frozen = parse_requirements(frozen_text(freeze, virtualenv).split("\n"))
     levels = []
     for finding in itertools.chain(
         check_files(project, head),

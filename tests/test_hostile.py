@@ -379,7 +379,7 @@ def test_an_address_without_a_secret_is_not_suspected(
     "x @ https://${TOKEN}@host.example/x",
 ])
 def test_a_line_that_asks_for_more_than_one_package_is_refused(line: str, tmp_path: Path) -> None:
-    virtualenv = flaskflex_module.Virtualenv(tmp_path, tmp_path / "bin" / "python", "3.11.7", "--venv")
+    virtualenv = flaskflex_module.Virtualenv(tmp_path, tmp_path / "bin" / "python", "3.11.7")
     project = flaskflex_module.Project(tmp_path / "project", tmp_path / "project" / ".git" / "index")
     requirement = flaskflex_module.Requirement("x", line)
     with pytest.raises(flaskflex_module.Refused):
@@ -391,7 +391,7 @@ def test_any_line_is_judged_without_an_exception(
     url: str, editable: bool, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     folder = tmp_path_factory.getbasetemp()
-    virtualenv = flaskflex_module.Virtualenv(folder, folder / "bin" / "python", "3.11.7", "--venv")
+    virtualenv = flaskflex_module.Virtualenv(folder, folder / "bin" / "python", "3.11.7")
     project = flaskflex_module.Project(folder / "project", folder / "project" / ".git" / "index")
     for line in (f"-e {url}", f"x @ {url}", f"x @ file://{url}", f"x @ https://{url}", url):
         for requirement in flaskflex_module.parse_requirements([line]):
