@@ -258,17 +258,41 @@ def virtualenv_candidates(named: Optional[Path], environ: Environ) -> Iterator[t
         yield "CONDA_PREFIX", Path(environ["CONDA_PREFIX"]).absolute()
 
 
-def activation_hint(folder: Path, windows: bool = os.name == "nt") -> str:
-    """Return how to activate a virtualenv: the one that the project around a folder holds, if it does."""
-    root = next((parent for parent in (folder, *folder.parents) if (parent / ".git").exists()), folder)
-    for place in (root / ".venv", root / "venv", root / "env"):
-        if (place / "pyvenv.cfg").exists():
-            command = str(place / "Scripts" / "activate")
-            if not windows:
-                command = shell_line("source", str(place / "bin" / "activate"))
-            return f"Your project holds one; activate it: {command}"
-    return ("Activate the one you use for your application (source PATH/bin/activate), or name it: "
-            "python flaskflex.py --venv PATH")
+def project_root(folder: Path) -> Path:
+    """Return the top of the clone that holds a folder, the folder itself if there is none."""
+    return next((parent for parent in (folder, *folder.parents) if (parent / ".git").exists()), folder)
+
+
+def virtualenvs_in(folder: Path) -> list[Path]:
+    """Return the virtualenvs in a folder that have one of the usual names."""
+    places = (folder / name for name in (".venv", "venv", "env"))
+    return [place for place in places if (place / "pyvenv.cfg").exists()]
+
+
+def activate_command(path: Path, windows: bool = os.name == "nt") -> str:
+    """Return what to type to activate a virtualenv."""
+    return str(path / "Scripts" / "activate") if windows else shell_line("source", f"{path}/bin/activate")
+
+
+# Tools that keep a virtualenv elsewhere: the file that tells of one, and the command that prints where.
+VIRTUALENV_TOOLS = {"poetry.lock": "poetry env info --path", "Pipfile": "pipenv --venv",
+                    "hatch.toml": "hatch env find"}
+
+
+def activation_hint(folder: Path) -> str:
+    """Return how to get a virtualenv: the project's, one beside it, that of a tool, or a new one."""
+    root = project_root(folder)
+    for place in virtualenvs_in(root):
+        return f"Your project holds one; activate it: {activate_command(place)}"
+    for place in virtualenvs_in(root.parent):
+        return f"There is one beside your project; activate it: {activate_command(place)}"
+    for name, command in VIRTUALENV_TOOLS.items():
+        if (root / name).exists():
+            return f'Name the virtualenv that belongs to {name}: python flaskflex.py --venv "$({command})"'
+    new = root.parent / "env"
+    return ("Activate the one you use for your application (source PATH/bin/activate), or name it (--venv "
+            f"PATH), or make one: {shell_line('python3', '-m', 'venv', str(new))} && {activate_command(new)} "
+            "&& python -m pip install flask")
 
 
 def find_virtualenv(folder: Path, named: Optional[str], environ: Environ, report: Report) -> Virtualenv:
@@ -286,6 +310,10 @@ def find_virtualenv(folder: Path, named: Optional[str], environ: Environ, report
     for other_source, other in found[1:]:
         if not named and other.resolve() != path.resolve():
             report.warning(f"taking {path} ({source} names it), and not {other} ({other_source})")
+    own = virtualenvs_in(project_root(folder))
+    if own and not named and path.resolve() not in (place.resolve() for place in own):
+        report.warning(f"taking {path} ({source} names it), though the project holds {own[0]}, "
+                       f"which you can activate: {activate_command(own[0])}")
     return virtualenv
 
 

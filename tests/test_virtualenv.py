@@ -125,6 +125,61 @@ def test_without_a_virtualenv_the_one_in_the_project_is_named_in_a_command_that_
     assert printed.strip() == str(renamed / name / "bin" / "python")
 
 
+def test_without_a_virtualenv_one_beside_the_project_is_named(
+    project: Path, places: Dict[str, Path], environ: Environ, flaskflex: Flaskflex
+) -> None:
+    venv.create(project.parent / "env", symlinks=True)
+    (project / "application").mkdir()
+    environ.pop("VIRTUAL_ENV")
+    result = flaskflex("-C", "application", python=places["base"] / "bin" / "python")
+    assert_refused(result, f"beside your project; activate it: source {project.parent}/env/bin/activate")
+
+
+TOOLS = [
+    ("poetry.lock", "poetry env info --path"), ("Pipfile", "pipenv --venv"), ("hatch.toml", "hatch env find"),
+]
+
+
+@pytest.mark.parametrize("name, command", TOOLS)
+def test_without_a_virtualenv_that_of_a_tool_is_named_in_a_command_that_works(
+    name: str, command: str, tmp_path: Path, project: Path, places: Dict[str, Path], environ: Environ,
+    flaskflex: Flaskflex,
+) -> None:
+    write(project / name)
+    environ.pop("VIRTUAL_ENV")
+    result = flaskflex(python=places["base"] / "bin" / "python")
+    assert_refused(result, "no virtualenv is active", name)
+    script = f'#!/bin/sh\ntest "{command}" = "${{0##*/}} $*" && echo {places["one"]}\n'
+    write(tmp_path / "programs" / command.split()[0], script, 0o755)
+    typed = "python flaskflex.py" + result.err.rstrip().rpartition("python flaskflex.py")[2]
+    programs = f"{places['base']}/bin:{tmp_path}/programs:/usr/bin:/bin"
+    printed = run("bash", "-c", f"{typed} --dry-run", cwd=project, env={**environ, "PATH": programs})
+    assert "+one==1.0" in printed
+
+
+def test_without_a_virtualenv_anywhere_it_says_how_to_make_one(
+    project: Path, places: Dict[str, Path], environ: Environ, flaskflex: Flaskflex
+) -> None:
+    environ.pop("VIRTUAL_ENV")
+    result = flaskflex(python=places["base"] / "bin" / "python")
+    env = project.parent / "env"
+    assert_refused(result, f"make one: python3 -m venv {env} && source {env}/bin/activate && ")
+
+
+def test_another_virtualenv_than_the_projects_own_is_warned_of(
+    project: Path, places: Dict[str, Path], environ: Environ, flaskflex: Flaskflex
+) -> None:
+    environ["VIRTUAL_ENV"] = str(places["one"])
+    venv.create(project / ".venv", symlinks=True)
+    words = f"though the project holds {project}/.venv"
+    python = places["one"] / "bin" / "python"
+    assert words in flaskflex("-n", python=python).err
+    assert words not in flaskflex("-n", "--venv", places["one"], python=python).err
+    (project / ".venv").rename(project / "other")
+    (project / "env").symlink_to(places["one"])
+    assert words not in flaskflex("-n", python=python).err
+
+
 WRONG = {
     "not there": "not there",
     "an empty folder": "not a virtualenv",
