@@ -1121,7 +1121,7 @@ def require_installable(output: str, virtualenv: Virtualenv, root: Path, exclude
     freeze = plan_freeze(output, virtualenv, root, remembered)
     refused = [*freeze.refused.values(), *refused_lines(user_lines, root, first)]
     if refused:
-        raise Failure(f"a server cannot install req.txt: {'; '.join(refused)}", NOT_INSTALLABLE)
+        raise Failure(f"req.txt cannot be installed: {'; '.join(refused)}", NOT_INSTALLABLE)
     warnings = [f"--exclude {name}: {virtualenv.path} holds no such package" for name in unknown]
     return freeze._replace(warnings=warnings + freeze.warnings)
 
@@ -2023,7 +2023,7 @@ def check_requirements(project: Project, head: Head, virtualenv: Virtualenv, fro
     text = decode(blob.content)
     refused = refused_lines(text, project.root)
     if refused:
-        yield Finding("fail", f"a server cannot install req.txt: {'; '.join(refused)}", NOT_INSTALLABLE)
+        yield Finding("fail", f"req.txt cannot be installed: {'; '.join(refused)}", NOT_INSTALLABLE)
         return
     old = split_requirements(text)
     user_lines = old.user_lines if old else ""

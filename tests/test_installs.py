@@ -325,7 +325,7 @@ def test_a_secret_in_what_pip_says_when_it_fails_is_not_passed_on(
     write(broken / "__main__.py", f"import sys\nsys.exit({words!r})\n")
     with untouched(project):
         result = flaskflex()
-    assert_refused(result, "pip freeze failed", "ERROR: cannot read ...")
+    assert_refused(result, "pip freeze failed", "ERROR: cannot read ")
     assert SECRET not in result.out + result.err
 
 

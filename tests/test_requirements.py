@@ -629,7 +629,7 @@ def test_conflict_markers_are_refused_with_the_numbers_of_their_lines(
     git("commit", "-q", "-m", "merged", "req.txt")
     found = flaskflex("check", "--timeout=1").out
     numbers = "line 6 .*line 8 .*line 10 "
-    assert re.search(f"^     fail   a server cannot install req.txt: {numbers}", found, re.MULTILINE)
+    assert re.search(f"^     fail   req.txt cannot be installed: {numbers}", found, re.MULTILINE)
 
 
 # --- secrets in the user's own lines ---
