@@ -213,6 +213,11 @@ def last_lines(output: bytes, count: int = 20) -> str:
     return "\n".join(output.decode("utf-8", "backslashreplace").strip().split("\n")[-count:])
 
 
+def hide_urls(text: str) -> str:
+    """Return what a program printed, each line cut where a URL or a path begins: these may hold secrets."""
+    return re.sub(r"""(?:[^\s:]{0,20}://|(?<=[\s'"(])/)[^\n]*""", "...", text)
+
+
 TERMINATION_SIGNALS = (signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM))
 
 
@@ -253,24 +258,25 @@ OPEN_SAFELY = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
 
 
 @contextlib.contextmanager
-def open_regular(path: str | Path, dir_fd: Optional[int] = None) -> Iterator[BinaryIO]:
-    """Open a regular file of at most READ_LIMIT bytes for reading, not through a link at the path's end.
+def open_regular(path: str | Path, *, dir_fd: Optional[int] = None, limit: int = READ_LIMIT,
+                 flags: int = OPEN_SAFELY) -> Iterator[BinaryIO]:
+    """Open a regular file of at most `limit` bytes for reading, not through a link at the path's end.
 
     Raises Failure for what is larger or is no file (to open a pipe would block), and OSError as open() does.
     """
-    flags = os.O_RDONLY | OPEN_SAFELY | getattr(os, "O_NONBLOCK", 0)
+    flags |= os.O_RDONLY | getattr(os, "O_NONBLOCK", 0)
     with os.fdopen(os.open(path, flags, dir_fd=dir_fd), "rb") as file:
         status = os.fstat(file.fileno())
-        if not stat.S_ISREG(status.st_mode) or status.st_size > READ_LIMIT:
-            raise Failure(f"{path} is not a file of at most {READ_LIMIT} bytes",
+        if not stat.S_ISREG(status.st_mode) or status.st_size > limit:
+            raise Failure(f"{path} is not a file of at most {limit} bytes",
                           "Move it elsewhere, and run flaskflex again.")
         yield file
 
 
-def read_limited(path: str | Path) -> bytes:
-    """Return the content of a file that somebody else may have written. Raise as open_regular does."""
-    with open_regular(path) as file:
-        return file.read(READ_LIMIT)
+def read_limited(path: Path, limit: int = READ_LIMIT) -> bytes:
+    """Return the content of a file of the virtualenv's, even through a link. Raise as open_regular does."""
+    with open_regular(path, limit=limit, flags=getattr(os, "O_BINARY", 0)) as file:
+        return file.read(limit)
 
 
 # --- git ---
@@ -493,491 +499,6 @@ def find_base(project: Project, path: str) -> Optional[Base]:
     return Base(template_hash, None) if template_hash else None
 
 
-# --- the virtualenv ---
-
-# One of these is in each virtualenv: of venv, virtualenv and uv; of virtualenv before 20; of conda.
-VIRTUALENV_MARKERS = ("pyvenv.cfg", "bin/activate", "Scripts/activate", "conda-meta")
-
-
-class Virtualenv(NamedTuple):
-    """A virtualenv: its folder, its interpreter, that one's version such as "3.11.7", who named it."""
-
-    path: Path
-    python: Path
-    version: str
-    source: str
-
-
-def find_virtualenv(options: argparse.Namespace, environ: Environ, report: Report) -> Virtualenv:
-    """The application's virtualenv: the one named by --venv, else the active one, else our interpreter's.
-
-    Raises Failure where there is none, or where the one that was named is not a virtualenv.
-    """
-    folder = Path(options.directory).resolve()
-    found = list(virtualenv_candidates(folder / options.venv if options.venv else None, environ))
-    if not found:
-        raise Failure("no virtualenv is active", activation_hint(folder))
-    source, path = found[0]
-    virtualenv = read_virtualenv(source, path)
-    if re.search(r"^include-system-site-packages\s*=\s*true", read_pyvenv_cfg(path), re.MULTILINE):
-        report.warning(f"{path} also sees the packages of the whole machine: req.txt leaves these out")
-    for other_source, other in found[1:]:
-        if not options.venv and other.resolve() != path.resolve():
-            report.warning(f"taking the virtualenv of {source}, {path}, not that of {other_source}, {other}")
-    return virtualenv
-
-
-def virtualenv_candidates(named: Optional[Path], environ: Environ) -> Iterator[tuple[str, Path]]:
-    """Where to look for the virtualenv, in the order of precedence: (who says so, folder)."""
-    if named is not None:
-        yield "--venv", named
-    if environ.get("VIRTUAL_ENV"):
-        yield "VIRTUAL_ENV", Path(environ["VIRTUAL_ENV"]).absolute()
-    # Installed by pipx or uv, flaskflex has a virtualenv of its own, which is not the application's.
-    own = Path(sys.prefix)
-    installed = any((folder / "flaskflex.py").exists() for folder in site_packages(own))
-    if sys.prefix != sys.base_prefix and not installed:
-        yield "the Python that runs flaskflex", own
-    if environ.get("CONDA_PREFIX") and environ.get("CONDA_DEFAULT_ENV") != "base":
-        yield "CONDA_PREFIX", Path(environ["CONDA_PREFIX"]).absolute()
-
-
-def read_virtualenv(source: str, path: Path) -> Virtualenv:
-    """The facts of the virtualenv in a folder; Failure where it is not one, or has lost its Python."""
-    again = "Activate your application's virtualenv, or name it with --venv."
-    if not path.is_dir():
-        raise Failure(f"{source} names {path}, which is not there", again)
-    if not any((path / sign).exists() for sign in VIRTUALENV_MARKERS):
-        raise Failure(f"{source} names {path}, which is not a virtualenv", again)
-    python = interpreter(path)
-    if not python.exists():
-        raise Failure(f"the virtualenv {path} has lost its Python",
-                      f"Make it anew: python3 -m venv --clear {path}")
-    return Virtualenv(path, python, python_version(path, python), source)
-
-
-def interpreter(path: Path, windows: bool = os.name == "nt") -> Path:
-    """Where the interpreter of the virtualenv in a folder lies."""
-    if windows:
-        conda = path / "python.exe"
-        return conda if conda.exists() else path / "Scripts" / "python.exe"
-    return path / "bin" / "python"
-
-
-def site_packages(path: Path) -> list[Path]:
-    """The folders that hold the distributions of the virtualenv in a folder."""
-    return [*path.glob("lib/*/site-packages"), *path.glob("Lib/site-packages")]
-
-
-def python_version(path: Path, python: Path) -> str:
-    """The version of a virtualenv's Python: venv, virtualenv and uv note it in pyvenv.cfg, conda does not."""
-    noted = re.search(r"^version(?:_info)?\s*=\s*(\d+\.\d+\.\d+)", read_pyvenv_cfg(path), re.MULTILINE)
-    if noted:
-        return noted[1]
-    answer = subprocess.run([str(python), "-I", "-c", "import platform; print(platform.python_version())"],
-                            capture_output=True)
-    if answer.returncode:
-        raise Failure(f"the Python of the virtualenv {path} does not run", error_text(answer.stderr))
-    return answer.stdout.decode().strip()
-
-
-def read_pyvenv_cfg(path: Path) -> str:
-    """The text of a virtualenv's pyvenv.cfg, "" without one."""
-    try:
-        return (path / "pyvenv.cfg").read_text(encoding="utf-8", errors="replace")
-    except FileNotFoundError:
-        return ""
-
-
-def activation_hint(folder: Path, windows: bool = os.name == "nt") -> str:
-    """How to activate a virtualenv: the one that the project around a folder holds, if it does."""
-    root = next((parent for parent in (folder, *folder.parents) if (parent / ".git").exists()), folder)
-    for place in (root / ".venv", root / "venv", root / "env"):
-        if (place / "pyvenv.cfg").exists():
-            command = str(place / "Scripts" / "activate")
-            if not windows:
-                command = f"source {shlex.quote(str(place / 'bin' / 'activate'))}"
-            return f"Your project holds one; activate it: {command}"
-    return ("Activate the one you use for your application (source PATH/bin/activate), or name it: "
-            "python flaskflex.py --venv PATH")
-
-
-# `python -m pip`, without the quarter of its time that Python needs to free what pip has built.
-QUICK_PIP = """\
-import gc, os, runpy, sys
-gc.disable()
-try:
-    runpy.run_module("pip", run_name="__main__", alter_sys=True)
-except SystemExit as end:
-    if end.code:
-        raise
-    sys.stdout.flush()
-    os._exit(0)
-"""
-
-
-def freeze_command(virtualenv: Virtualenv) -> list[str]:
-    """The command that freezes a virtualenv, by its own pip if it has one: uv makes virtualenvs without."""
-    isolated, freeze = ["-I", "-X", "utf8"], ["freeze", "--local"]
-    if has_pip(virtualenv):
-        return [str(virtualenv.python), *isolated, "-c", QUICK_PIP, *freeze]
-    uv = shutil.which("uv")
-    if uv:
-        return [uv, "--no-config", "--no-cache", "pip", "freeze", "--python", str(virtualenv.python)]
-    if installed_version("pip") >= (22, 3):  # the first that has --python
-        return [sys.executable, *isolated, "-m", "pip", "--python", str(virtualenv.python), *freeze]
-    return [str(virtualenv.python), *isolated, str(bundled_pip(virtualenv)), *freeze]
-
-
-def has_pip(virtualenv: Virtualenv) -> bool:
-    """True if pip is installed in a virtualenv."""
-    return any((folder / "pip" / "__main__.py").exists() for folder in site_packages(virtualenv.path))
-
-
-def installed_version(name: str) -> tuple[int, ...]:
-    """The version of a distribution that this interpreter can import, such as (3, 2, 1); () without one."""
-    from importlib import metadata
-
-    try:
-        version = metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return ()
-    return tuple(int(number) for number in re.findall(r"\d+", version)[:3])
-
-
-def bundled_pip(virtualenv: Virtualenv) -> Path:
-    """The pip inside the wheel that Python keeps for ensurepip, which runs from there uninstalled."""
-    with contextlib.suppress(ImportError):
-        import ensurepip
-
-        for folder in (Path(ensurepip.__file__).parent / "_bundled", Path("/usr/share/python-wheels")):
-            for wheel in folder.glob("pip-*.whl"):
-                return wheel / "pip"
-    raise Failure(f"there is no pip in {virtualenv.path}, and neither uv nor another pip to freeze it",
-                  f"Install pip there: {virtualenv.python} -m ensurepip")
-
-
-def install_command(virtualenv: Virtualenv) -> list[str]:
-    """The command that installs distributions: any pip will do, and uv.
-
-    First that of the Python which is to import them: the virtualenv's may be too old for them.
-    """
-    if installed_version("pip"):
-        return [sys.executable, "-I", "-m", "pip", "install"]
-    if has_pip(virtualenv):
-        return [str(virtualenv.python), "-I", "-m", "pip", "install"]
-    uv = shutil.which("uv")
-    if uv:
-        return [uv, "pip", "install", "--python", str(virtualenv.python)]
-    return [str(virtualenv.python), "-I", str(bundled_pip(virtualenv)), "install"]
-
-
-@contextlib.contextmanager
-def freezing(virtualenv: Virtualenv) -> Iterator[subprocess.Popen[bytes]]:
-    """Run pip freeze while the caller does everything else: it takes longer than all the rest.
-
-    It is isolated (-I) from the project's files, and from the user's settings for pip, uv and Python, of
-    which none is of use here. It ends with the block, whatever happens there.
-    """
-    environ = {name: value for name, value in os.environ.items()
-               if not name.startswith(("PIP_", "UV_", "PYTHON"))}
-    environ["PIP_CONFIG_FILE"] = os.devnull
-    with subprocess.Popen(freeze_command(virtualenv), env=environ, stdin=subprocess.DEVNULL,
-                          stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
-        try:
-            yield process
-        finally:
-            process.kill()  # does nothing to a process that has ended
-
-
-def frozen_lines(freeze: subprocess.Popen[bytes], virtualenv: Virtualenv) -> list[str]:
-    """Wait for pip freeze, and give back the lines that it printed."""
-    output, errors = freeze.communicate()
-    if freeze.returncode:
-        words = error_text(errors).rpartition("\n")[2]  # before these comes a traceback of pip's
-        raise Failure(f"pip freeze failed in {virtualenv.path}", re.sub(r"://\S*", "://...", words))
-    return output.decode("utf-8", "surrogateescape").replace("\r\n", "\n").split("\n")
-
-
-# --- req.txt ---
-
-FLUP = "flup==1.0.3"  # what dispatch.fcgi imports to speak FastCGI
-FLUP_PINS = f"{FLUP} --hash=sha256:ca9fd78e1cc0431da1236f73fafd1c01db684675b4d369460d5f5c62e6f0b8d6\n"
-
-# The last line of the frozen part. The fingerprint tells whether somebody edited what stands above it.
-MARKER = "# --- frozen above ({fingerprint}); your own lines go below, and stay ---\n"
-MARKER_LINE = re.compile(r"^# --- frozen above \(([0-9a-f]{12})\).*\n?", re.MULTILINE)
-
-# What pip freeze prints for a distribution. A damaged or hostile one could put anything else in its place.
-REQUIREMENT_LINE = re.compile(r"(?:[A-Za-z0-9][\w.-]*(?:===?[\w.!+-]+| @ [a-z][!-~]*)|-e [^\x00-\x1f]+)")
-EDITABLE_LINE = re.compile(r"-e [a-z+]+://[!-~]+#egg=[A-Za-z0-9][\w.-]*(?:&subdirectory=[!-~]+)?")
-
-# How a requirement begins that is not an address or an option: with a name (PEP 508).
-NAME = re.compile(r"([A-Za-z0-9][\w.-]*)\s*([@<>=!~;\[( ]|$)")
-
-NOT_DEPLOYABLE = "Publish such a package, copy it into the project, or leave it out (--exclude NAME)."
-
-
-class Requirement(NamedTuple):
-    """One line of req.txt, and the name of the distribution that it asks for."""
-
-    name: str
-    line: str
-
-
-class Refusal(NamedTuple):
-    """What req.txt must not hold: a distribution's canonical name, and what to tell the user of it."""
-
-    name: str
-    words: str
-
-
-class RequirementsFile(NamedTuple):
-    """A req.txt of flaskflex's: the frozen part, whether nobody edited that, and the user's own lines."""
-
-    frozen: str
-    intact: bool
-    own: str
-
-
-def canonical(name: str) -> str:
-    """A distribution's name as the package index compares names (PEP 503)."""
-    return re.sub(r"[-_.]+", "-", name).lower()
-
-
-def decode(content: bytes) -> str:
-    """A requirements file's text, whichever encoding it is in: PowerShell's `>` writes UTF-16."""
-    encoding = "utf-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
-    return content.decode(encoding, "surrogateescape" if encoding == "utf-8-sig" else "replace")
-
-
-def parse_requirements(lines: Iterable[str]) -> list[Requirement]:
-    """The requirements among the lines of a pip freeze or a req.txt.
-
-    pip freeze names an editable install without version control only in the comment above it.
-    """
-    requirements = []
-    commented = ""
-    for line in map(str.strip, lines):
-        if line.startswith("#"):
-            remark = re.search(r"\(([\w.-]+)==", line)
-            commented = remark[1] if remark else commented
-        elif line:
-            named = NAME.match(line) or re.search(r"[#&]egg=([\w.-]+)", line)
-            requirements.append(Requirement(named[1] if named else commented, line))
-            commented = ""
-    return requirements
-
-
-def require_installable(requirements: Sequence[Requirement], virtualenv: Virtualenv, project: Project,
-                        excluded: Sequence[str], report: Report) -> list[Requirement]:
-    """The requirements as the server can install them.
-
-    Raises Failure with all those that it could not install, or that would give a secret away.
-    """
-    names = set(by_name(requirements))
-    left_out = {canonical(name) for name in excluded}
-    for name in sorted(left_out - names):
-        report.warning(f"--exclude {name}: {virtualenv.path} holds no such package")
-    kept, refused = split_installable(requirements, virtualenv, project, left_out, report)
-    if refused:
-        reasons = "; ".join(refusal.words for refusal in refused)
-        raise Failure(f"req.txt would not do on the server: {reasons}", NOT_DEPLOYABLE)
-    return kept
-
-
-def split_installable(requirements: Sequence[Requirement], virtualenv: Virtualenv, project: Project,
-                      left_out: set[str], report: Report) -> tuple[list[Requirement], list[Refusal]]:
-    """What the server can install, and what it cannot."""
-    left_out = left_out | auto_excluded(requirements, virtualenv, report)
-    kept, refused = [], []
-    for requirement in requirements:
-        name = canonical(requirement.name)
-        if name in left_out:
-            continue
-        try:
-            kept.append(resolve_requirement(requirement, virtualenv, project))
-        except (Refused, ValueError) as error:
-            unreadable = "is installed from an address that cannot be read"
-            reason = error if isinstance(error, Refused) else unreadable
-            refused.append(Refusal(name, f"{display_name(requirement)} {reason}"))
-    if "flask" not in by_name(kept):
-        report.warning(f"there is no Flask in {virtualenv.path}: is this the right virtualenv?")
-    return kept, refused
-
-
-def display_name(requirement: Requirement) -> str:
-    """A requirement's name, or else of its line what holds no secret."""
-    return requirement.name or ascii(requirement.line.split("://")[0])
-
-
-# flaskflex, and what it brings with it: the requirements of its own distribution, all the way down.
-FLASKFLEX_NEEDS = ("flaskflex", "gitpython", "gitdb", "smmap", "typing-extensions")
-
-
-def auto_excluded(requirements: Sequence[Requirement], virtualenv: Virtualenv,
-                  report: Report) -> set[str]:
-    """The canonical names of what never belongs into req.txt, each of which the report tells."""
-    lines = by_name(requirements)
-    unwanted = needed_only_by_flaskflex(virtualenv) & lines.keys() if "flaskflex" in lines else set()
-    if lines.get("pkg-resources", "").endswith("==0.0.0"):  # pip issue 4022
-        unwanted.add("pkg-resources")
-    if unwanted:
-        report.warning(f"left out of req.txt, not the application's: {', '.join(sorted(unwanted))}")
-    return unwanted
-
-
-def needed_only_by_flaskflex(virtualenv: Virtualenv) -> set[str]:
-    """The canonical names of flaskflex and of what is in a virtualenv for its sake alone.
-
-    What the user installed by name (pip notes that as REQUESTED) is not, nor what anything else may need.
-    """
-    from importlib import metadata
-
-    needs: dict[str, set[str]] = {}
-    requested = set()
-    folders = [str(folder) for folder in site_packages(virtualenv.path)]
-    for distribution in metadata.distributions(path=folders):
-        name = canonical(distribution.metadata["Name"] or "")
-        needs[name] = {canonical(re.split(r"[^\w.-]", need)[0]) for need in distribution.requires or ()}
-        if distribution.read_text("REQUESTED") is not None:
-            requested.add(name)
-    brought = set(FLASKFLEX_NEEDS)
-    others = (needs.keys() - brought) | (requested - {"flaskflex"})
-    return brought - transitive_dependencies(others, needs)
-
-
-def transitive_dependencies(names: Iterable[str], needs: Mapping[str, set[str]]) -> set[str]:
-    """The names, all that these need, all that those need, and so on."""
-    found: set[str] = set()
-    left = list(names)
-    while left:
-        name = left.pop()
-        if name not in found:
-            found.add(name)
-            left += needs.get(name, ())
-    return found
-
-
-def resolve_requirement(requirement: Requirement, virtualenv: Virtualenv,
-                        project: Project) -> Requirement:
-    """A requirement as the server can install it, with a path that is relative to the project's root.
-
-    Raises Refused where the server could not, or must not be told.
-    """
-    if not REQUIREMENT_LINE.fullmatch(requirement.line):
-        raise Refused("is not a requirement that pip would read again")
-    folder = local_source_path(requirement, virtualenv)
-    # What pip install -e git+... has cloned into the virtualenv is asked for by its address, as before.
-    if folder is None or virtualenv.path.resolve() in folder.parents:
-        if has_credentials(requirement.line):
-            raise Refused("is installed from an address that holds a password or a token")
-        if requirement.line.startswith("-e ") and not EDITABLE_LINE.fullmatch(requirement.line):
-            raise Refused("is not a requirement that pip would read again")
-        return requirement
-    if project.root.resolve() not in folder.parents:
-        place = str(folder) if str(folder).isprintable() else ascii(str(folder))
-        raise Refused(f"is installed from {place}, outside the project")
-    path = f"./{folder.relative_to(project.root.resolve()).as_posix()}"
-    return requirement._replace(line=f"-e {shlex.quote(path)}" if requirement.line.startswith("-e") else path)
-
-
-def local_source_path(requirement: Requirement, virtualenv: Virtualenv) -> Optional[Path]:
-    """The folder or file of this machine that a requirement was installed from, None for all others.
-
-    In a clone with an origin, pip freeze hides a local editable install behind the origin's address; only
-    the distribution's direct_url.json (PEP 610) tells where it lies.
-    """
-    editable = requirement.line.startswith("-e ")
-    address = requirement.line[3:] if editable else requirement.line.partition(" @ ")[2]
-    if editable and "://" not in address:
-        return local_path(address)
-    if editable and not address.startswith("file:"):
-        address = editable_source_url(requirement.name, virtualenv)
-    if not address.startswith("file:"):
-        return None
-    return local_path(unquote(urlsplit(address).path, errors="surrogateescape"))
-
-
-def local_path(text: str) -> Path:
-    """The file that a text in UTF-8 names, whatever the locale makes of it."""
-    return Path(os.path.realpath(os.fsdecode(text.encode("utf-8", "surrogateescape"))))
-
-
-def editable_source_url(name: str, virtualenv: Virtualenv) -> str:
-    """The file: address of an editable install, "" where nothing tells it.
-
-    setup.py develop, which older pips used, leaves an .egg-link in the place of a direct_url.json.
-    """
-    import json
-    from importlib import metadata
-
-    folders = site_packages(virtualenv.path)
-    for distribution in metadata.distributions(name=name, path=[str(folder) for folder in folders]):
-        origin = distribution.read_text("direct_url.json")
-        if origin:
-            return str(json.loads(origin).get("url", ""))
-    for link in (link for folder in folders for link in folder.glob("*.egg-link")):
-        if canonical(link.stem) == canonical(name):
-            return Path(link.read_text(encoding="utf-8").split("\n")[0]).as_uri()
-    return ""
-
-
-def has_credentials(line: str) -> bool:
-    """True if a requirement's address holds what looks like a password or a token.
-
-    A user name alone is none over ssh (git@host); over https it may be a token, and so may any query.
-    """
-    found = re.search(r"[A-Za-z][\w+.-]*://\S*", line)
-    if found is None:
-        return False
-    address = urlsplit(found[0])
-    user, at, _ = address.netloc.rpartition("@")
-    return bool(address.query or ":" in user or (at and not address.scheme.endswith("ssh")))
-
-
-def split_requirements(text: str) -> Optional[RequirementsFile]:
-    """The parts of a req.txt that flaskflex wrote, or None where its marker line is not there."""
-    marker = MARKER_LINE.search(text)
-    if marker is None:
-        return None
-    frozen = text[:marker.start()]
-    return RequirementsFile(frozen, marker[1] == fingerprint(frozen), text[marker.end():])
-
-
-def render_requirements(requirements: Sequence[Requirement], version: str, own: str) -> bytes:
-    """The text of req.txt: the frozen requirements, the marker line, the user's own lines."""
-    lines = [f"# The application's virtualenv (Python {version}), frozen by flaskflex: edit nothing here.\n"]
-    lines += [f"{requirement.line}\n" for requirement in requirements]
-    frozen = "".join(lines)
-    return (frozen + MARKER.format(fingerprint=fingerprint(frozen)) + own).encode("utf-8", "surrogateescape")
-
-
-def add_flup(requirements: Sequence[Requirement], own: str) -> list[Requirement]:
-    """The requirements, sorted as pip sorts them, and flup unless they or the user's own lines have it."""
-    named = by_name([*requirements, *parse_requirements(own.split("\n"))])
-    flup = [] if "flup" in named else [Requirement("flup", FLUP)]
-    return sorted([*requirements, *flup], key=lambda requirement: requirement.name.lower())
-
-
-def by_name(requirements: Iterable[Requirement]) -> dict[str, str]:
-    """The lines of requirements by the canonical names of the distributions that they ask for."""
-    return {canonical(requirement.name): requirement.line for requirement in requirements}
-
-
-def count_changes(old: str, new: Sequence[Requirement]) -> str:
-    """What a new freeze changes, such as `+2 -1 ~3`: requirements added, removed, changed."""
-    before, after = by_name(parse_requirements(old.split("\n"))), by_name(new)
-    changed = sum(before[name] != after[name] for name in before.keys() & after.keys())
-    return f"+{len(after.keys() - before.keys())} -{len(before.keys() - after.keys())} ~{changed}"
-
-
-# --- the files ---
-
-EXECUTABLE = ("public_html/dispatch.fcgi",)
-TEMP_PREFIX = ".flaskflex-"  # how the names of unfinished files begin, and of a run's folder inside git's
-
-
 def set_mode(descriptor: int, mode: int) -> None:
     """Set the permission bits of an open file or folder. Windows has none."""
     if os.name != "nt":
@@ -1015,7 +536,8 @@ class WorkTree:
         """Return the file at a path. Raise Failure if something else is in its way, or it is too large."""
         if not self._open_folder(path) or not self._is_there(path, "file"):
             return WorkTreeFile(None, 0)
-        with open_regular(*self._place(path)) as file:
+        name, folder = self._place(path)
+        with open_regular(name, dir_fd=folder) as file:
             return WorkTreeFile(file.read(READ_LIMIT), stat.S_IMODE(os.fstat(file.fileno()).st_mode))
 
     def create(self, path: str, content: bytes, mode: int) -> None:
@@ -1035,7 +557,8 @@ class WorkTree:
 
     def set_mode(self, path: str, mode: int) -> None:
         """Set the permission bits of a file."""
-        with open_regular(*self._place(path)) as file:
+        name, folder = self._place(path)
+        with open_regular(name, dir_fd=folder) as file:
             set_mode(file.fileno(), mode)
 
     def rename(self, source: str, target: str) -> None:
@@ -1086,6 +609,786 @@ class WorkTree:
             flags = os.O_RDONLY | os.O_DIRECTORY | OPEN_SAFELY
             self.descriptors[folder] = os.open(name, flags, dir_fd=root)
         return True
+
+
+# --- the virtualenv ---
+
+# One of these is in each virtualenv: of venv, virtualenv and uv; of virtualenv before 20; of conda.
+VIRTUALENV_MARKERS = ("pyvenv.cfg", "bin/activate", "Scripts/activate", "conda-meta")
+
+ANSWER_TIMEOUT = 120  # seconds that a virtualenv's Python has to say something
+
+
+class Virtualenv(NamedTuple):
+    """A virtualenv: its folder, its interpreter, and the version of that, such as "3.11.7"."""
+
+    path: Path
+    python: Path
+    version: str
+
+
+def interpreter(path: Path, windows: bool = os.name == "nt") -> Path:
+    """Return where the interpreter of the virtualenv in a folder lies."""
+    if windows:
+        conda = path / "python.exe"
+        return conda if conda.exists() else path / "Scripts" / "python.exe"
+    return path / "bin" / "python"
+
+
+def site_packages(path: Path) -> list[Path]:
+    """Return the folders that hold the distributions of the virtualenv in a folder."""
+    return [*path.glob("lib/*/site-packages"), *path.glob("Lib/site-packages")]
+
+
+def read_pyvenv_cfg(path: Path) -> str:
+    """Return the text of a virtualenv's pyvenv.cfg, "" without one."""
+    try:
+        return read_limited(path / "pyvenv.cfg").decode("utf-8", "replace")
+    except FileNotFoundError:
+        return ""
+
+
+def last_line(output: bytes) -> str:
+    """Return the last line of what a program printed, without URLs."""
+    text = output.decode("utf-8", "backslashreplace").strip().rpartition("\n")[2]
+    return hide_urls(text) or "It gave no reason."
+
+
+def python_version(path: Path, python: Path) -> str:
+    """Return the version of a virtualenv's Python: venv, virtualenv and uv note it, conda does not.
+
+    Raise Failure if that Python does not run, or does not answer.
+    """
+    version_line = r"^version(?:_info)? *= *([0-9]+\.[0-9]+\.[0-9]+)"
+    noted = re.search(version_line, read_pyvenv_cfg(path), re.MULTILINE)
+    if noted:
+        return noted[1]
+    command = [str(python), "-I", "-c", "import platform; print(platform.python_version())"]
+    try:
+        result = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True,
+                                timeout=ANSWER_TIMEOUT)
+    except subprocess.TimeoutExpired:
+        raise Failure(f"the Python of the virtualenv {path} does not answer",
+                      f"Nothing came in {ANSWER_TIMEOUT} s from: {shell_line(*command)}") from None
+    if result.returncode:
+        raise Failure(f"the Python of the virtualenv {path} does not run", last_line(result.stderr))
+    return result.stdout.decode().strip()
+
+
+def read_virtualenv(source: str, path: Path) -> Virtualenv:
+    """Return the facts of the virtualenv in a folder that a source such as "--venv" names.
+
+    Raise Failure if it is not one, or if its Python is gone or does not run.
+    """
+    again = "Activate your application's virtualenv, or name it with --venv."
+    if not path.is_dir():
+        raise Failure(f"{source} names {path}, which is not there", again)
+    if not any((path / marker).exists() for marker in VIRTUALENV_MARKERS):
+        raise Failure(f"{source} names {path}, which is not a virtualenv", again)
+    python = interpreter(path)
+    if not python.exists():
+        raise Failure(f"the Python of the virtualenv {path} is gone",
+                      f"Make it again: {shell_line('python3', '-m', 'venv', '--clear', str(path))}")
+    return Virtualenv(path, python, python_version(path, python))
+
+
+def virtualenv_candidates(named: Optional[Path], environ: Environ) -> Iterator[tuple[str, Path]]:
+    """Yield where the virtualenv may be, in the order of precedence: (who says so, folder)."""
+    if named is not None:
+        yield "--venv", named
+    if environ.get("VIRTUAL_ENV"):
+        yield "VIRTUAL_ENV", Path(environ["VIRTUAL_ENV"]).absolute()
+    # Installed by pipx or uv, flaskflex has a virtualenv of its own, which is not the application's.
+    own = Path(sys.prefix)
+    installed = any((folder / "flaskflex.py").exists() for folder in site_packages(own))
+    if sys.prefix != sys.base_prefix and not installed:
+        yield "the Python that runs flaskflex", own
+    if environ.get("CONDA_PREFIX") and environ.get("CONDA_DEFAULT_ENV") != "base":
+        yield "CONDA_PREFIX", Path(environ["CONDA_PREFIX"]).absolute()
+
+
+def project_root(folder: Path) -> Path:
+    """Return the top of the clone that holds a folder, the folder itself if there is none."""
+    return next((parent for parent in (folder, *folder.parents) if (parent / ".git").exists()), folder)
+
+
+def virtualenvs_in(folder: Path) -> list[Path]:
+    """Return the virtualenvs in a folder that have one of the usual names."""
+    places = (folder / name for name in (".venv", "venv", "env"))
+    return [place for place in places if (place / "pyvenv.cfg").exists()]
+
+
+def activate_command(path: Path, windows: bool = os.name == "nt") -> str:
+    """Return what to type to activate a virtualenv."""
+    return str(path / "Scripts" / "activate") if windows else shell_line("source", f"{path}/bin/activate")
+
+
+# Tools that keep a virtualenv elsewhere: the file that tells of one, and the command that prints where.
+VIRTUALENV_TOOLS = {"poetry.lock": "poetry env info --path", "Pipfile": "pipenv --venv",
+                    "hatch.toml": "hatch env find"}
+
+
+def activation_hint(folder: Path) -> str:
+    """Return how to get a virtualenv: the project's, one beside it, that of a tool, or a new one."""
+    root = project_root(folder)
+    for place in virtualenvs_in(root):
+        return f"Your project holds one; activate it: {activate_command(place)}"
+    for place in virtualenvs_in(root.parent):
+        return f"There is one beside your project; activate it: {activate_command(place)}"
+    for name, command in VIRTUALENV_TOOLS.items():
+        if (root / name).exists():
+            return f'Name the virtualenv that belongs to {name}: python flaskflex.py --venv "$({command})"'
+    new = root.parent / "env"
+    return ("Activate the one you use for your application (source PATH/bin/activate), or name it (--venv "
+            f"PATH), or make one: {shell_line('python3', '-m', 'venv', str(new))} && {activate_command(new)} "
+            "&& python -m pip install flask")
+
+
+def find_virtualenv(folder: Path, named: Optional[str], environ: Environ, report: Report) -> Virtualenv:
+    """Return the application's virtualenv: the named one, else the active one, else our interpreter's.
+
+    Raise Failure if there is none, or if the one that was named is not a virtualenv.
+    """
+    found = list(virtualenv_candidates(folder / named if named else None, environ))
+    if not found:
+        raise Failure("no virtualenv is active", activation_hint(folder))
+    source, path = found[0]
+    virtualenv = read_virtualenv(source, path)
+    if re.search(r"^include-system-site-packages *= *true", read_pyvenv_cfg(path), re.MULTILINE):
+        report.warning(f"{path} also sees the packages of the whole machine: req.txt leaves these out")
+    for other_source, other in found[1:]:
+        if not named and other.resolve() != path.resolve():
+            report.warning(f"taking {path} ({source} names it), and not {other} ({other_source})")
+    own = virtualenvs_in(project_root(folder))
+    if own and not named and path.resolve() not in (place.resolve() for place in own):
+        report.warning(f"taking {path} ({source} names it), though the project holds {own[0]}, "
+                       f"which you can activate: {activate_command(own[0])}")
+    return virtualenv
+
+
+# `python -m pip`, without the quarter of its time that Python needs to free what pip has built.
+QUICK_PIP = """\
+import gc, os, runpy, sys
+gc.disable()
+try:
+    runpy.run_module("pip", run_name="__main__", alter_sys=True)
+except SystemExit as end:
+    if end.code:
+        raise
+    sys.stdout.flush()
+    os._exit(0)
+"""
+
+
+def has_pip(virtualenv: Virtualenv) -> bool:
+    """Return True if pip is installed in a virtualenv."""
+    return any((folder / "pip" / "__main__.py").exists() for folder in site_packages(virtualenv.path))
+
+
+def installed_version(name: str) -> tuple[int, ...]:
+    """Return the version of a distribution that this interpreter can import, such as (3, 2, 1), else ()."""
+    from importlib import metadata
+
+    try:
+        version = metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return ()
+    return tuple(int(number) for number in re.findall(r"[0-9]+", version)[:3])
+
+
+def bundled_pip(virtualenv: Virtualenv) -> Path:
+    """Return the pip inside the wheel that Python keeps for ensurepip, which runs from there uninstalled."""
+    with contextlib.suppress(ImportError):
+        import ensurepip
+
+        for folder in (Path(ensurepip.__file__).parent / "_bundled", Path("/usr/share/python-wheels")):
+            for wheel in folder.glob("pip-*.whl"):
+                return wheel / "pip"
+    raise Failure(f"there is no pip in {virtualenv.path}, and neither uv nor another pip to freeze it",
+                  f"Install pip there: {shell_line(str(virtualenv.python), '-m', 'ensurepip')}")
+
+
+def pip_command(virtualenv: Virtualenv, command: str) -> list[str]:
+    """Return how to run a command of pip's on a virtualenv, by its own pip or else by any other.
+
+    uv makes virtualenvs without pip. Raise Failure if there is neither.
+    """
+    python, isolated = str(virtualenv.python), ["-I", "-X", "utf8"]
+    if has_pip(virtualenv):
+        return [python, *isolated, "-c", QUICK_PIP, command]
+    uv = shutil.which("uv")
+    if uv:
+        return [uv, "pip", command, "--python", python]
+    if installed_version("pip") >= (22, 3):  # the first that has --python
+        return [sys.executable, *isolated, "-m", "pip", "--python", python, command]
+    return [python, *isolated, str(bundled_pip(virtualenv)), command]
+
+
+# The settings of a freeze. It is isolated (-I) from the project's files, and from what the user has set
+# for pip, uv and Python: nothing of this is of use here.
+FREEZE_ENVIRON = {"PIP_CONFIG_FILE": os.devnull, "PIP_LOCAL": "1", "UV_NO_CONFIG": "1", "UV_NO_CACHE": "1"}
+
+
+@contextlib.contextmanager
+def freezing(virtualenv: Virtualenv) -> Iterator[subprocess.Popen[bytes]]:
+    """Run pip freeze while the caller does everything else: it takes longer than all the rest.
+
+    It ends with the block, whatever happens there. Raise Failure if there is no pip at all.
+    """
+    environ = {name: value for name, value in os.environ.items()
+               if not name.startswith(("PIP_", "UV_", "PYTHON"))}
+    command = pip_command(virtualenv, "freeze")
+    with subprocess.Popen(command, env={**environ, **FREEZE_ENVIRON}, stdin=subprocess.DEVNULL,
+                          stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        try:
+            yield process
+        finally:
+            process.kill()  # does nothing to a process that has ended
+
+
+def frozen_text(freeze: subprocess.Popen[bytes], virtualenv: Virtualenv) -> str:
+    """Wait for pip freeze, and return what it printed; raise Failure if it fails or never ends."""
+    see_all = f"See all that it says: {shell_line(str(virtualenv.python), '-m', 'pip', 'freeze')}"
+    try:
+        output, errors = freeze.communicate(timeout=ANSWER_TIMEOUT)
+    except subprocess.TimeoutExpired:
+        raise Failure(f"pip freeze did not end within {ANSWER_TIMEOUT} s in {virtualenv.path}",
+                      see_all) from None
+    if freeze.returncode:
+        raise Failure(f"pip freeze failed in {virtualenv.path}", f"{last_line(errors)}\n{see_all}")
+    return output.decode("utf-8", "surrogateescape").replace("\r\n", "\n")
+
+
+# --- req.txt ---
+
+FLUP = "flup==1.0.3"  # what dispatch.fcgi imports to speak FastCGI
+FLUP_PINS = f"{FLUP} --hash=sha256:ca9fd78e1cc0431da1236f73fafd1c01db684675b4d369460d5f5c62e6f0b8d6\n"
+
+# The last line of the frozen part: always the same, so that git merges two freezes like any other text.
+# That of version 1.0 held the fingerprint of what stands above it.
+MARKER = "# --- frozen above; your own lines go below, and stay ---\n"
+MARKER_LINE = re.compile(r"^# --- frozen above(?: \(([0-9a-f]{12})\))?[;:].*\n?", re.MULTILINE)
+
+# How --exclude is remembered, below the marker line.
+EXCLUDE_LINE = re.compile(r"^# flaskflex: exclude ([\w.-]+) *$", re.MULTILINE | re.ASCII)
+
+# What pip freeze prints for a distribution. A damaged or hostile one could put anything else in its place.
+FROZEN_LINE = re.compile(r"[A-Za-z0-9][\w.-]*(?:===?[\w.!+-]+| @ [a-z][!-~]*)|-e [^\x00-\x1f]+", re.ASCII)
+EDITABLE_LINE = re.compile(r"-e [a-z+]+://[!-~]+#egg=[A-Za-z0-9][\w.-]*(?:&subdirectory=[!-~]+)?", re.ASCII)
+
+# How a requirement begins that is not a URL or an option: with a name (PEP 508).
+NAME = re.compile(r"([A-Za-z0-9][\w.-]*)\s*([@<>=!~;\[( ]|$)", re.ASCII)
+
+# What else pip reads in a requirements file: its options there, requirements (PEP 508), URLs and paths.
+READABLE_LINE = re.compile(r"""
+    -[cefir][ ]?\S.* | --(?:(?:extra-)?index-url|constraint|requirement|editable|find-links|no-binary
+        |only-binary|trusted-host|use-feature)[ =]\S.* | --(?:no-index|pre|prefer-binary|require-hashes)
+    | [A-Za-z0-9][\w.-]*[ ]?(?:\[[^][]*\][ ]?)?
+        (?:@[ ]?\S+ | \(?(?:(?:[=!<>~]=|[<>]|===)[ ]?\w[\w.*+-]*(?:!\w[\w.*+-]*)?[ ]?,?[ ]?)*\)?)
+        (?:[ ]?;.*)? (?:[ ]?--(?:hash|config-settings?|global-option)[ =].*)?
+    | [\w.~+]*[/:].* | [\w.-]+\.(?:whl|zip|tar\.gz) | \.+(?:[ ]?[;[].*)?""", re.VERBOSE | re.ASCII)
+LINE_LIMIT = 2000  # characters: no requirement is longer
+
+NOT_INSTALLABLE = ("Publish such a package, copy it into the project, or leave it out (--exclude NAME).\n"
+                   "Instead of a secret write ${NAME}: pip reads that from the environment of the server.")
+
+
+class Requirement(NamedTuple):
+    """One line of req.txt, and the name of the distribution that it asks for ("": the line tells none)."""
+
+    name: str
+    line: str
+
+
+class Distribution(NamedTuple):
+    """What a virtualenv notes of one of its distributions.
+
+    needs has the canonical name of each that it requires, and the marker (PEP 508) or ""; requested is True
+    if somebody asked for it by name (PEP 376); source is the folder or file of this machine that it comes
+    from (PEP 610), or ""; system is the sys_platform that alone it is made for, or "".
+    """
+
+    name: str
+    version: str
+    needs: list[tuple[str, str]]
+    requested: bool
+    source: str
+    system: str
+
+
+class Freeze(NamedTuple):
+    """What is to become of req.txt, by the virtualenv.
+
+    version is that of its Python; requirements are what a server can install; refused tells why it cannot
+    install another one, by its canonical name; user_lines go below the marker line; warnings are to be shown.
+    """
+
+    version: str
+    requirements: list[Requirement]
+    refused: dict[str, str]
+    user_lines: str
+    warnings: list[str]
+
+
+class RequirementsFile(NamedTuple):
+    """A req.txt of flaskflex's: the frozen part, the fingerprint in a marker of 1.0, and the user's lines."""
+
+    frozen: str
+    fingerprint: Optional[str]
+    user_lines: str
+
+
+def canonical(name: str) -> str:
+    """Return a distribution's name as the package index compares names (PEP 503)."""
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def logical_lines(text: str) -> Iterator[tuple[int, str]]:
+    """Yield (number, line) as pip divides a file: a backslash at the end of a line joins it to the next."""
+    number = 1
+    for match in re.finditer(r"(?:(?![ \t]*#)[^\n]*\\\n)*[^\n]*\n?", text):
+        lines = [match[0]] if "\\\n" in match[0] else match[0].splitlines()  # pip ends lines at \f, too
+        yield from ((number, line.strip()) for line in lines)
+        number += match[0].count("\n")
+
+
+def parse_requirements(text: str) -> list[Requirement]:
+    """Return the requirements in what pip freeze prints, or in a req.txt.
+
+    pip freeze names an editable install without version control only in the comment above it.
+    """
+    requirements = []
+    commented = ""
+    for _, line in logical_lines(text):
+        if line.startswith("#"):
+            remark = re.search(r"\(([\w.-]+)==", line, re.ASCII)
+            commented = remark[1] if remark else commented
+        elif line:
+            named = NAME.match(line) or re.search(r"[#&]egg=([\w.-]+)", line, re.ASCII)
+            requirements.append(Requirement(named[1] if named else commented, line))
+            commented = ""
+    return requirements
+
+
+def by_name(requirements: Iterable[Requirement], like: Iterable[Requirement] = ()) -> dict[str, str]:
+    """Return the lines of requirements by canonical names, as far as these, or others alike, tell them."""
+    names = {requirement.line: requirement.name for requirement in like}
+    return {canonical(name or names.get(line, "")) or line: line for name, line in requirements}
+
+
+# The secrets of the well-known hosts: GitHub, GitLab, PyPI, AWS, Slack, npm, Google, Hugging Face, Bitbucket,
+# and signed ones (JWT); then the package hosts that take a token in the path of a URL.
+TOKEN = re.compile(
+    r"gh[oprsu]_\w{16}|github_pat_\w{16}|gl(?:pat|dt|rt|ptt|cbt|ft|soat)-[\w-]{16}|pypi-[\w-]{30}"
+    r"|(?:AKIA|ASIA)[A-Z0-9]{16}|xox[abeprs]-[\w-]{10}|npm_\w{30}|AIza[\w-]{30}|hf_\w{30}|AT(?:BB|CTT3)\w{16}"
+    r"|eyJ[\w-]{16}|anaconda\.\w+/t/[^/]|packagecloud\.io/priv/|dl\.cloudsmith\.io/(?!public/|basic/)",
+    re.ASCII)
+FRAGMENT_KEYS = ("egg", "subdirectory", "sha1", "sha224", "sha256", "sha384", "sha512", "md5")
+SSH_USERS = ("git", "hg", "svn", "gitea", "forgejo")  # who is asked for repositories: no secret
+
+
+def url_has_credentials(scheme: str, url: str) -> bool:
+    """Return True if a URL, of which this stands behind ://, holds what looks like a password or a token."""
+    word = (url.split(None, 1) or [""])[0]
+    user, at, _ = re.split("[/?#]", word, maxsplit=1)[0].rpartition("@")
+    if at and user not in ("\0", "\0:") and not user.endswith(":\0"):
+        if not (scheme.endswith("ssh") and user in SSH_USERS):
+            return True
+    path, _, hash_part = word.partition("#")
+    query = re.split(r"[?;]", path)[1:]
+    pairs = [pair.partition("=") for part in query for pair in part.split("&") if part]
+    keys = [key for key, equals, _ in (pair.partition("=") for pair in hash_part.split("&")) if equals]
+    if any(value != "\0" for _, _, value in pairs) or not set(keys) <= set(FRAGMENT_KEYS):
+        return True
+    # A word without a meaning: long, and with letters of both kinds between several numbers.
+    return any(len(re.findall("[0-9]+", word)) > 1 and word.lower() != word != word.upper()
+               for word in re.findall("[A-Za-z0-9]{16,}", path))
+
+
+def has_credentials(text: str) -> bool:
+    """Return True if a line of a requirements file holds what looks like a password or a token.
+
+    It is searched for URLs, also inside of URLs and quoted. pip takes ${NAME} from the environment, and that
+    is no secret. A user name over ssh is none if it is a usual one; over https it may be a token, and so may
+    any query. A line that is too long to be searched counts as one that holds a secret.
+    """
+    if len(text) > 10 * LINE_LIMIT:
+        return True
+    text = re.sub(r"\$\{[A-Z0-9_]+\}", "\0", text)
+    for _ in range(3):  # %2540 is an @, quoted twice
+        parts = text.split("://")
+        if (TOKEN.search(text) or re.search(r":(?!\0@)[^\s/@:]+@", text)
+                or any(map(url_has_credentials, parts, parts[1:]))):
+            return True
+        text = unquote(text)
+    return False
+
+
+def display_name(requirement: Requirement) -> str:
+    """Return a requirement's name, or else of its line what holds no secret."""
+    option = re.match("--[a-z-]+", requirement.line)
+    if requirement.name or not has_credentials(requirement.line):
+        return requirement.name or ascii(requirement.line[:80])
+    return option[0] if option else "a line"
+
+
+def local_path(text: str, folder: Path = Path("/")) -> Path:
+    """Return the file that a text in UTF-8 names, from a folder on, whatever the locale makes of it."""
+    return Path(os.path.realpath(folder / os.fsdecode(text.encode("utf-8", "surrogateescape"))))
+
+
+def path_in_line(line: str) -> Optional[str]:
+    """Return the path of this machine that a requirement names, None if it names none.
+
+    Raise ValueError if its quotes do not match, or if its URL cannot be read.
+    """
+    option = re.match(r"(?:-e|--editable)[ =]?", line)
+    if option:
+        target = "".join(shlex.split(line[option.end():])[:1])
+    else:
+        target = re.sub(r"^[A-Za-z0-9][\w.-]* ?(?:\[[^][]*\])? ?@ ?", "", line, flags=re.ASCII)
+    if re.match(r"(?:[a-z]+\+)?file:", target):
+        return unquote(urlsplit(target).path, errors="surrogateescape")
+    if "://" in target or target.startswith("-"):
+        return None
+    path = re.sub(r"\[[^][]*\]$", "", target.partition(";")[0].rstrip())
+    return path if option or path.startswith(".") or "/" in path else None
+
+
+def judge_line(line: str, root: Path) -> None:
+    """Raise Refused if a server cannot install a line of req.txt, or must not be told of it."""
+    if max(map(len, line.split("\\\n"))) > LINE_LIMIT or len(line) > 10 * LINE_LIMIT:
+        raise Refused(f"is longer than {LINE_LIMIT} characters")
+    line = line.replace("\\\n", "")
+    if has_credentials(line):
+        raise Refused("holds what looks like a password or a token")
+    line = " ".join(re.split(r"(?:^|\s)#", line, maxsplit=1)[0].split())
+    if not line:
+        return
+    try:
+        path = path_in_line(line)
+        place = None if path is None else local_path(path, root)
+    except ValueError:
+        raise Refused("names a place that cannot be read") from None
+    if not READABLE_LINE.fullmatch(line):
+        raise Refused("is not a line that pip can read")
+    if path is not None and place and (os.path.isabs(path) or root.resolve() not in (place, *place.parents)):
+        shown = str(place) if str(place).isprintable() else ascii(str(place))
+        raise Refused(f"is installed from {shown}, which the server does not have")
+
+
+def refused_lines(text: str, root: Path, first: int = 1) -> list[str]:
+    """Return what a server cannot install of the lines of a req.txt, the first of which has a number."""
+    refused = []
+    for number, line in logical_lines(text):
+        try:
+            judge_line(line, root)
+        except Refused as reason:
+            name = display_name((parse_requirements(line) or [Requirement("a comment", line)])[0])
+            refused.append(f"line {number + first - 1} ({name}) {reason}")
+    return refused
+
+
+def read_note(path: Path) -> str:
+    """Return the text of a file in a virtualenv, "" if it is not there."""
+    try:
+        return read_limited(path, 8 << 20).decode("utf-8", "replace").replace("\r\n", "\n")
+    except OSError:
+        return ""
+
+
+def source_in_direct_url(text: str) -> str:
+    """Return the folder or file that a direct_url.json (PEP 610) names, "" if it names none."""
+    import json
+
+    try:
+        url = json.loads(text)["url"]
+        return unquote(urlsplit(url).path, errors="surrogateescape") if url.startswith("file:") else ""
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        return ""
+
+
+# How markers and classifiers bind a distribution to a system that is not a server's, by sys_platform.
+BOUND_TO = {"win32": r"""== ?["'](?:win32|Windows|nt)["']|:: Microsoft""",
+            "darwin": r"""== ?["'][Dd]arwin["']|:: MacOS"""}
+
+
+def only_system(texts: Iterable[str]) -> str:
+    """Return the sys_platform that all of some markers or classifiers are bound to, "" if there is none."""
+    found = {next((system for system, pattern in BOUND_TO.items()
+                   if re.search(pattern, text) and " or " not in text), "") for text in texts}
+    return found.pop() if len(found) == 1 else ""
+
+
+def parse_need(need: str) -> tuple[str, str]:
+    """Return the canonical name that a Requires-Dist asks for, and its marker, "" if it has none."""
+    name, _, marker = need.partition(";")
+    return canonical(re.split(r"[^\w.-]", name, maxsplit=1, flags=re.ASCII)[0]), marker
+
+
+def read_distribution(folder: Path, source: str = "") -> Distribution:
+    """Return what the metadata in a folder (.dist-info, .egg-info) tells of a distribution."""
+    text = read_note(folder / "METADATA") or read_note(folder / "PKG-INFO")
+    fields: dict[str, list[str]] = {}
+    for key, value in re.findall(r"^([A-Za-z-]+): (.*)$", text.partition("\n\n")[0], re.MULTILINE):
+        fields.setdefault(key, []).append(value.strip())
+    needs = fields.get("Requires-Dist") or read_note(folder / "requires.txt").split("\n")
+    classifiers = fields.get("Classifier", [])
+    return Distribution(
+        name=fields.get("Name", [""])[0],
+        version=fields.get("Version", [""])[0],
+        needs=[parse_need(need) for need in needs],
+        requested=(folder / "REQUESTED").exists(),
+        source=source,
+        system=only_system(text for text in classifiers if text.startswith("Operating System ::")),
+    )
+
+
+def read_distributions(virtualenv: Virtualenv) -> dict[str, Distribution]:
+    """Return the distributions of a virtualenv by their canonical names."""
+    found = []
+    for folder in site_packages(virtualenv.path):
+        for info in (*folder.glob("*.dist-info"), *folder.glob("*.egg-info")):
+            origin = read_note(info / "direct_url.json")
+            found.append(read_distribution(info, source_in_direct_url(origin) if origin else ""))
+        for link in folder.glob("*.egg-link"):  # of setup.py develop: where the package is, and setup.py
+            place, _, setup = read_note(link).rstrip("\n").partition("\n")
+            for info in Path(place).glob("*.egg-info") if os.path.isabs(place) else ():
+                found.append(read_distribution(info, os.path.join(place, setup)))
+    return {canonical(distribution.name): distribution for distribution in found}
+
+
+def transitive_dependencies(names: Iterable[str], needs: Mapping[str, set[str]]) -> set[str]:
+    """Return the names, all that these need, all that those need, and so on."""
+    found: set[str] = set()
+    left = list(names)
+    while left:
+        name = left.pop()
+        if name not in found:
+            found.add(name)
+            left += needs.get(name, ())
+    return found
+
+
+def needed_only_by(names: set[str], installed: Mapping[str, Distribution]) -> set[str]:
+    """Return the names, and those of the distributions that are installed for their sake alone.
+
+    What the user installed by name (pip notes that as REQUESTED) is not, nor what anything else may need.
+    """
+    needs = {name: {need for need, _ in distribution.needs} for name, distribution in installed.items()}
+    brought = transitive_dependencies(names, needs)
+    others = {name for name, distribution in installed.items()
+              if name not in brought or distribution.requested and name not in names}
+    return names | (brought - transitive_dependencies(others, needs))
+
+
+def server_line(requirement: Requirement, distribution: Optional[Distribution], virtualenv: Virtualenv,
+                root: Path) -> str:
+    """Return how req.txt asks for what a line of pip freeze shows: a path is relative to the project's root.
+
+    In a clone with an origin, pip freeze hides a local editable install behind the origin's URL; only the
+    distribution's metadata tell where it lies. Raise Refused if pip could not read the line again, ValueError
+    if its URL cannot be read.
+    """
+    line, editable = requirement.line, requirement.line.startswith("-e ")
+    unreadable = Refused("is not a line that pip can read")
+    if len(line) > LINE_LIMIT or not FROZEN_LINE.fullmatch(line) or "${" in line:
+        raise unreadable
+    source = distribution.source if distribution and editable else ""
+    path = source or (line[3:] if editable and "://" not in line else path_in_line(line))
+    place = None if path is None else local_path(path)
+    # What pip install -e git+... has cloned into the virtualenv is asked for by its URL, as before.
+    if place is None or (editable and virtualenv.path.resolve() in place.parents):
+        if editable and not EDITABLE_LINE.fullmatch(line) and not has_credentials(line):
+            raise unreadable
+        return line
+    if distribution and not editable and not os.path.exists(place):  # conda's packages name such folders
+        return f"{distribution.name}=={distribution.version}"
+    path = str(place)
+    if root.resolve() in (place, *place.parents):
+        path = f"./{place.relative_to(root.resolve()).as_posix()}" if place != root.resolve() else "."
+    if re.search(r"\s#", path):  # pip takes that for a comment
+        raise unreadable
+    return f"-e {shlex.quote(path)}" if editable else path
+
+
+def named_requirements(output: str, installed: Mapping[str, Distribution]) -> Iterator[Requirement]:
+    """Yield what pip freeze printed, with the names that it leaves out for editable installs."""
+    names = {distribution.source: distribution.name for distribution in installed.values()}
+    for requirement in parse_requirements(output):
+        yield requirement._replace(name=requirement.name or names.get(requirement.line[3:], ""))
+
+
+def other_systems(installed: Mapping[str, Distribution]) -> dict[str, str]:
+    """Return the sys_platform that alone needs a distribution, by its metadata or by that of its users."""
+    markers: dict[str, set[str]] = {}
+    for name, marker in itertools.chain.from_iterable(one.needs for one in installed.values()):
+        markers.setdefault(name, set()).add(marker)
+    return {name: one.system or only_system(() if one.requested else markers.get(name, ()))
+            for name, one in installed.items()}
+
+
+def odd_packages(kept: Sequence[Requirement], virtualenv: Virtualenv, user_lines: str) -> list[str]:
+    """Return warnings of what most virtualenvs do not have: no Flask, and packages that are on no index."""
+    warnings = []
+    if "flask" not in by_name(kept):
+        warnings.append(f"there is no Flask in {virtualenv.path}: is this the right virtualenv?")
+    local = [line for _, line in kept if re.match(r"[^;@=]*==[^;]*\+", line)]
+    indexes = r"^(?:-[if]|--(?:extra-)?index-url|--find-links)\b"
+    if local and not re.search(indexes, user_lines, re.MULTILINE):
+        warnings.append(f"PyPI has no local version such as {', '.join(local)}: name an index that has it "
+                        "below req.txt's marker line (--extra-index-url URL), or install another version")
+    return warnings
+
+
+def unwanted_packages(frozen: Mapping[str, str], excluded: set[str],
+                      installed: Mapping[str, Distribution]) -> set[str]:
+    """Return the canonical names of those frozen packages that do not belong into req.txt."""
+    unwanted = needed_only_by(excluded | {"flaskflex"} & frozen.keys(), installed)
+    if frozen.get("pkg-resources", "").endswith("==0.0.0"):  # pip issue 4022
+        unwanted.add("pkg-resources")
+    return unwanted & frozen.keys()
+
+
+def plan_freeze(output: str, virtualenv: Virtualenv, root: Path, user_lines: str) -> Freeze:
+    """Return what is to become of req.txt, from what pip freeze printed and the user's lines."""
+    installed = read_distributions(virtualenv)
+    systems = other_systems(installed)
+    frozen = list(named_requirements(output, installed))
+    excluded = set(map(canonical, EXCLUDE_LINE.findall(user_lines)))
+    unwanted = unwanted_packages(by_name(frozen), excluded, installed)
+    kept, refused = [], {}
+    for requirement in frozen:
+        name = canonical(requirement.name)
+        if name in unwanted:
+            continue
+        try:
+            line = server_line(requirement, installed.get(name), virtualenv, root)
+            judge_line(line, root)
+        except (Refused, ValueError) as error:
+            reason = error if isinstance(error, Refused) else "names a place that cannot be read"
+            refused[name] = f"{display_name(requirement)} {reason}"
+        else:
+            if systems.get(name) and line == requirement.line:
+                line += f' ; sys_platform == "{systems[name]}"'
+            kept.append(requirement._replace(line=line))
+    brought = ", ".join(sorted(unwanted - excluded))
+    warnings = [f"left out of req.txt, not the application's: {brought}"] if brought else []
+    warnings += odd_packages(kept, virtualenv, user_lines)
+    return Freeze(virtualenv.version, kept, refused, user_lines, warnings)
+
+
+def split_requirements(text: str) -> Optional[RequirementsFile]:
+    """Return the parts of a req.txt that flaskflex wrote, or None if its marker line is not there."""
+    marker = MARKER_LINE.search(text)
+    return RequirementsFile(text[:marker.start()], marker[1], text[marker.end():]) if marker else None
+
+
+def decode(content: bytes) -> str:
+    """Return a requirements file's text with LF, whatever its encoding: PowerShell's `>` writes UTF-16."""
+    encoding = "utf-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
+    text = content.decode(encoding, "surrogateescape" if encoding == "utf-8-sig" else "replace")
+    return text.replace("\r\n", "\n")
+
+
+def frozen_fingerprint(content: bytes) -> str:
+    """Return the fingerprint of the frozen part of a req.txt, "" if it has none."""
+    parts = split_requirements(decode(content))
+    return fingerprint(parts.frozen) if parts else ""
+
+
+def remember_excluded(user_lines: str, names: Iterable[str]) -> str:
+    """Return the user's lines, and above them one for each name that they do not exclude yet."""
+    known = set(map(canonical, EXCLUDE_LINE.findall(user_lines)))
+    new = [f"# flaskflex: exclude {name}\n" for name in names if canonical(name) not in known]
+    return "".join([*new, user_lines])
+
+
+def render_requirements(requirements: Sequence[Requirement], version: str, user_lines: str) -> bytes:
+    """Return the text of req.txt: the frozen requirements, the marker line, the user's lines."""
+    lines = [f"# The application's virtualenv (Python {version}), frozen by flaskflex: edit nothing here.\n"]
+    lines += [f"{requirement.line}\n" for requirement in requirements]
+    return "".join([*lines, MARKER, user_lines]).encode("utf-8", "surrogateescape")
+
+
+def add_flup(requirements: Sequence[Requirement], user_lines: str) -> list[Requirement]:
+    """Return the requirements, sorted as pip sorts them, and flup unless they or the user's lines have it."""
+    named = by_name([*requirements, *parse_requirements(user_lines)])
+    flup = [] if "flup" in named else [Requirement("flup", FLUP)]
+    return sorted([*requirements, *flup], key=lambda requirement: requirement.name.lower())
+
+
+def describe_changes(old: str, new: Sequence[Requirement], limit: int = 8) -> str:
+    """Return what a new freeze changes, such as `+urllib3 -redis, Flask 3.0.3 -> 3.1.2`, "" for nothing."""
+    before, after = by_name(parse_requirements(old), new), by_name(new)
+    names = {canonical(requirement.name): requirement.name for requirement in new}
+    moved = [f"+{names.get(name) or name}" for name in after if name not in before]
+    moved += [f"-{name}" for name in before if name not in after]
+    changed = []
+    for name in (name for name in after if before.get(name, after[name]) != after[name]):
+        versions = [re.match(r"[^ ;=]+==([^ ;]+)", lines[name]) for lines in (before, after)]
+        known = " -> ".join(version[1] for version in versions if version) if all(versions) else "changed"
+        changed.append(f"{names.get(name) or name} {known}")
+    more = len(moved) + len(changed) - limit
+    parts = [" ".join(moved[:limit]), *changed[:max(limit - len(moved), 0)]]
+    return ", ".join([part for part in parts if part] + ([f"and {more} more"] if more > 0 else []))
+
+
+def lacking_packages(project: Project, freeze: Freeze, output: str, virtualenv: Virtualenv) -> list[str]:
+    """Return a warning if HEAD's req.txt freezes what the virtualenv lacks: a colleague may have added it."""
+    blob = project.blobs.get("req.txt")
+    old = split_requirements(decode(blob.content)) if blob else None
+    there = by_name(parse_requirements(output)).keys() | by_name(freeze.requirements).keys() | {"flup"}
+    lines = [line for name, line in parse_requirements(old.frozen if old else "")
+             if name and canonical(name) not in there and FROZEN_LINE.fullmatch(line)]
+    command = shell_line(str(virtualenv.python), "-m", "pip", "install", *lines)
+    return [f"HEAD asks for what {virtualenv.path} lacks; to install it, type: {command}"] if lines else []
+
+
+def require_installable(output: str, virtualenv: Virtualenv, tree: WorkTree,
+                        exclude: Sequence[str]) -> Freeze:
+    """Return what is to become of req.txt. Raise Failure with all that a server could not install."""
+    root, text = tree.project.root, decode(tree.read("req.txt").content or b"")
+    old = split_requirements(text)
+    user_lines = old.user_lines if old else ""
+    first = text[:len(text) - len(user_lines)].count("\n") + 1
+    there = by_name(parse_requirements(output))
+    unknown = [name for name in exclude if canonical(name) not in there]
+    remembered = remember_excluded(user_lines, (name for name in exclude if name not in unknown))
+    freeze = plan_freeze(output, virtualenv, root, remembered)
+    refused = [*freeze.refused.values(), *refused_lines(user_lines, root, first)]
+    if refused:
+        raise Failure(f"req.txt cannot be installed: {'; '.join(refused)}", NOT_INSTALLABLE)
+    warnings = [f"--exclude {name}: {virtualenv.path} holds no such package" for name in unknown]
+    return freeze._replace(warnings=warnings + freeze.warnings)
+
+
+FROZEN_NOTE = "flaskflex-frozen"  # in git's folder: what flaskflex wrote last, which may not be committed
+
+
+def note_frozen(project: Project, contents: Iterable[Optional[bytes]]) -> None:
+    """Note the fingerprints of what flaskflex writes into req.txt, and of what was there before."""
+    note = project.index_file.with_name(FROZEN_NOTE)
+    note.unlink(missing_ok=True)  # a link, if somebody put one there, is not followed
+    with open(note, "x", encoding="ascii") as file:
+        file.writelines(f"{frozen_fingerprint(content)}\n" for content in contents if content)
+
+
+def recorded_fingerprints(project: Project) -> set[str]:
+    """Return the fingerprints of the frozen parts that flaskflex committed, or wrote last."""
+    recorded = []
+    with contextlib.suppress(FileNotFoundError):
+        with open_regular(project.index_file.with_name(FROZEN_NOTE)) as file:
+            recorded = file.read().decode("ascii", "replace").split()
+    for _, message in flaskflex_commits(project, "req.txt"):
+        recorded += re.findall(rf"^{TEMPLATE_TRAILER}: req\.txt ([0-9a-f]+)$", message, re.MULTILINE)
+    return set(recorded)
+
+
+# --- the files ---
+
+EXECUTABLE = ("public_html/dispatch.fcgi",)
+TEMP_PREFIX = ".flaskflex-"  # how the names of unfinished files begin, and of a run's folder inside git's
 
 
 class Change(NamedTuple):
@@ -1193,24 +1496,30 @@ def plan_template(path: str, file: WorkTreeFile, project: Project, *, force: boo
     return change._replace(action="keep", new_content=file.content, note="with your changes")
 
 
-def plan_requirements(file: WorkTreeFile, committed: Optional[Blob], requirements: Sequence[Requirement],
-                      version: str, *, force: bool) -> Change:
-    """What is to become of req.txt: frozen anew above the marker line, left alone below it."""
-    text = decode(file.content or b"").replace("\r\n", "\n")
+def plan_requirements(file: WorkTreeFile, project: Project, freeze: Freeze,
+                      *, force: bool) -> Change:
+    """Return what is to become of req.txt: frozen anew above the marker line, left alone below it.
+
+    Raise Refused if an edit would be lost that no commit holds, or if a secret would be shown or kept.
+    """
+    text = decode(file.content or b"")
+    committed = project.blobs.get("req.txt")
     old = split_requirements(text)
-    own = old.own if old else ""
-    new = add_flup(requirements, own)
-    after = render_requirements(new, version, own)
-    added = ", and flup to serve them" if len(new) > len(requirements) else ""
+    new = add_flup(freeze.requirements, freeze.user_lines)
+    after = render_requirements(new, freeze.version, freeze.user_lines)
+    added = ", and flup to serve them" if len(new) > len(freeze.requirements) else ""
     change = Change("req.txt", "create", file.content, after, file.mode,
-                    plural(len(requirements), "package") + added)
+                    plural(len(freeze.requirements), "package") + added)
     if file.content is None:
         return change
     if is_up_to_date(file.content, after, committed):
         return change._replace(action="unchanged", note="")
-    change = change._replace(note=count_changes(old.frozen if old else text, new))
-    content = normalize_newlines(file.content)
-    if old and (old.intact or (committed and normalize_newlines(committed.content) == content)):
+    secret = next((number for number, line in logical_lines(text) if has_credentials(line)), None)
+    if secret:
+        raise Refused(f"holds what looks like a password or a token in line {secret}: take it out yourself")
+    change = change._replace(note=describe_changes(old.frozen if old else text, new))
+    known = {old.fingerprint, frozen_fingerprint(committed.content) if committed else ""} if old else set()
+    if old and fingerprint(old.frozen) in known | recorded_fingerprints(project):
         return change._replace(action="update")
     if force:
         return change._replace(action="replace")
@@ -1219,8 +1528,7 @@ def plan_requirements(file: WorkTreeFile, committed: Optional[Blob], requirement
     raise Refused("is not flaskflex's, and differs from what flaskflex would write")
 
 
-def plan_files(tree: WorkTree, requirements: Sequence[Requirement], version: str,
-               *, force: bool) -> list[Change]:
+def plan_files(tree: WorkTree, freeze: Freeze, *, force: bool) -> list[Change]:
     """Return what is to become of each of the four files.
 
     Raises Failure with all those that are not flaskflex's to change, unless `force`.
@@ -1231,7 +1539,7 @@ def plan_files(tree: WorkTree, requirements: Sequence[Requirement], version: str
         file = tree.read(path)
         try:
             if path == "req.txt":
-                change = plan_requirements(file, project.blobs.get(path), requirements, version, force=force)
+                change = plan_requirements(file, project, freeze, force=force)
             else:
                 change = plan_template(path, file, project, force=force)
         except Refused as reason:
@@ -1353,14 +1661,15 @@ def install_pinned(name: str, pins: str, target: Path, virtualenv: Virtualenv) -
     # These would forbid --target, or add to what is pinned; all other settings are the user's to make.
     environ = {"PIP_RETRIES": "2", "PIP_DISABLE_PIP_VERSION_CHECK": "1", **os.environ,
                "PIP_USER": "0", "PIP_REQUIRE_VIRTUALENV": "0", "PIP_DRY_RUN": "0",
-               "PIP_CONSTRAINT": os.devnull, "PIP_REQUIREMENT": os.devnull}
-    command = [*install_command(virtualenv), "--require-hashes", "--only-binary", ":all:",
+               "PIP_CONSTRAINT": os.devnull, "PIP_REQUIREMENT": os.devnull,
+               "PIP_IGNORE_REQUIRES_PYTHON": "1"}  # the virtualenv's may be older than ours, which imports it
+    command = [*pip_command(virtualenv, "install"), "--require-hashes", "--only-binary", ":all:",
                "--no-deps", "--target", str(target), "--requirement", str(requirements)]
     done = subprocess.run(command, env=environ, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                           stderr=subprocess.STDOUT)
     if done.returncode or not is_complete(target, pins):  # some settings send it elsewhere
         raise Failure(f"{name} is not installed here, and could not be fetched",
-                      f"{error_text(done.stdout, 'pip')}\n"
+                      f"{hide_urls(error_text(done.stdout, 'pip'))}\n"
                       "Run flaskflex again when the package index can be reached, or install "
                       f"{name} for the Python that runs flaskflex, or leave the commit to you (--no-commit).")
 
@@ -1529,7 +1838,9 @@ def recover_killed_runs(tree: WorkTree) -> None:
                 for place in ("", "public_html/"):
                     tree.remove(place + noted.name)
         with contextlib.suppress(OSError, Failure):  # the user may have removed the lock, as git advises
-            if read_limited(lock).decode("utf-8", "replace") == owner:
+            with open_regular(lock) as file:
+                its_own = file.read().decode("utf-8", "replace") == owner
+            if its_own:
                 install_prepared_index(project, folder)
                 lock.unlink()
         shutil.rmtree(folder)
@@ -1555,6 +1866,8 @@ def with_trailers(message: str, pending: Sequence[Change]) -> str:
     """Return a commit's message, and below it what find_base will look for."""
     templates = [f"{TEMPLATE_TRAILER}: {change.path} {fingerprint(TEMPLATES[change.path])}"
                  for change in pending if change.path in TEMPLATES]
+    templates += [f"{TEMPLATE_TRAILER}: {change.path} {frozen_fingerprint(change.new_content)}"
+                  for change in pending if change.path == "req.txt"]
     return "\n".join([message, "", *templates, f"{VERSION_TRAILER}: {__version__}"])
 
 
@@ -2130,45 +2443,31 @@ def command_problem(command: str, project: Project) -> str:
     return ""
 
 
-def check_requirements(project: Project, virtualenv: Virtualenv, frozen: Sequence[Requirement],
+def check_requirements(project: Project, virtualenv: Virtualenv, frozen: str,
                        report: Report) -> Iterator[Finding]:
-    """req.txt, as it is committed, agrees with the virtualenv, and a server can install it."""
+    """Tell whether req.txt, as it is committed, agrees with the virtualenv, and a server can install it."""
     blob = project.blobs.get("req.txt")
     if blob is None:
         return
-    text = decode(blob.content).replace("\r\n", "\n")
-    lines = parse_requirements(text.split("\n"))
-    refused = [f"{display_name(line)} {reason}" for line in lines
-               for reason in [refusal_reason(line, virtualenv, project)] if reason]
+    text = decode(blob.content)
+    refused = refused_lines(text, project.root)
     if refused:
-        yield Finding("fail", "req.txt would not do on the server: " + "; ".join(refused), NOT_DEPLOYABLE)
+        yield Finding("fail", f"req.txt cannot be installed: {'; '.join(refused)}", NOT_INSTALLABLE)
         return
-    kept, refusals = split_installable(frozen, virtualenv, project, set(), report)
-    wanted = {**{refusal.name: "" for refusal in refusals}, **by_name(kept)}
-    held = by_name(lines)
     old = split_requirements(text)
-    own = parse_requirements(old.own.split("\n") if old else [])
-    asked = {"flup": FLUP, **wanted, **by_name(own)}
+    user_lines = old.user_lines if old else ""
+    plan = plan_freeze(frozen, virtualenv, project.root, user_lines)
+    for warning in plan.warnings:
+        report.warning(warning)
+    held = by_name(parse_requirements(text), plan.requirements)
+    wanted = {**dict.fromkeys(plan.refused, ""), **by_name(plan.requirements)}
+    asked = {"flup": FLUP, **wanted, **by_name(parse_requirements(user_lines))}
     different = sorted(name for name in asked.keys() | held.keys() if asked.get(name) != held.get(name))
     if different:
         yield Finding("warn", f"req.txt and the virtualenv differ in {', '.join(different)}",
                       "python flaskflex.py")
     else:
         yield Finding("ok", f"req.txt agrees with the virtualenv ({plural(len(wanted), 'package')})")
-
-
-def refusal_reason(requirement: Requirement, virtualenv: Virtualenv, project: Project) -> str:
-    """Why a server cannot install a line of req.txt, or must not be told; "" if nothing speaks against it."""
-    line = re.sub(r"^--editable[ =]", "-e ", re.split(r"\s#", requirement.line)[0])
-    if has_credentials(line):
-        return "is installed from an address that holds a password or a token"
-    if re.match(r"-(?!e )", line):
-        return ""  # an option of pip's
-    local = re.match(r"(?:-e )?((?:\.{0,2}/|\.+$)[^:]*)$", line)
-    folder = Path(project.root, local[1]).resolve() if local else local_source_path(requirement, virtualenv)
-    if folder is None or folder == project.root.resolve() or project.root.resolve() in folder.parents:
-        return ""
-    return f"is installed from {folder}, outside the project"
 
 
 def check_no_virtualenv(project: Project) -> Iterator[Finding]:
@@ -2231,7 +2530,7 @@ class Inspection(NamedTuple):
 @contextlib.contextmanager
 def inspect(options: argparse.Namespace, report: Report) -> Iterator[Inspection]:
     """Look at the virtualenv and the project while pip freeze runs, and say which they are."""
-    virtualenv = find_virtualenv(options, os.environ, report)
+    virtualenv = find_virtualenv(Path(options.directory).resolve(), options.venv, os.environ, report)
     with freezing(virtualenv) as freeze:
         project = find_project(Path(options.directory))
         place = f"branch {project.branch}" if project.branch else f"detached at {(project.commit or '')[:7]}"
@@ -2273,6 +2572,9 @@ def apply_changes(tree: WorkTree, changes: Sequence[Change], commit: Optional[Co
         return
     with index_locked(project) as folder:
         save_replaced(project, changes, report)
+        for change in changes:
+            if change.path == "req.txt" and change.needs_write:
+                note_frozen(project, (change.old_content, change.new_content))
         write_files(tree, changes, folder)
         report_changes(changes, project.ignored, report, commits=commit is not None)
         name = commit.make(pending, folder) if commit and pending else None
@@ -2291,9 +2593,11 @@ def prepare(options: argparse.Namespace, report: Report) -> int:
                 report.warning("HEAD is detached: the commit will be on no branch (git switch NAME)")
         if not options.dry_run:
             recover_killed_runs(tree)
-        frozen = parse_requirements(frozen_lines(freeze, virtualenv))
-        requirements = require_installable(frozen, virtualenv, project, options.exclude, report)
-        changes = plan_files(tree, requirements, virtualenv.version, force=options.force)
+        frozen = frozen_text(freeze, virtualenv)
+        plan = require_installable(frozen, virtualenv, tree, options.exclude)
+        for warning in plan.warnings + lacking_packages(project, plan, frozen, virtualenv):
+            report.warning(warning)
+        changes = plan_files(tree, plan, force=options.force)
         if not options.dry_run:
             apply_changes(tree, changes, commit, report)
             report.fact("Next", next_step(project))
@@ -2309,7 +2613,7 @@ def check(options: argparse.Namespace, report: Report) -> int:
     """Tell whether the project would deploy, one line an item; return 1 if anything fails, else 0."""
     with inspect(options, report) as (project, virtualenv, freeze):
         tree = read_head_tree(project)
-        frozen = parse_requirements(frozen_lines(freeze, virtualenv))
+        frozen = frozen_text(freeze, virtualenv)
     levels = []
     for finding in itertools.chain(
         check_files(project),
@@ -2396,9 +2700,10 @@ def build_parser() -> argparse.ArgumentParser:
     parser.set_defaults(run=prepare)
     option("--version", action="version", version=f"flaskflex {__version__}")
     option("-C", "--directory", metavar="DIR", default=".", help="work as if started in DIR")
-    option("--venv", metavar="DIR", help="freeze this virtualenv instead of the active one")
+    option("--venv", metavar="DIR",
+           help="freeze this virtualenv instead of the active one; with -n too its Python is run")
     option("--exclude", metavar="NAME", action="append", default=[],
-           help="leave a package out of req.txt (repeatable)")
+           help="leave a package out of req.txt, and what only it needs (repeatable; remembered there)")
     option("-n", "--dry-run", action="store_true",
            help="show what would change, as a unified diff; write nothing, fetch nothing")
     option("-f", "--force", action="store_true",

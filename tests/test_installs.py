@@ -6,6 +6,7 @@ import functools
 import http.server
 import re
 import shutil
+import socket
 import threading
 import zipfile
 from pathlib import Path
@@ -189,14 +190,6 @@ def a_wheel_of_this_machine(tmp_path: Path, pip: Pip) -> str:
     return str(path)
 
 
-def a_folder_that_is_gone(tmp_path: Path, pip: Pip) -> str:
-    """As conda's packages leave them: built in a folder of somebody else's machine."""
-    folder = make_library(tmp_path / "feedstock_root" / "work", "x")
-    pip("install", "-q", folder)
-    shutil.rmtree(folder)
-    return str(folder)
-
-
 def an_editable_of_setuptools(tmp_path: Path, pip: Pip) -> str:
     folder = modern_library(tmp_path / "elsewhere", "x")
     pip("install", "-q", "-e", folder)
@@ -224,7 +217,7 @@ def an_editable_in_a_repository_of_its_own(tmp_path: Path, pip: Pip) -> str:
 
 
 @pytest.mark.parametrize("install", [
-    a_wheel_of_this_machine, a_folder_that_is_gone, an_editable_of_setuptools, an_editable_of_setup_py,
+    a_wheel_of_this_machine, an_editable_of_setuptools, an_editable_of_setup_py,
     an_editable_in_a_repository_of_its_own,
 ])
 def test_what_is_only_on_this_machine_is_refused_by_name(
@@ -236,6 +229,18 @@ def test_what_is_only_on_this_machine_is_refused_by_name(
     assert_refused(result, "x is installed from", place, "--exclude")
     assert flaskflex("--exclude", "x").status == 0
     assert place not in (project / "req.txt").read_text()
+
+
+def test_what_was_built_on_another_machine_is_asked_for_by_its_version(
+    tmp_path: Path, project: Path, pip: Pip, flaskflex: Flaskflex
+) -> None:
+    """As conda's packages are: built in a folder of a machine that nobody has."""
+    folder = make_library(tmp_path / "feedstock_root" / "work", "x")
+    pip("install", "-q", folder)
+    assert f"x @ {folder.as_uri()}" in pip("freeze")
+    shutil.rmtree(folder)
+    assert flaskflex().status == 0
+    assert "\nx==1.0\n" in (project / "req.txt").read_text()
 
 
 # --- secrets ---
@@ -277,7 +282,7 @@ def test_a_repository_whose_address_holds_a_secret_is_refused(
     with untouched(project):
         results = [flaskflex(*options) for options in RUNS]
     for result in results:
-        assert_refused(result, "x is installed from an address", "--exclude")
+        assert_refused(result, "x holds what looks like a password or a token", "--exclude")
     assert flaskflex("--exclude", "x").status == 0
     said = (text for result in results for text in (result.out, result.err))
     assert_nowhere(SECRET, project, environ, *said)
@@ -300,24 +305,44 @@ def test_a_wheel_whose_address_holds_a_secret_is_refused_or_cleared_of_it(
     assert (SECRET in frozen) == refused
     result = flaskflex()
     if refused:
-        assert_refused(result, "x is installed from an address")
+        assert_refused(result, "x holds what looks like a password or a token")
     else:
         assert result.status == 0, result
         assert f"x @ http://{host}/x-1.0-py3-none-any.whl" in (project / "req.txt").read_text()
     assert_nowhere(SECRET, project, environ, result.out, result.err)
 
 
+@pytest.mark.parametrize("url", [
+    f"git+https://user:{SECRET}@host.example/x?token={SECRET}",
+    f"https://user:two words {SECRET}@host.example/",
+    f"'/simple/{SECRET}/x'",
+])
 def test_a_secret_in_what_pip_says_when_it_fails_is_not_passed_on(
-    project: Path, pip: Pip, active: Path, environ: Environ, flaskflex: Flaskflex
+    url: str, project: Path, pip: Pip, active: Path, environ: Environ, flaskflex: Flaskflex
 ) -> None:
-    """A damaged virtualenv: pip's last words may quote any address."""
-    words = f"ERROR: cannot read git+https://user:{SECRET}@host.example/x?token={SECRET}\n"
+    """A damaged virtualenv: pip's last words may quote any URL."""
+    words = f"ERROR: cannot read {url}\n"
     broken = next(active.glob("lib/*/site-packages/pip"))
     broken.unlink()
     write(broken / "__main__.py", f"import sys\nsys.exit({words!r})\n")
     with untouched(project):
         result = flaskflex()
-    assert_refused(result, "pip freeze failed")
+    assert_refused(result, "pip freeze failed", "ERROR: cannot read ")
+    assert SECRET not in result.out + result.err
+
+
+def test_a_failed_fetch_tells_no_path_of_the_index(
+    tmp_path: Path, project: Path, active: Path, environ: Environ, flaskflex: Flaskflex
+) -> None:
+    """A package host takes its token in the path, and pip names that on several lines."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        index = f"http://127.0.0.1:{taken.getsockname()[1]}/{SECRET}/simple/?token={SECRET}"
+        cold = {"XDG_CACHE_HOME": str(tmp_path / "cache"), "PIP_INDEX_URL": index, "PIP_RETRIES": "1",
+                "PIP_NO_INDEX": "0", "PIP_FIND_LINKS": ""}
+        with untouched(project):
+            result = flaskflex(env={**environ, **cold})
+    assert_refused(result, "could not be fetched", "No matching distribution found for GitPython")
     assert SECRET not in result.out + result.err
 
 
