@@ -2067,7 +2067,7 @@ def ask_application(root: Path, virtualenv: Virtualenv, timeout: float, report: 
     with running_application(script, virtualenv, flup) as (address, log):
         answer = fastcgi_request(address, cgi_environ(script, "/"), timeout)
         elapsed = time.monotonic() - started
-        words = answer.errors + log.read_bytes()
+        words = log.read_bytes() + answer.errors
     return finding_for(answer, words, elapsed)
 
 
