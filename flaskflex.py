@@ -197,7 +197,7 @@ def read_virtualenv(source: str, path: Path) -> Virtualenv:
     python = interpreter(path)
     if not python.exists():
         raise Failure(f"the virtualenv {path} has lost its Python",
-                      f"Make it anew: python3 -m venv --clear {path}")
+                      f"Make it anew: {shell_line('python3', '-m', 'venv', '--clear', str(path))}")
     return Virtualenv(path, python, python_version(path, python), source)
 
 
@@ -241,7 +241,7 @@ def activation_hint(folder: Path, windows: bool = os.name == "nt") -> str:
         if (place / "pyvenv.cfg").exists():
             command = str(place / "Scripts" / "activate")
             if not windows:
-                command = f"source {shlex.quote(str(place / 'bin' / 'activate'))}"
+                command = shell_line("source", str(place / "bin" / "activate"))
             return f"Your project holds one; activate it: {command}"
     return ("Activate the one you use for your application (source PATH/bin/activate), or name it: "
             "python flaskflex.py --venv PATH")
@@ -299,7 +299,7 @@ def bundled_pip(virtualenv: Virtualenv) -> Path:
             for wheel in folder.glob("pip-*.whl"):
                 return wheel / "pip"
     raise Failure(f"there is no pip in {virtualenv.path}, and neither uv nor another pip to freeze it",
-                  f"Install pip there: {virtualenv.python} -m ensurepip")
+                  f"Install pip there: {shell_line(str(virtualenv.python), '-m', 'ensurepip')}")
 
 
 @contextlib.contextmanager
@@ -1563,45 +1563,42 @@ def report_changes(changes: Sequence[Change], pending: Sequence[Change], ignored
 
 
 class Finding(NamedTuple):
-    """One thing that check looked at: level is ok, warn or fail; hint says what to type, or shows why."""
+    """One thing that check looked at: level is ok, warn or fail; the hint ends with what to type."""
 
     level: str
     text: str
     hint: str = ""
 
 
-def check(options: argparse.Namespace, report: Report) -> int:
-    """Tell whether the project would deploy, one line an item; gives the exit status, 1 if anything fails."""
-    virtualenv = find_virtualenv(options, os.environ, report)
-    with freezing(virtualenv) as freeze:
-        project = find_project(Path(options.directory))
-        head = read_head(project)
-        tree = read_head_tree(project, head)
-        report_project(project, head, virtualenv, report)
-        frozen = parse_requirements(frozen_lines(freeze, virtualenv))
-    levels = []
-    for finding in itertools.chain(
-        check_files(project, head),
-        check_dispatch(head),
-        check_application(project, tree),
-        check_flx(head, tree),
-        check_requirements(project, head, virtualenv, frozen, report),
-        check_no_virtualenv(project, head),
-        check_public_html(tree),
-        check_answer(project, virtualenv, options, report),
-        check_pushed(project, head),
-    ):
-        report.item(*finding)
-        levels.append(finding.level)
-    report.fact("Not ready" if "fail" in levels else "Ready",
-                f"{levels.count('ok')} ok, {plural(levels.count('warn'), 'warning')}, "
-                f"{plural(levels.count('fail'), 'failure')}")
-    return 1 if "fail" in levels else 0
+def listed(paths: Sequence[str]) -> str:
+    """Return the first five paths as a text, with the number of the others."""
+    return ", ".join(paths[:5]) + (f" and {len(paths) - 5} more" if len(paths) > 5 else "")
 
 
 def commit_line(message: str, *paths: str) -> str:
     """Return the command that commits paths and nothing else, or all that is staged without any."""
     return shell_line("git", "commit", "-m", message, *(["--", *paths] if paths else []))
+
+
+def append_line(file: str, lines: Iterable[str]) -> str:
+    """Return the command that adds lines to a file, whose last line may lack its end, and stages that."""
+    return shell_line("printf", r"%s\n", "", *lines) + f" >> {file} && git add {file}"
+
+
+def pattern(path: str) -> str:
+    """Return a pattern that names a path in .gitignore and .gitattributes, where ? is any character."""
+    return "/" + re.sub(r"[\\*\[\]!#\s\"']", "?", path)
+
+
+def ignore_line(patterns: Iterable[str]) -> str:
+    """Return the command that adds patterns to .gitignore, and commits that with all that is staged."""
+    return f"{append_line('.gitignore', patterns)} && {commit_line('Stop tracking local files')}"
+
+
+def untrack_line(paths: Sequence[str], patterns: Iterable[str]) -> str:
+    """Return the command that takes paths out of git for good, and leaves them where they are."""
+    remove = shell_line("git", "rm", "-rfq", "--cached", "--ignore-unmatch", "--", *paths)
+    return f"{remove} && {ignore_line(patterns)}"
 
 
 def read_head_tree(project: Project, head: Head) -> set[str]:
@@ -1612,106 +1609,261 @@ def read_head_tree(project: Project, head: Head) -> set[str]:
     return set(os.fsdecode(names).split("\0")[:-1])
 
 
+def read_status(project: Project, *paths: str) -> dict[str, str]:
+    """Return git's two letters for each path below some paths that is not as HEAD has it; "!!": ignored.
+
+    A folder that is ignored as a whole stands for its files, and ends with a slash.
+    """
+    status = git_output(project.root, "--no-optional-locks", "status", "--porcelain", "--no-renames",
+                        "--untracked-files=all", "--ignored=matching", "-z", "--", *paths)
+    return {entry[3:]: entry[:2] for entry in os.fsdecode(status).split("\0")[:-1]}
+
+
+def check_home(project: Project) -> Iterator[Finding]:
+    """The project is not the user's whole home."""
+    if os.path.realpath(project.root) == os.path.realpath(os.path.expanduser("~")):
+        yield Finding("warn", "the repository is your home folder itself, with all that is private in it",
+                      "Clone the project into a folder of its own, and run flaskflex there.")
+
+
+def is_as_committed(project: Project, path: str, content: bytes, blob: Blob) -> bool:
+    """Return True if a file is what HEAD holds once git's filters (line endings, LFS) have seen it."""
+    if normalize_newlines(content) == normalize_newlines(blob.content):
+        return True
+    return run_git(project.root, "hash-object", "--", path).stdout.decode().strip() == blob.id
+
+
 def check_files(project: Project, head: Head) -> Iterator[Finding]:
     """The four files are there, and as they were committed: what is committed is what deploys."""
-    sound = True
+    states: dict[str, list[str]] = {"missing": [], "uncommitted": [], "gone": [], "changed": []}
     for path in FILES:
         content, blob = read_work_tree_file(project.root, path).content, head.blobs.get(path)
-        if content is None and blob is None:
-            yield Finding("fail", f"{path} is missing", "python flaskflex.py")
-        elif blob is None:
-            yield Finding("fail", f"{path} is not committed", "python flaskflex.py")
+        if blob is None:
+            states["missing" if content is None else "uncommitted"].append(path)
         elif content is None:
-            yield Finding("warn", f"{path} is committed, but gone from the work tree",
-                          f"git checkout HEAD {path}")
-        elif normalize_newlines(content) != normalize_newlines(blob.content):
-            yield Finding("warn", f"{path} has changes that are not committed, and will not deploy",
-                          f"git commit {path}")
-        else:
-            continue
-        sound = False
-    if sound:
+            states["gone"].append(path)
+        elif not is_as_committed(project, path, content, blob):
+            states["changed"].append(path)
+    missing, uncommitted, gone, changed = states.values()
+    restore = shell_line("git", "checkout", "HEAD", "--", *gone)
+    for paths, level, text, hint in (
+        (missing, "fail", "missing", "python flaskflex.py"),
+        (uncommitted, "fail", "not committed", "python flaskflex.py"),
+        (gone, "warn", "committed, but gone from the work tree", restore),
+        (changed, "warn", "changed here, and would deploy as in the last commit",
+         commit_line("Update the deployment files", *changed)),
+    ):
+        if paths:
+            yield Finding(level, f"{', '.join(paths)} {'is' if len(paths) == 1 else 'are'} {text}", hint)
+    if not any(states.values()):
         yield Finding("ok", "the four files are there and committed")
 
 
+def check_conflicts(head: Head) -> Iterator[Finding]:
+    """No merge has left its markers in the files that mean a 500 for every visitor then."""
+    for path in ("public_html/.htaccess", "public_html/dispatch.fcgi"):
+        text = head.blobs[path].content.decode("utf-8", "replace") if path in head.blobs else ""
+        for number, line in enumerate(text.split("\n"), 1):
+            if CONFLICT_MARKER.match(line):
+                yield Finding("fail", f"{path}, line {number}: is a conflict marker that a merge left",
+                              f"Edit it, and type:\n{commit_line('Finish a merge', path)}")
+
+
 def check_dispatch(head: Head) -> Iterator[Finding]:
-    """A server can start dispatch.fcgi as it is committed; where it cannot, all that it says is "500"."""
-    blob = head.blobs.get("public_html/dispatch.fcgi")
+    """A server can start dispatch.fcgi as it is committed; if it cannot, all that it says is "500"."""
+    path = "public_html/dispatch.fcgi"
+    blob = head.blobs.get(path)
     if blob is None:
         return
-    first_line = blob.content.split(b"\n")[0].decode("utf-8", "replace")
+    renew = f"{shell_line('mv', path, 'dispatch.fcgi.old')} && python flaskflex.py"
+    first_line = blob.content[:100].split(b"\n")[0].decode("utf-8", "replace")
     if blob.mode != "100755":
         yield Finding("fail", "dispatch.fcgi is committed without its execute bit", "python flaskflex.py")
     elif b"\r" in blob.content:
         yield Finding("fail", "dispatch.fcgi is committed with CRLF line endings, which no server can start",
-                      "python flaskflex.py --force")
+                      renew)
     elif not re.match(r"#! ?/", first_line):
-        yield Finding("fail", "dispatch.fcgi does not begin with #! and a program",
-                      "python flaskflex.py --force")
+        yield Finding("fail", "dispatch.fcgi does not begin with #! and a program", renew)
     elif not re.match(r"#! ?/(usr/)?bin/", first_line):
         yield Finding("warn", f"the server may not have the program that dispatch.fcgi names: {first_line}",
-                      "python flaskflex.py --force")
+                      renew)
     else:
         yield Finding("ok", "dispatch.fcgi can be started")
 
 
-GIT_UNTRACK = "git rm -r --quiet --cached --ignore-unmatch"  # out of git, and left in the work tree
-
-
-def check_application(project: Project, tree: set[str]) -> Iterator[Finding]:
-    """application/app.py is there and committed; where it is not, the likeliest reason is named."""
-    folder = project.root / "application"
-    if folder.is_symlink():
-        yield Finding("fail", "application is a symbolic link, and a push does not carry what is behind it",
-                      f"rm application && cp -r {shlex.quote(os.path.realpath(folder))} application")
-        return
-    if (folder / ".git").exists():
-        yield Finding("fail", "application is a git repository of its own, and a push leaves its files out",
-                      "mv application/.git ../application.git && "
-                      f"{GIT_UNTRACK} application && git add application")
-        return
-    there = (folder / "app.py").exists()
-    if there and "application/app.py" in tree:
-        changed = dirty_paths(project, "application")
-        if changed:
-            yield Finding("warn", f"the last commit lacks changes in {', '.join(changed)}",
-                          "git add application && git commit")
-        else:
-            yield Finding("ok", "application/app.py is there and committed")
-    elif there:
-        yield Finding("fail", "application/app.py is not committed", "git add application && git commit")
-    elif "application/app.py" in tree:
-        yield Finding("warn", "application/app.py is committed, but gone from the work tree",
-                      "git checkout HEAD application/app.py")
-    else:
-        yield Finding("fail", "application/app.py is missing", missing_application_hint(project.root))
-
-
-def dirty_paths(project: Project, folder: str) -> list[str]:
-    """The files below a folder that HEAD lacks, or has otherwise, or has and the work tree has not."""
-    status = git_output(project.root, "--no-optional-locks", "status", "--porcelain", "--no-renames",
-                        "--untracked-files=all", "-z", "--", folder)
-    entries = os.fsdecode(status).split("\0")[:-1]  # each is two letters, a space, and a path
-    return sorted(entry[3:] for entry in entries if "__pycache__/" not in entry)
+def package_line(folder: Path, package: str, target: str) -> str:
+    """Return the command that makes a module of what a package offers, as in Flask's own tutorial, or ""."""
+    source = folder / "__init__.py"
+    if not source.is_file():
+        return ""
+    with open(source, encoding="utf-8", errors="replace") as file:
+        text = file.read(1 << 16)
+    made = re.search(r"^(?:def )?(create_app|make_app|app|application)\b", text, re.MULTILINE)
+    return f"{shell_line('echo', f'from {package} import {made[1]}')} > application/{target}" if made else ""
 
 
 def missing_application_hint(root: Path) -> str:
-    """What to type to get an application/app.py, judging by what is there in its stead."""
-    package = root / "application" / "__init__.py"
-    if package.exists():  # as in Flask's own tutorial
-        made = re.search(r"^(?:def )?(create_app|make_app|app|application)\b",
-                         package.read_text(encoding="utf-8", errors="replace"), re.MULTILINE)
-        if made:
-            return f'echo "from . import {made[1]}" > application/app.py'
-    modules = [path.name for path in package.parent.glob("*.py") if path != package]
+    """Return what to type to get a module that is found, judging by what is there in its stead."""
+    folder = root / "application"
+    target = "wsgi.py" if (folder / "app" / "__init__.py").exists() else "app.py"  # which app/ would hide
+    modules = sorted(path.name for path in folder.glob("*.py") if path.name != "__init__.py")
+    made = package_line(folder, ".", target) or not modules and package_line(folder / "app", "app", target)
+    if made:
+        return made
     if len(modules) == 1:
-        return f"mv application/{modules[0]} application/app.py"
+        return shell_line("mv", f"application/{modules[0]}", f"application/{target}")
     if modules:
-        return f"Rename the module that makes the Flask object to app.py: one of {', '.join(sorted(modules))}"
-    for misplaced in ("application.py", "app.py", "public_html/app.py"):
-        if (root / misplaced).exists():
-            return f"mkdir -p application && mv {misplaced} application/app.py"
+        return f"Rename the module that makes the Flask object to {target}: one of {listed(modules)}"
+    for module in ("application.py", "app.py", "public_html/app.py"):
+        if (root / module).exists():  # and what Flask looks for beside it
+            beside = [(root / module).with_name(name) for name in ("templates", "static", "instance")]
+            folders = [str(path.relative_to(root)) for path in beside if path.is_dir()]
+            moved = f" && {shell_line('mv', *folders, 'application/')}" if folders else ""
+            return f"mkdir -p application && {shell_line('mv', module, 'application/app.py')}{moved}"
     return "cp -r YOURAPPLICATION application"
+
+
+# What belongs to the place where an application runs: its data, and its settings and secrets.
+DATABASE = re.compile(r"\.(db|db3|sqlite\d?)(-\w+)?$")
+SETTINGS = re.compile(r"(^|/)(\.env(\.(?!example|sample)\w+)?$|instance/(?!\.git)[^/]|[^/]*\.key$)")
+
+# What is made anew everywhere, and what only the developer has a use for.
+LOCAL = re.compile(r"(^|/)(__pycache__|node_modules|\.(DS_Store|coverage|idea|vscode|[\w-]*cache))(/|$)"
+                   r"|(\.egg-info/|\.py[co]|\.log|\.swp|~|/Thumbs\.db)$")
+
+
+def is_data(path: str) -> bool:
+    """Return True if a path is that of a database or of settings."""
+    return bool(DATABASE.search(path) or SETTINGS.search(path))
+
+
+def without_data(*paths: str) -> list[str]:
+    """Return the pathspecs that keep git add from the data in those paths that are folders.
+
+    They begin with the folder: git 2.39 adds nothing of an ignored one if they begin with an asterisk.
+    """
+    kinds = ("*.db*", "*.sqlite*", "*.env*", "*.key", "*instance/*", "*__pycache__*")
+    return [f":!{path}{kind}" for path in paths if path.endswith("/") for kind in kinds]
+
+
+def foreign_application(folder: Path) -> Iterator[Finding]:
+    """Whether a push would leave out what is in application/, because it is kept elsewhere."""
+    if folder.is_symlink():
+        yield Finding("fail", "application is a symbolic link, and a push does not carry what is behind it",
+                      "rm application && " + shell_line("cp", "-r", os.path.realpath(folder), "application"))
+    elif (folder / ".git").exists():
+        yield Finding("fail", "application is a git repository of its own, and a push leaves its files out",
+                      "mv application/.git ../application.git && "
+                      "git rm -rfq --cached --ignore-unmatch application && "
+                      + shell_line("git", "add", "application/", *without_data("application/")))
+
+
+def entry_point(root: Path, tree: set[str]) -> str:
+    """Return the path of the module that the host serves: wsgi.py if there is one, as with `flask run`."""
+    path = "application/wsgi.py"
+    return path if path in tree or (root / path).exists() else "application/app.py"
+
+
+def check_changes(entry: str, tree: set[str], status: Mapping[str, str]) -> Finding:
+    """The last commit has all of the application, apart from what is the host's own."""
+    changes = sorted(path for path, state in status.items() if path.startswith("application/")
+                     and state != "!!" and not LOCAL.search(path))
+    changed = [path for path in changes if not is_data(path)]
+    private = [f":!{path}" for path in changes if is_data(path)]
+    hint = f"{shell_line('git', 'add', 'application', *private)} && {commit_line('Update the application')}"
+    if entry not in tree:
+        return Finding("fail", f"{entry} is not committed", hint)
+    if changed:
+        return Finding("warn", f"the last commit lacks changes in {listed(changed)}", hint)
+    return Finding("ok", f"{entry} is there and committed")
+
+
+def check_application(project: Project, tree: set[str], status: Mapping[str, str]) -> Iterator[Finding]:
+    """The application is there, found and committed; if it is not, the likeliest reason is named."""
+    root = project.root
+    entry = entry_point(root, tree)
+    foreign = list(foreign_application(root / "application"))
+    if foreign:
+        yield from foreign
+    elif not (root / entry).exists() and entry in tree:
+        yield Finding("warn", f"{entry} is committed, but gone from the work tree",
+                      shell_line("git", "checkout", "HEAD", "--", entry))
+    elif not (root / entry).exists():
+        yield Finding("fail", f"{entry} is missing", missing_application_hint(root))
+    elif entry == "application/app.py" and (root / "application" / "app" / "__init__.py").exists():
+        yield Finding("fail", f"{entry} never runs: Python takes the package application/app/ in its place",
+                      shell_line("mv", entry, "application/wsgi.py"))
+    elif "!!" in (status.get(entry), status.get("application/")):
+        yield Finding("fail", f"{entry} is not committed, because git ignores it",
+                      f"{shell_line('git', 'add', '--force', entry)} && {commit_line('Add the application')}")
+    else:
+        yield check_changes(entry, tree, status)
+
+
+def ignored_paths(root: Path, status: Mapping[str, str]) -> list[str]:
+    """Return what git ignores and an application may need, and of instance/ what is in there."""
+    found = []
+    for path in (path for path, state in status.items() if state == "!!" and path != "application/"):
+        names = os.listdir(root / path) if f"/{path}".endswith("/instance/") else [""]
+        found += [path + name for name in names]
+    return sorted(path for path in found if path not in FILES and not LOCAL.search(path)
+                  and not (root / path / "pyvenv.cfg").exists())
+
+
+def check_ignored(project: Project, status: Mapping[str, str]) -> Iterator[Finding]:
+    """The application has nothing here that .gitignore keeps from the host, where it may be missed."""
+    kinds: dict[str, list[str]] = {"data": [], "settings": [], "code": []}
+    for path in ignored_paths(project.root, status):
+        kind = "data" if DATABASE.search(path) else "settings" if SETTINGS.search(path) else "code"
+        kinds[kind].append(path)
+    code = kinds["code"][:5]
+    add = shell_line("git", "add", "--force", "--", *code, *without_data(*code))
+    hints = {
+        "data": "The host has data of its own: let a line of [setup] in .flx make the tables.",
+        "settings": "Copy them to the host once (scp): settings and secrets do not belong in git.",
+        "code": f"If the application needs them, and no secret is in them:\n{add} && "
+                f"{commit_line('Add files that .gitignore names')}",
+    }
+    for kind, paths in kinds.items():
+        if paths:
+            yield Finding("warn", f"the host will not have {listed(paths)}: git ignores that", hints[kind])
+
+
+def check_unwanted(tree: set[str], status: Mapping[str, str]) -> Iterator[Finding]:
+    """Nothing is committed, or about to be, that must not come with a push."""
+    venvs = {os.path.dirname(path) for path in tree if path == "pyvenv.cfg" or path.endswith("/pyvenv.cfg")}
+    venvs |= {".venv" for path in tree if path == ".venv" or path.startswith(".venv/")}
+    for venv in sorted(venvs):
+        paths = [venv] if venv else ["bin", "include", "lib", "lib64", "pyvenv.cfg", "share"]
+        yield Finding("warn", f"the virtualenv {venv or '.'} is committed, and the host makes one of its own",
+                      untrack_line(paths, map(pattern, paths)))
+    inside = tuple(f"{venv}/" for venv in venvs)
+    data = sorted(path for path in tree if path.startswith(("application/", "instance/", ".env"))
+                  and is_data(path) and not path.startswith(inside))
+    if data:
+        yield Finding("warn", f"{listed(data)}: committed, so a push would replace what the host has there",
+                      untrack_line(data, map(pattern, data)))
+    new = sorted(path for path, state in status.items() if state == "??" and is_data(path))
+    if new:
+        yield Finding("warn", f"{listed(new)}: local data or settings, not to be committed",
+                      ignore_line(map(pattern, new)))
+    if any("__pycache__/" in path and not path.startswith(inside) for path in tree):
+        yield Finding("warn", "__pycache__ is committed: Python makes it anew everywhere",
+                      untrack_line(["*__pycache__/*"], ["__pycache__/"]))
+
+
+def check_pointers(project: Project, head: Head, tree: set[str]) -> Iterator[Finding]:
+    """No file would be served as the few lines that Git LFS stores in its place: a host has no LFS."""
+    if head.commit is None or not any(path.endswith(".gitattributes") for path in tree):
+        return
+    found = run_git(project.root, "grep", "--no-color", "-G", "-l", "-z", "-e", "^version https://git-lfs[.]",
+                    head.commit, "--", "application", "public_html", *FILES)
+    paths = [name.partition(":")[2] for name in os.fsdecode(found.stdout).split("\0")[:-1]]
+    if paths:
+        rules = append_line(".gitattributes", (f"{pattern(path)} !filter !diff !merge" for path in paths))
+        renew = shell_line("git", "add", "--renormalize", "--", *paths)
+        yield Finding("fail", f"the host would get pointers of Git LFS, not the files: {listed(paths)}",
+                      f"{rules} && {renew} && {commit_line('Commit the files themselves')}")
 
 
 def check_flx(head: Head, tree: set[str]) -> Iterator[Finding]:
@@ -1772,12 +1924,17 @@ def refusal_reason(requirement: Requirement, virtualenv: Virtualenv, project: Pr
     return f"is installed from {folder}, outside the project"
 
 
-def check_no_virtualenv(project: Project, head: Head) -> Iterator[Finding]:
-    """No virtualenv is committed where .flx makes the server's: its programs name folders of this machine."""
-    if head_has_path(".venv", project, head):
-        yield Finding("warn", ".venv is committed, and the server is to make its own there",
-                      f"{GIT_UNTRACK} .venv && "
-                      "echo /.venv/ >> .gitignore && git add .gitignore && git commit")
+# These keep connections or timers in memory, and a host has several processes that come and go.
+ONE_PROCESS = {"apscheduler", "flask-apscheduler", "flask-sock", "flask-socketio", "flask-sockets",
+               "python-socketio"}
+
+
+def check_processes(frozen: Sequence[Requirement]) -> Iterator[Finding]:
+    """Nothing is installed that works only if one process serves all requests."""
+    found = sorted(requirement.name for requirement in frozen if canonical(requirement.name) in ONE_PROCESS)
+    if found:
+        yield Finding("warn", f"{', '.join(found)}: needs one process for all requests; a host has several",
+                      "Expect wrong answers now and then; run that part as a service of its own.")
 
 
 # Dotfiles, source code, settings and databases.
@@ -1786,35 +1943,89 @@ PRIVATE = re.compile(r"public_html/(.*/)?(\.(?!well-known/)|[^/]*\.(py|pyc|ini|c
 
 def check_public_html(tree: set[str]) -> Iterator[Finding]:
     """public_html holds nothing that Apache would show to everybody and that nobody should see."""
-    exposed = sorted(path for path in tree - set(FILES) if PRIVATE.match(path))
+    exposed = sorted(path for path in tree if PRIVATE.match(path) and path not in FILES)
     for path in exposed:
+        name = path.rpartition("/")[2]
+        target = f"application/{path.replace('/', '_') if f'application/{name}' in tree else name}"
+        move = f"mkdir -p application && {shell_line('mv', path, target)}"
+        commit = f"{shell_line('git', 'add', target)} && {commit_line('Move private files', path, target)}"
         yield Finding("warn", f"{path} would be served to everybody",
-                      f"git mv {shlex.quote(path)} application/")
+                      f"{move} && {untrack_line([path], [pattern(target)]) if is_data(path) else commit}")
     if not exposed:
         yield Finding("ok", "public_html holds no source code, no database and no dotfile")
 
 
-def check_pushed(project: Project, head: Head) -> Iterator[Finding]:
-    """The host has this branch, and no less of it than we."""
-    if head.commit is None:
-        yield Finding("warn", "there is no commit yet that could be pushed", "python flaskflex.py")
-        return
+def unpushable(project: Project, head: Head) -> Iterator[Finding]:
+    """Why HEAD could not be pushed at all, or never was."""
     if head.branch is None:
-        yield Finding("warn", "HEAD is on no branch that could be pushed", "git switch BRANCH")
+        found = run_git(project.root, "branch", "--contains=HEAD", "--format=%(refname:short)")
+        branches = [name for name in os.fsdecode(found.stdout).split("\n")[:-1] if name[0] != "("]
+        yield Finding("warn", "HEAD is on no branch that could be pushed",
+                      shell_line("git", "switch", *(branches[:1] or ["-c", "deploy"])))
         return
+    remotes = os.fsdecode(git_output(project.root, "remote")).split()
+    push = ["git", "push", "-u", *remotes[:1], head.branch]
+    yield Finding("warn", f"branch {head.branch} is not pushed",
+                  shell_line(*push) if remotes else "git remote add origin URL")
+
+
+def check_pushed(project: Project, head: Head) -> Iterator[Finding]:
+    """The host has this branch, and no less of it than this clone."""
+    if head.commit is None:
+        return  # all four files are missing or not committed, and said to be so
     counts = run_git(project.root, "rev-list", "--left-right", "--count", "@{upstream}...HEAD")
-    if counts.returncode:
-        remotes = os.fsdecode(git_output(project.root, "remote")).split()
-        push = f"git push -u {remotes[0]} {head.branch}" if remotes else "git remote add origin ADDRESS"
-        yield Finding("warn", f"branch {head.branch} is not pushed", push)
+    if head.branch is None or counts.returncode:
+        yield from unpushable(project, head)
         return
     behind, ahead = map(int, counts.stdout.split())
     if behind:
-        yield Finding("warn", f"the host has {plural(behind, 'commit')} more than {head.branch}", "git pull")
+        yield Finding("warn", f"the host has {plural(behind, 'commit')} more than {head.branch}",
+                      "git pull --rebase --autostash && git push" if ahead else "git pull")
     elif ahead:
         yield Finding("warn", f"{plural(ahead, 'commit')} of branch {head.branch} not pushed", "git push")
     else:
         yield Finding("ok", f"branch {head.branch} is pushed")
+
+
+def check_committed(project: Project, head: Head) -> Iterator[Finding]:
+    """All that can be told by looking at the project and its last commit."""
+    tree = read_head_tree(project, head)
+    status = read_status(project, "application", "public_html", "instance", ".env")
+    yield from check_home(project)
+    yield from check_files(project, head)
+    yield from check_conflicts(head)
+    yield from check_dispatch(head)
+    yield from check_application(project, tree, status)
+    yield from check_ignored(project, status)
+    yield from check_unwanted(tree, status)
+    yield from check_pointers(project, head, tree)
+    yield from check_flx(head, tree)
+    yield from check_public_html(tree)
+
+
+def check(options: argparse.Namespace, report: Report) -> int:
+    """Tell whether the project would deploy, one line an item; return 1 if anything fails, else 0."""
+    virtualenv = find_virtualenv(options, os.environ, report)
+    levels = []
+    with freezing(virtualenv) as freeze:
+        project = find_project(Path(options.directory))
+        head = read_head(project)
+        report_project(project, head, virtualenv, report)
+        committed = list(check_committed(project, head))  # while pip freezes
+        frozen = parse_requirements(frozen_lines(freeze, virtualenv))
+        for finding in itertools.chain(
+            committed,
+            check_requirements(project, head, virtualenv, frozen, report),
+            check_processes(frozen),
+            check_answer(project, virtualenv, options, report),
+            check_pushed(project, head),
+        ):
+            report.item(*finding)
+            levels.append(finding.level)
+    report.fact("Not ready" if "fail" in levels else "Ready",
+                f"{levels.count('ok')} ok, {plural(levels.count('warn'), 'warning')}, "
+                f"{plural(levels.count('fail'), 'failure')}")
+    return 1 if "fail" in levels else 0
 
 
 # --- check: it answers ---
@@ -2137,8 +2348,9 @@ def demo(options: argparse.Namespace, report: Report) -> int:
     echo_and_run(project, "git", "add", ".")
     echo_and_run(project, "git", "commit", "--quiet", "--message=initial deployment")
     echo_and_run(project, str(python), str(script), "check", "--venv", str(virtualenv))
-    report.fact("Look at", f"what was written: git -C {project} log --stat")
-    report.fact("See it run", f"{python} -m flask --app {project / 'application' / 'app.py'} run")
+    report.fact("Look at", f"what was written: {shell_line('git', '-C', str(project), 'log', '--stat')}")
+    module = project / "application" / "app.py"
+    report.fact("See it run", shell_line(str(python), "-m", "flask", "--app", str(module), "run"))
     report.fact("Next", "the same in the clone of your own project: python flaskflex.py")
     return 0
 
