@@ -1570,6 +1570,10 @@ class Finding(NamedTuple):
     hint: str = ""
 
 
+LIVE_REF = "refs/flaskflex/live"  # the commit that a host serves: `flaskflex.py host` keeps it
+HOST_SECONDS = 3.0  # how long check waits for a host to say so, when all else is done
+
+
 def listed(paths: Sequence[str]) -> str:
     """Return the first five paths as a text, with the number of the others."""
     return ", ".join(paths[:5]) + (f" and {len(paths) - 5} more" if len(paths) > 5 else "")
@@ -1955,6 +1959,49 @@ def check_public_html(tree: set[str]) -> Iterator[Finding]:
         yield Finding("ok", "public_html holds no source code, no database and no dotfile")
 
 
+def read_upstream(project: Project) -> tuple[str, str]:
+    """Return the remote that this branch is pushed to, and the ref there; "" and "" if there is none."""
+    branch = run_git(project.root, "symbolic-ref", "--quiet", "HEAD").stdout.decode().strip()
+    form = "--format=%(upstream:remotename)%00%(upstream:remoteref)"
+    found = os.fsdecode(run_git(project.root, "for-each-ref", form, branch).stdout) if branch else ""
+    remote, _, ref = found.strip("\n").partition("\0")
+    return remote, ref
+
+
+@contextlib.contextmanager
+def asking_host(project: Project, remote: str) -> Iterator[Optional[subprocess.Popen[bytes]]]:
+    """Run git ls-remote while the caller does everything else. It asks the user nothing.
+
+    A session of its own has no terminal on which ssh could ask. It ends with the block.
+    """
+    if remote in ("", "."):
+        yield None
+        return
+    configured = os.fsdecode(run_git(project.root, "config", "core.sshCommand").stdout).strip()
+    program = os.environ.get("GIT_SSH_COMMAND") or configured or shell_line(os.environ.get("GIT_SSH", "ssh"))
+    environ = {**os.environ, "GIT_TERMINAL_PROMPT": "0", "GIT_ASKPASS": "", "SSH_ASKPASS_REQUIRE": "never",
+               "GCM_INTERACTIVE": "never", "GIT_SSH_COMMAND": f"{program} -o BatchMode=yes"}
+    command = ["git", "-C", str(project.root), "ls-remote", "--symref", "--", remote, "HEAD", LIVE_REF]
+    with subprocess.Popen(command, env=environ, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                          stderr=subprocess.DEVNULL, start_new_session=True) as process:
+        try:
+            yield process
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+
+
+def read_host_refs(process: Optional[subprocess.Popen[bytes]]) -> tuple[str, str]:
+    """Return the ref that a host deploys and the commit that it serves, "" for what is not known in time."""
+    refs = {}
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        output = process.communicate(timeout=HOST_SECONDS)[0] if process else b""
+        for line in os.fsdecode(output).split("\n")[:-1]:
+            value, _, name = line.partition("\t")
+            refs["ref" if value.startswith("ref: ") else name] = value
+    return refs.get("ref", "")[len("ref: "):], refs.get(LIVE_REF, "")
+
+
 def unpushable(project: Project, head: Head) -> Iterator[Finding]:
     """Why HEAD could not be pushed at all, or never was."""
     if head.branch is None:
@@ -1969,8 +2016,25 @@ def unpushable(project: Project, head: Head) -> Iterator[Finding]:
                   shell_line(*push) if remotes else "git remote add origin URL")
 
 
-def check_pushed(project: Project, head: Head) -> Iterator[Finding]:
-    """The host has this branch, and no less of it than this clone."""
+def check_live(project: Project, head: Head, upstream: tuple[str, str], host: tuple[str, str]) -> Finding:
+    """The host serves the commit that was pushed, as far as it says so."""
+    (remote, ref), (deployed, live) = upstream, host
+    if live in ("", head.commit):
+        return Finding("ok", f"branch {head.branch} is pushed")
+    if deployed not in ("", ref):
+        name = deployed.replace("refs/heads/", "", 1)
+        return Finding("warn", f"branch {head.branch} is pushed, and the host deploys branch {name}",
+                       shell_line("git", "push", remote, f"{head.branch}:{name}"))
+    older = run_git(project.root, "merge-base", "--is-ancestor", live, "HEAD").returncode == 0
+    again = shell_line("git", "commit", "--allow-empty", "-m", "Deploy again") + " && git push"
+    return Finding("warn", f"branch {head.branch} is pushed, and the host serves "
+                   f"{'an older' if older else 'another'} commit, {live[:7]}",
+                   again if older else "git pull --rebase --autostash")
+
+
+def check_pushed(project: Project, head: Head, upstream: tuple[str, str],
+                 asked: Optional[subprocess.Popen[bytes]]) -> Iterator[Finding]:
+    """The host has this branch, no less of it than this clone, and serves it as far as that is known."""
     if head.commit is None:
         return  # all four files are missing or not committed, and said to be so
     counts = run_git(project.root, "rev-list", "--left-right", "--count", "@{upstream}...HEAD")
@@ -1984,7 +2048,7 @@ def check_pushed(project: Project, head: Head) -> Iterator[Finding]:
     elif ahead:
         yield Finding("warn", f"{plural(ahead, 'commit')} of branch {head.branch} not pushed", "git push")
     else:
-        yield Finding("ok", f"branch {head.branch} is pushed")
+        yield check_live(project, head, upstream, read_host_refs(asked))
 
 
 def check_committed(project: Project, head: Head) -> Iterator[Finding]:
@@ -2010,18 +2074,20 @@ def check(options: argparse.Namespace, report: Report) -> int:
     with freezing(virtualenv) as freeze:
         project = find_project(Path(options.directory))
         head = read_head(project)
-        report_project(project, head, virtualenv, report)
-        committed = list(check_committed(project, head))  # while pip freezes
-        frozen = parse_requirements(frozen_lines(freeze, virtualenv))
-        for finding in itertools.chain(
-            committed,
-            check_requirements(project, head, virtualenv, frozen, report),
-            check_processes(frozen),
-            check_answer(project, virtualenv, options, report),
-            check_pushed(project, head),
-        ):
-            report.item(*finding)
-            levels.append(finding.level)
+        upstream = read_upstream(project)
+        with asking_host(project, upstream[0]) as asked:
+            report_project(project, head, virtualenv, report)
+            committed = list(check_committed(project, head))  # while pip freezes
+            frozen = parse_requirements(frozen_lines(freeze, virtualenv))
+            for finding in itertools.chain(
+                committed,
+                check_requirements(project, head, virtualenv, frozen, report),
+                check_processes(frozen),
+                check_answer(project, virtualenv, options, report),
+                check_pushed(project, head, upstream, asked),
+            ):
+                report.item(*finding)
+                levels.append(finding.level)
     report.fact("Not ready" if "fail" in levels else "Ready",
                 f"{levels.count('ok')} ok, {plural(levels.count('warn'), 'warning')}, "
                 f"{plural(levels.count('fail'), 'failure')}")

@@ -8,12 +8,13 @@ import os
 import re
 import shlex
 import shutil
+import time
 from pathlib import Path
 from typing import Callable, List, Tuple
 
 import pytest
 from conftest import Environ, Flaskflex, Git, run
-from deployed import APPLICATION, Item, copy_deployed, deploy, item, read_items, troubles
+from deployed import APPLICATION, Item, copy_deployed, deploy, item, processes_in, read_items, troubles
 from helpers import (
     FILES, add_distribution, assert_refused, light_virtualenv, load_flaskflex, snapshot, untouched, write,
 )
@@ -182,7 +183,8 @@ echo '*.png filter=lfs diff=lfs merge=lfs -text' > .gitattributes
 SHORT = {
     "UNCOMMIT": "git rm -q --cached APP; COMMIT", "IGNORE": "git add .gitignore; COMMIT",
     "ADD": "git add -Af .; COMMIT", "COMMIT": "git commit -qm x",
-    "APP": "application/app.py", "DISPATCH": DISPATCH,
+    "APP": "application/app.py", "DISPATCH": DISPATCH, "SKIP": "git commit -q --allow-empty -m x",
+    "LIVE": f"git -C ../host.git update-ref {FLASKFLEX.LIVE_REF}",
 }
 
 
@@ -771,6 +773,84 @@ def test_detached_head_is_told_how_to_get_to_a_branch(
     assert "detached" in result.out.splitlines()[0]
     type_in(found.hint)
     assert git("branch", "--show-current") == "main\n"
+
+
+# --- what the host says of itself ---
+
+
+def pushed() -> Item:
+    """What check says of the branch in the folder of the test."""
+    project = FLASKFLEX.find_project(Path("."))
+    upstream = FLASKFLEX.read_upstream(project)
+    with FLASKFLEX.asking_host(project, upstream[0]) as asked:
+        head = FLASKFLEX.read_head(project)
+        (finding,) = FLASKFLEX.check_pushed(project, head, upstream, asked)
+    return Item(*finding)
+
+
+HOSTILE_BRANCH = "main;touch${IFS}x"
+
+# What has happened since the last deploy; what check says, and the level after the hint was typed.
+HOSTS = {
+    "it says nothing": ("", "ok", "is pushed$"),
+    "it serves HEAD": ("LIVE main", "ok", "is pushed$"),
+    "it serves what was before": ("LIVE main^", "warn", "serves an older commit"),
+    "somebody else has pushed": (
+        "SKIP; git push -q; LIVE main; git reset -q --hard HEAD^; "
+        "git update-ref refs/remotes/origin/main HEAD", "warn", "serves another commit"),
+    "another branch was pushed": (
+        "LIVE main; git switch -qc topic; SKIP; git push -qu origin topic",
+        "warn", "branch topic is pushed, and the host deploys branch main"),
+    "one with a hostile name was pushed": (
+        f"LIVE main; git switch -qc '{HOSTILE_BRANCH}'; SKIP; git push -qu origin HEAD",
+        "warn", "and the host deploys branch main"),
+    "one with a hostile name was not pushed": (f"git switch -qc '{HOSTILE_BRANCH}'", "warn", "is not pushed"),
+    "another remote is gone": ("git remote set-url origin ../nowhere.git", "ok", "is pushed$"),
+}
+
+
+@pytest.mark.parametrize("arrange, level, words", HOSTS.values(), ids=list(HOSTS))
+def test_what_the_host_serves_is_told_and_fixed_by_the_hint(
+    arrange: str, level: str, words: str,
+    project: Path, type_in: Type, look: Look, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(project)
+    host = project.parent / "host.git"
+    run("sh", "-ec", in_full(arrange), cwd=project, env=dict(os.environ))
+    found = pushed()
+    assert (found.level, bool(re.search(words, found.text))) == (level, True), found
+    write(host / "hooks" / "post-receive", f"#!/bin/sh\ngit update-ref {FLASKFLEX.LIVE_REF} HEAD\n", 0o755)
+    if level != "ok":
+        type_in(found.hint)
+        found = pushed()
+    assert (found.level, found.hint) == ("ok", "")
+    assert not (project / "x").exists()
+
+
+def test_host_that_does_not_answer_is_not_waited_for_and_asks_nobody(
+    project: Path, git: Git, look: Look, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ssh = write(project.parent / "ssh", "#!/bin/sh\ncd ..\nenv >env\necho \"$@\" >args.new\n"
+                "mv args.new args\nexec sleep 600\n", 0o755)
+    git("config", "core.sshCommand", str(ssh))
+    git("remote", "set-url", "origin", "me@127.0.0.1:host.git")
+    with FLASKFLEX.asking_host(FLASKFLEX.find_project(project), "origin") as asked:
+        wait_until((project.parent / "args").exists)
+        monkeypatch.setattr(FLASKFLEX, "HOST_SECONDS", 0.01)
+        assert FLASKFLEX.read_host_refs(asked) == ("", "")
+    wait_until(lambda: not processes_in(project, project.parent))
+    assert "-o BatchMode=yes" in (project.parent / "args").read_text()
+    asked_with = (project.parent / "env").read_text().splitlines()
+    assert {"GIT_TERMINAL_PROMPT=0", "GIT_ASKPASS=", "SSH_ASKPASS_REQUIRE=never"} <= set(asked_with)
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    """Wait until something is so; a test that waits in vain fails after half a minute."""
+    for _ in range(3000):
+        if condition():
+            return
+        time.sleep(0.01)
+    raise AssertionError("it did not come")
 
 
 # --- one process for all requests ---
