@@ -1973,7 +1973,109 @@ class Commit:
         self._git("update-index", "--add", *args, index=index)
 
 
-# --- check: it answers ---
+# --- .flx ---
+
+FLX_SECTIONS = ("replace", "setup", "deploy", "permission")
+
+# What the host puts into the files that [replace] lists.
+FLX_VARIABLES = ("PROJECT_NAME", "DB_HOST", "DB_USER", "DB_PASSWORD")
+
+# `git merge` always writes both of these, and a line of `=======` alone may be an underline.
+CONFLICT_MARKER = re.compile(r"(<{7}|>{7}) ")
+
+
+class FlxLine(NamedTuple):
+    """A line of .flx that does something: its number in the file, its section ("": before any), its text."""
+
+    number: int
+    section: str
+    text: str
+
+    @property
+    def fields(self) -> list[str]:
+        """The parts of a line of [replace] or [permission]: a path, and what belongs to it."""
+        return self.text.split()
+
+
+def parse_flx(text: str) -> list[FlxLine]:
+    """Return the lines of a .flx file that do something, in the file's order.
+
+    An ini parser would mangle them: commands hold =, : and #, and a section may come more than once.
+    """
+    lines, section = [], ""
+    for number, line in enumerate(map(str.strip, text.split("\n")), 1):
+        heading = re.fullmatch(r"\[([^\]]*)\]", line)
+        if heading:
+            section = heading[1].strip()
+        elif line and not line.startswith("#"):
+            lines.append(FlxLine(number, section, line))
+    return lines
+
+
+def flx_error(line: FlxLine) -> str:
+    """Return why a line of .flx cannot be carried out as it stands, "" if it can be read."""
+    if CONFLICT_MARKER.match(line.text):
+        return "is a conflict marker that a merge left"
+    if line.section == "replace" and (len(line.fields) != 3 or line.fields[2] not in FLX_VARIABLES):
+        return f"[replace] needs PATH TOKEN VARIABLE, the last one of {', '.join(FLX_VARIABLES)}"
+    if line.section == "permission" and not (len(line.fields) == 2
+                                             and re.fullmatch("[0-7]{3}", line.fields[1])):
+        return "[permission] needs PATH MODE, the last three octal digits such as 755"
+    return ""
+
+
+def with_folders(paths: set[str]) -> set[str]:
+    """Return paths and all folders that hold them."""
+    found, level = set(paths), paths
+    while level:
+        level = {path.rpartition("/")[0] for path in level} - {""}
+        found |= level
+    return found
+
+
+def has_path(path: str, paths: set[str]) -> bool:
+    """Return True if a path leads to one of a project's files and folders, and not out of the project."""
+    normal = os.path.normpath(path)
+    return normal == "." or normal in paths
+
+
+def pip_install_args(command: str) -> list[str]:
+    """Return what follows `pip [options] install` in a command, [] if it is not one."""
+    is_pip = False
+    words = [word.strip("\"'") for word in command.split()]
+    for position, word in enumerate(words):
+        if is_pip and word == "install":
+            return words[position + 1:]
+        is_pip = bool(re.fullmatch(r"pip[\d.]*", os.path.basename(word))) or is_pip and word.startswith("-")
+    return []
+
+
+def command_warning(command: str, paths: set[str]) -> str:
+    """Return why a server of today will not run a command, "" if nothing is known against it."""
+    args = pip_install_args(command)
+    if any(arg.startswith("--install-option") for arg in args):
+        return "pip has no --install-option since 23.1"
+    if "--user" in args:
+        return "servers refuse pip install --user (PEP 668): install into a virtualenv"
+    for name in re.findall(r"\s(?:-r *|--requirement[ =])([\w./-]+)", " " + " ".join(args)):
+        if not has_path(name, paths):
+            return f"{name} is not in the project"
+    return ""
+
+
+def flx_warning(line: FlxLine, paths: set[str]) -> str:
+    """Return what is odd about a line of .flx that can be read, "" if nothing is.
+
+    `paths` are the files and folders of the project.
+    """
+    if line.section in ("setup", "deploy"):
+        return command_warning(line.text, paths)
+    if line.section not in FLX_SECTIONS:
+        return f"[{line.section}] is no section that a host knows" if line.section else "is in no [section]"
+    return "" if has_path(line.fields[0], paths) else f"{line.fields[0]} is not in the project"
+
+
+# --- asking an application ---
 
 
 class Finding(NamedTuple):
@@ -2020,7 +2122,7 @@ def check_answer(project: Project, virtualenv: Virtualenv, options: argparse.Nam
 def read_tracked(project: Project) -> dict[str, tuple[int, int]]:
     """Size and time of change (in nanoseconds) of each file that git tracks and that is there."""
     states = {}
-    for path in os.fsdecode(project.git("ls-files", "-z")).split("\0")[:-1]:
+    for path in split_nul(project.git("ls-files", "-z")):
         with contextlib.suppress(OSError):
             status = (project.root / path).lstat()
             states[path] = (status.st_size, status.st_mtime_ns)
@@ -2254,193 +2356,326 @@ def failure_finding(what: str, words: bytes) -> Finding:
     return Finding("fail", f"{what}: {last}" if last else what, "\n".join(hints).strip())
 
 
-# --- check: what is committed ---
+# --- check ---
+
+
+LIVE_REF = "refs/flaskflex/live"  # the commit that a host serves: `flaskflex.py host` keeps it
+HOST_SECONDS = 3.0  # how long check waits for a host to say so, when all else is done
+
+
+def listed(paths: Sequence[str]) -> str:
+    """Return the first five paths as a text, with the number of the others."""
+    return ", ".join(paths[:5]) + (f" and {len(paths) - 5} more" if len(paths) > 5 else "")
+
+
+def commit_line(message: str, *paths: str) -> str:
+    """Return the command that commits paths and nothing else, or all that is staged without any."""
+    return shell_line("git", "commit", "-m", message, *(["--", *paths] if paths else []))
+
+
+def append_line(file: str, lines: Iterable[str]) -> str:
+    """Return the command that adds lines to a file, whose last line may lack its end, and stages that."""
+    return shell_line("printf", r"%s\n", "", *lines) + f" >> {file} && git add {file}"
+
+
+def pattern(path: str) -> str:
+    """Return a pattern that names a path in .gitignore and .gitattributes, where ? is any character."""
+    return "/" + re.sub(r"[\\*\[\]!#\s\"']", "?", path)
+
+
+def ignore_line(patterns: Iterable[str]) -> str:
+    """Return the command that adds patterns to .gitignore, and commits that with all that is staged."""
+    return f"{append_line('.gitignore', patterns)} && {commit_line('Stop tracking local files')}"
+
+
+def untrack_line(paths: Sequence[str], patterns: Iterable[str]) -> str:
+    """Return the command that takes paths out of git for good, and leaves them where they are."""
+    remove = shell_line("git", "rm", "-rfq", "--cached", "--ignore-unmatch", "--", *paths)
+    return f"{remove} && {ignore_line(patterns)}"
 
 
 def read_head_tree(project: Project) -> set[str]:
-    """The paths of the application's files and of those that Apache serves, as HEAD has them."""
+    """Return the paths of all files that HEAD has."""
     if project.commit is None:
         return set()
-    paths = project.git("ls-tree", "-r", "-z", "--name-only", project.commit,
-                        "--", "application", "public_html")
-    return set(split_nul(paths))
+    names = project.git("ls-tree", "-r", "-z", "--name-only", project.commit)
+    return set(split_nul(names))
+
+
+def read_status(project: Project, *paths: str) -> dict[str, str]:
+    """Return git's two letters for each path below some paths that is not as HEAD has it; "!!": ignored.
+
+    A folder that is ignored as a whole stands for its files, and ends with a slash.
+    """
+    status = project.git("--no-optional-locks", "status", "--porcelain", "--no-renames",
+                         "--untracked-files=all", "--ignored=matching", "-z", "--", *paths)
+    return {entry[3:]: entry[:2] for entry in split_nul(status)}
+
+
+def check_home(project: Project) -> Iterator[Finding]:
+    """The project is not the user's whole home."""
+    if os.path.realpath(project.root) == os.path.realpath(os.path.expanduser("~")):
+        yield Finding("warn", "the repository is your home folder itself, with all that is private in it",
+                      "Clone the project into a folder of its own, and run flaskflex there.")
+
+
+def is_as_committed(project: Project, path: str, content: bytes, blob: Blob) -> bool:
+    """Return True if a file is what HEAD holds once git's filters (line endings, LFS) have seen it."""
+    if normalize_newlines(content) == normalize_newlines(blob.content):
+        return True
+    return run_git(project.root, "hash-object", "--", path).stdout.decode().strip() == blob.id
 
 
 def check_files(project: Project) -> Iterator[Finding]:
     """The four files are there, and as they were committed: what is committed is what deploys."""
-    sound = True
+    states: dict[str, list[str]] = {"missing": [], "uncommitted": [], "gone": [], "changed": []}
     with WorkTree(project) as tree:
         contents = {path: tree.read(path).content for path in FILES}
     for path, content in contents.items():
         blob = project.blobs.get(path)
-        if content is None and blob is None:
-            yield Finding("fail", f"{path} is missing", "python flaskflex.py")
-        elif blob is None:
-            yield Finding("fail", f"{path} is not committed", "python flaskflex.py")
+        if blob is None:
+            states["missing" if content is None else "uncommitted"].append(path)
         elif content is None:
-            yield Finding("warn", f"{path} is committed, but gone from the work tree",
-                          f"git checkout HEAD {path}")
-        elif normalize_newlines(content) != normalize_newlines(blob.content):
-            yield Finding("warn", f"{path} has changes that are not committed, and will not deploy",
-                          f"git commit {path}")
-        else:
-            continue
-        sound = False
-    if sound:
+            states["gone"].append(path)
+        elif not is_as_committed(project, path, content, blob):
+            states["changed"].append(path)
+    missing, uncommitted, gone, changed = states.values()
+    restore = shell_line("git", "checkout", "HEAD", "--", *gone)
+    for paths, level, text, hint in (
+        (missing, "fail", "missing", "python flaskflex.py"),
+        (uncommitted, "fail", "not committed", "python flaskflex.py"),
+        (gone, "warn", "committed, but gone from the work tree", restore),
+        (changed, "warn", "changed here, and would deploy as in the last commit",
+         commit_line("Update the deployment files", *changed)),
+    ):
+        if paths:
+            yield Finding(level, f"{', '.join(paths)} {'is' if len(paths) == 1 else 'are'} {text}", hint)
+    if not any(states.values()):
         yield Finding("ok", "the four files are there and committed")
 
 
+def check_conflicts(project: Project) -> Iterator[Finding]:
+    """No merge has left its markers in the files that mean a 500 for every visitor then."""
+    for path in ("public_html/.htaccess", "public_html/dispatch.fcgi"):
+        text = project.blobs[path].content.decode("utf-8", "replace") if path in project.blobs else ""
+        for number, line in enumerate(text.split("\n"), 1):
+            if CONFLICT_MARKER.match(line):
+                yield Finding("fail", f"{path}, line {number}: is a conflict marker that a merge left",
+                              f"Edit it, and type:\n{commit_line('Finish a merge', path)}")
+
+
 def check_dispatch(project: Project) -> Iterator[Finding]:
-    """A server can start dispatch.fcgi as it is committed; where it cannot, all that it says is "500"."""
-    blob = project.blobs.get("public_html/dispatch.fcgi")
+    """A server can start dispatch.fcgi as it is committed; if it cannot, all that it says is "500"."""
+    path = "public_html/dispatch.fcgi"
+    blob = project.blobs.get(path)
     if blob is None:
         return
-    first_line = blob.content.split(b"\n")[0].decode("utf-8", "replace")
+    renew = f"{shell_line('mv', path, 'dispatch.fcgi.old')} && python flaskflex.py"
+    first_line = blob.content[:100].split(b"\n")[0].decode("utf-8", "replace")
     if blob.mode != "100755":
         yield Finding("fail", "dispatch.fcgi is committed without its execute bit", "python flaskflex.py")
     elif b"\r" in blob.content:
         yield Finding("fail", "dispatch.fcgi is committed with CRLF line endings, which no server can start",
-                      "python flaskflex.py --force")
+                      renew)
     elif not re.match(r"#! ?/", first_line):
-        yield Finding("fail", "dispatch.fcgi does not begin with #! and a program",
-                      "python flaskflex.py --force")
+        yield Finding("fail", "dispatch.fcgi does not begin with #! and a program", renew)
     elif not re.match(r"#! ?/(usr/)?bin/", first_line):
         yield Finding("warn", f"the server may not have the program that dispatch.fcgi names: {first_line}",
-                      "python flaskflex.py --force")
+                      renew)
     else:
         yield Finding("ok", "dispatch.fcgi can be started")
 
 
-GIT_UNTRACK = "git rm -r --quiet --cached --ignore-unmatch"  # out of git, and left in the work tree
-
-
-def check_application(project: Project, tree: set[str]) -> Iterator[Finding]:
-    """application/app.py is there and committed; where it is not, the likeliest reason is named."""
-    folder = project.root / "application"
-    if folder.is_symlink():
-        yield Finding("fail", "application is a symbolic link, and a push does not carry what is behind it",
-                      f"rm application && cp -r {shlex.quote(os.path.realpath(folder))} application")
-        return
-    if (folder / ".git").exists():
-        yield Finding("fail", "application is a git repository of its own, and a push leaves its files out",
-                      "mv application/.git ../application.git && "
-                      f"{GIT_UNTRACK} application && git add application")
-        return
-    there = (folder / "app.py").exists()
-    if there and "application/app.py" in tree:
-        changed = dirty_paths(project, "application")
-        if changed:
-            yield Finding("warn", f"the last commit lacks changes in {', '.join(changed)}",
-                          "git add application && git commit")
-        else:
-            yield Finding("ok", "application/app.py is there and committed")
-    elif there:
-        yield Finding("fail", "application/app.py is not committed", "git add application && git commit")
-    elif "application/app.py" in tree:
-        yield Finding("warn", "application/app.py is committed, but gone from the work tree",
-                      "git checkout HEAD application/app.py")
-    else:
-        yield Finding("fail", "application/app.py is missing", missing_application_hint(project.root))
-
-
-def dirty_paths(project: Project, folder: str) -> list[str]:
-    """The files below a folder that HEAD lacks, or has otherwise, or has and the work tree has not."""
-    status = project.git("--no-optional-locks", "status", "--porcelain", "--no-renames",
-                         "--untracked-files=all", "-z", "--", folder)
-    entries = os.fsdecode(status).split("\0")[:-1]  # each is two letters, a space, and a path
-    return sorted(entry[3:] for entry in entries if "__pycache__/" not in entry)
+def package_line(folder: Path, package: str, target: str) -> str:
+    """Return the command that makes a module of what a package offers, as in Flask's own tutorial, or ""."""
+    source = folder / "__init__.py"
+    if not source.is_file():
+        return ""
+    with open(source, encoding="utf-8", errors="replace") as file:
+        text = file.read(1 << 16)
+    made = re.search(r"^(?:def )?(create_app|make_app|app|application)\b", text, re.MULTILINE)
+    return f"{shell_line('echo', f'from {package} import {made[1]}')} > application/{target}" if made else ""
 
 
 def missing_application_hint(root: Path) -> str:
-    """What to type to get an application/app.py, judging by what is there in its stead."""
-    package = root / "application" / "__init__.py"
-    if package.exists():  # as in Flask's own tutorial
-        made = re.search(r"^(?:def )?(create_app|make_app|app|application)\b",
-                         package.read_text(encoding="utf-8", errors="replace"), re.MULTILINE)
-        if made:
-            return f'echo "from . import {made[1]}" > application/app.py'
-    modules = [path.name for path in package.parent.glob("*.py") if path != package]
+    """Return what to type to get a module that is found, judging by what is there in its stead."""
+    folder = root / "application"
+    target = "wsgi.py" if (folder / "app" / "__init__.py").exists() else "app.py"  # which app/ would hide
+    modules = sorted(path.name for path in folder.glob("*.py") if path.name != "__init__.py")
+    made = package_line(folder, ".", target) or not modules and package_line(folder / "app", "app", target)
+    if made:
+        return made
     if len(modules) == 1:
-        return f"mv application/{modules[0]} application/app.py"
+        return shell_line("mv", f"application/{modules[0]}", f"application/{target}")
     if modules:
-        return f"Rename the module that makes the Flask object to app.py: one of {', '.join(sorted(modules))}"
-    for misplaced in ("application.py", "app.py", "public_html/app.py"):
-        if (root / misplaced).exists():
-            return f"mkdir -p application && mv {misplaced} application/app.py"
+        return f"Rename the module that makes the Flask object to {target}: one of {listed(modules)}"
+    for module in ("application.py", "app.py", "public_html/app.py"):
+        if (root / module).exists():  # and what Flask looks for beside it
+            beside = [(root / module).with_name(name) for name in ("templates", "static", "instance")]
+            folders = [str(path.relative_to(root)) for path in beside if path.is_dir()]
+            moved = f" && {shell_line('mv', *folders, 'application/')}" if folders else ""
+            return f"mkdir -p application && {shell_line('mv', module, 'application/app.py')}{moved}"
     return "cp -r YOURAPPLICATION application"
 
 
-def check_flx(project: Project) -> Iterator[Finding]:
+# What belongs to the place where an application runs: its data, and its settings and secrets.
+DATABASE = re.compile(r"\.(db|db3|sqlite\d?)(-\w+)?$")
+SETTINGS = re.compile(r"(^|/)(\.env(\.(?!example|sample)\w+)?$|instance/(?!\.git)[^/]|[^/]*\.key$)")
+
+# What is made anew everywhere, and what only the developer has a use for.
+LOCAL = re.compile(r"(^|/)(__pycache__|node_modules|\.(DS_Store|coverage|idea|vscode|[\w-]*cache))(/|$)"
+                   r"|(\.egg-info/|\.py[co]|\.log|\.swp|~|/Thumbs\.db)$")
+
+
+def is_data(path: str) -> bool:
+    """Return True if a path is that of a database or of settings."""
+    return bool(DATABASE.search(path) or SETTINGS.search(path))
+
+
+def without_data(*paths: str) -> list[str]:
+    """Return the pathspecs that keep git add from the data in those paths that are folders.
+
+    They begin with the folder: git 2.39 adds nothing of an ignored one if they begin with an asterisk.
+    """
+    kinds = ("*.db*", "*.sqlite*", "*.env*", "*.key", "*instance/*", "*__pycache__*")
+    return [f":!{path}{kind}" for path in paths if path.endswith("/") for kind in kinds]
+
+
+def foreign_application(folder: Path) -> Iterator[Finding]:
+    """Whether a push would leave out what is in application/, because it is kept elsewhere."""
+    if folder.is_symlink():
+        yield Finding("fail", "application is a symbolic link, and a push does not carry what is behind it",
+                      "rm application && " + shell_line("cp", "-r", os.path.realpath(folder), "application"))
+    elif (folder / ".git").exists():
+        yield Finding("fail", "application is a git repository of its own, and a push leaves its files out",
+                      "mv application/.git ../application.git && "
+                      "git rm -rfq --cached --ignore-unmatch application && "
+                      + shell_line("git", "add", "application/", *without_data("application/")))
+
+
+def entry_point(root: Path, tree: set[str]) -> str:
+    """Return the path of the module that the host serves: wsgi.py if there is one, as with `flask run`."""
+    path = "application/wsgi.py"
+    return path if path in tree or (root / path).exists() else "application/app.py"
+
+
+def check_changes(entry: str, tree: set[str], status: Mapping[str, str]) -> Finding:
+    """The last commit has all of the application, apart from what is the host's own."""
+    changes = sorted(path for path, state in status.items() if path.startswith("application/")
+                     and state != "!!" and not LOCAL.search(path))
+    changed = [path for path in changes if not is_data(path)]
+    private = [f":!{path}" for path in changes if is_data(path)]
+    hint = f"{shell_line('git', 'add', 'application', *private)} && {commit_line('Update the application')}"
+    if entry not in tree:
+        return Finding("fail", f"{entry} is not committed", hint)
+    if changed:
+        return Finding("warn", f"the last commit lacks changes in {listed(changed)}", hint)
+    return Finding("ok", f"{entry} is there and committed")
+
+
+def check_application(project: Project, tree: set[str], status: Mapping[str, str]) -> Iterator[Finding]:
+    """The application is there, found and committed; if it is not, the likeliest reason is named."""
+    root = project.root
+    entry = entry_point(root, tree)
+    foreign = list(foreign_application(root / "application"))
+    if foreign:
+        yield from foreign
+    elif not (root / entry).exists() and entry in tree:
+        yield Finding("warn", f"{entry} is committed, but gone from the work tree",
+                      shell_line("git", "checkout", "HEAD", "--", entry))
+    elif not (root / entry).exists():
+        yield Finding("fail", f"{entry} is missing", missing_application_hint(root))
+    elif entry == "application/app.py" and (root / "application" / "app" / "__init__.py").exists():
+        yield Finding("fail", f"{entry} never runs: Python takes the package application/app/ in its place",
+                      shell_line("mv", entry, "application/wsgi.py"))
+    elif "!!" in (status.get(entry), status.get("application/")):
+        yield Finding("fail", f"{entry} is not committed, because git ignores it",
+                      f"{shell_line('git', 'add', '--force', entry)} && {commit_line('Add the application')}")
+    else:
+        yield check_changes(entry, tree, status)
+
+
+def ignored_paths(root: Path, status: Mapping[str, str]) -> list[str]:
+    """Return what git ignores and an application may need, and of instance/ what is in there."""
+    found = []
+    for path in (path for path, state in status.items() if state == "!!" and path != "application/"):
+        names = os.listdir(root / path) if f"/{path}".endswith("/instance/") else [""]
+        found += [path + name for name in names]
+    return sorted(path for path in found if path not in FILES and not LOCAL.search(path)
+                  and not (root / path / "pyvenv.cfg").exists())
+
+
+def check_ignored(project: Project, status: Mapping[str, str]) -> Iterator[Finding]:
+    """The application has nothing here that .gitignore keeps from the host, where it may be missed."""
+    kinds: dict[str, list[str]] = {"data": [], "settings": [], "code": []}
+    for path in ignored_paths(project.root, status):
+        kind = "data" if DATABASE.search(path) else "settings" if SETTINGS.search(path) else "code"
+        kinds[kind].append(path)
+    code = kinds["code"][:5]
+    add = shell_line("git", "add", "--force", "--", *code, *without_data(*code))
+    hints = {
+        "data": "The host has data of its own: let a line of [setup] in .flx make the tables.",
+        "settings": "Copy them to the host once (scp): settings and secrets do not belong in git.",
+        "code": f"If the application needs them, and no secret is in them:\n{add} && "
+                f"{commit_line('Add files that .gitignore names')}",
+    }
+    for kind, paths in kinds.items():
+        if paths:
+            yield Finding("warn", f"the host will not have {listed(paths)}: git ignores that", hints[kind])
+
+
+def check_unwanted(tree: set[str], status: Mapping[str, str]) -> Iterator[Finding]:
+    """Nothing is committed, or about to be, that must not come with a push."""
+    venvs = {os.path.dirname(path) for path in tree if path == "pyvenv.cfg" or path.endswith("/pyvenv.cfg")}
+    venvs |= {".venv" for path in tree if path == ".venv" or path.startswith(".venv/")}
+    for venv in sorted(venvs):
+        paths = [venv] if venv else ["bin", "include", "lib", "lib64", "pyvenv.cfg", "share"]
+        yield Finding("warn", f"the virtualenv {venv or '.'} is committed, and the host makes one of its own",
+                      untrack_line(paths, map(pattern, paths)))
+    inside = tuple(f"{venv}/" for venv in venvs)
+    data = sorted(path for path in tree if path.startswith(("application/", "instance/", ".env"))
+                  and is_data(path) and not path.startswith(inside))
+    if data:
+        yield Finding("warn", f"{listed(data)}: committed, so a push would replace what the host has there",
+                      untrack_line(data, map(pattern, data)))
+    new = sorted(path for path, state in status.items() if state == "??" and is_data(path))
+    if new:
+        yield Finding("warn", f"{listed(new)}: local data or settings, not to be committed",
+                      ignore_line(map(pattern, new)))
+    if any("__pycache__/" in path and not path.startswith(inside) for path in tree):
+        yield Finding("warn", "__pycache__ is committed: Python makes it anew everywhere",
+                      untrack_line(["*__pycache__/*"], ["__pycache__/"]))
+
+
+def check_pointers(project: Project, tree: set[str]) -> Iterator[Finding]:
+    """No file would be served as the few lines that Git LFS stores in its place: a host has no LFS."""
+    if project.commit is None or not any(path.endswith(".gitattributes") for path in tree):
+        return
+    found = run_git(project.root, "grep", "--no-color", "-G", "-l", "-z", "-e", "^version https://git-lfs[.]",
+                    project.commit, "--", "application", "public_html", *FILES)
+    paths = [name.partition(":")[2] for name in split_nul(found.stdout)]
+    if paths:
+        rules = append_line(".gitattributes", (f"{pattern(path)} !filter !diff !merge" for path in paths))
+        renew = shell_line("git", "add", "--renormalize", "--", *paths)
+        yield Finding("fail", f"the host would get pointers of Git LFS, not the files: {listed(paths)}",
+                      f"{rules} && {renew} && {commit_line('Commit the files themselves')}")
+
+
+def check_flx(project: Project, tree: set[str]) -> Iterator[Finding]:
     """The host will understand .flx as it is committed, and find the files that it names."""
     blob = project.blobs.get(".flx")
     if blob is None:
         return
-    sound = True
-    for line in parse_flx(blob.content.decode("utf-8", "replace")):
-        trouble = flx_problem(line, project)
-        if trouble:
-            yield Finding("warn", f".flx, line {line.number}: {trouble}",
-                          f"Mend that line ({line.text}), and type: git commit .flx")
+    paths, sound = with_folders(tree), True
+    for line in parse_flx(blob.content.decode("utf-8", "surrogateescape")):
+        error = flx_error(line)
+        problem = error or flx_warning(line, paths)
+        if problem:
+            yield Finding("fail" if error else "warn", f".flx, line {line.number}: {problem}",
+                          f"Fix that line ({line.text[:200]}), and type:\n{commit_line('Fix .flx', '.flx')}")
             sound = False
     if sound:
         yield Finding("ok", ".flx is understood")
-
-
-class FlxLine(NamedTuple):
-    """A line of .flx that does something: its number in the file, its section ("": before any), its text."""
-
-    number: int
-    section: str
-    text: str
-
-
-def parse_flx(text: str) -> list[FlxLine]:
-    """The lines of a .flx file that do something, in the file's order.
-
-    An ini parser would mangle them: commands hold =, : and #, and a section may come more than once.
-    """
-    lines, section = [], ""
-    for number, line in enumerate(map(str.strip, text.split("\n")), 1):
-        heading = re.fullmatch(r"\[([^\]]*)\]", line)
-        if heading:
-            section = heading[1].strip()
-        elif line and not line.startswith("#"):
-            lines.append(FlxLine(number, section, line))
-    return lines
-
-
-# What the host puts into the files that [replace] lists.
-FLX_VARIABLES = ("PROJECT_NAME", "DB_HOST", "DB_USER", "DB_PASSWORD")
-
-
-def flx_problem(line: FlxLine, project: Project) -> str:
-    """What is wrong with a line of .flx, "" if nothing is known against it."""
-    fields = line.text.split()
-    if line.section in ("setup", "deploy"):
-        return command_problem(line.text, project)
-    if line.section == "replace":
-        if len(fields) != 3 or fields[2] not in FLX_VARIABLES:
-            return f"[replace] wants PATH TOKEN VARIABLE, the last one of {', '.join(FLX_VARIABLES)}"
-    elif line.section == "permission":
-        if len(fields) != 2 or not re.fullmatch("[0-7]{3}", fields[1]):
-            return "[permission] wants PATH MODE, the last three octal digits such as 755"
-    else:
-        return f"[{line.section}] is no section that a host knows" if line.section else "is in no [section]"
-    return "" if project.has_path(fields[0]) else f"{fields[0]} is not in the project"
-
-
-def command_problem(command: str, project: Project) -> str:
-    """Why a server of today will not carry a command out, "" if nothing is known against it."""
-    if "--install-option" in command:
-        return "pip has no --install-option since 23.1"
-    if not re.search(r"\bpip[\d.]*(\s+-\S+)*\s+install\b", command):
-        return ""
-    if re.search(r"\s--user\b", command):
-        return "servers refuse pip install --user (PEP 668): install into a virtualenv"
-    for name in re.findall(r"\s(?:-r\s*|--requirement[ =])([\w./-]+)", command):
-        if not project.has_path(name):
-            return f"{name} is not in the project"
-    return ""
 
 
 def check_requirements(project: Project, virtualenv: Virtualenv, frozen: str,
@@ -2470,12 +2705,17 @@ def check_requirements(project: Project, virtualenv: Virtualenv, frozen: str,
         yield Finding("ok", f"req.txt agrees with the virtualenv ({plural(len(wanted), 'package')})")
 
 
-def check_no_virtualenv(project: Project) -> Iterator[Finding]:
-    """No virtualenv is committed where .flx makes the server's: its programs name folders of this machine."""
-    if project.has_path(".venv"):
-        yield Finding("warn", ".venv is committed, and the server is to make its own there",
-                      f"{GIT_UNTRACK} .venv && "
-                      "echo /.venv/ >> .gitignore && git add .gitignore && git commit")
+# These keep connections or timers in memory, and a host has several processes that come and go.
+ONE_PROCESS = {"apscheduler", "flask-apscheduler", "flask-sock", "flask-socketio", "flask-sockets",
+               "python-socketio"}
+
+
+def check_processes(frozen: Sequence[Requirement]) -> Iterator[Finding]:
+    """Nothing is installed that works only if one process serves all requests."""
+    found = sorted(requirement.name for requirement in frozen if canonical(requirement.name) in ONE_PROCESS)
+    if found:
+        yield Finding("warn", f"{', '.join(found)}: needs one process for all requests; a host has several",
+                      "Expect wrong answers now and then; run that part as a service of its own.")
 
 
 # Dotfiles, source code, settings and databases.
@@ -2484,36 +2724,124 @@ PRIVATE = re.compile(r"public_html/(.*/)?(\.(?!well-known/)|[^/]*\.(py|pyc|ini|c
 
 def check_public_html(tree: set[str]) -> Iterator[Finding]:
     """public_html holds nothing that Apache would show to everybody and that nobody should see."""
-    exposed = sorted(path for path in tree - set(FILES) if PRIVATE.match(path))
+    exposed = sorted(path for path in tree if PRIVATE.match(path) and path not in FILES)
     for path in exposed:
+        name = path.rpartition("/")[2]
+        target = f"application/{path.replace('/', '_') if f'application/{name}' in tree else name}"
+        move = f"mkdir -p application && {shell_line('mv', path, target)}"
+        commit = f"{shell_line('git', 'add', target)} && {commit_line('Move private files', path, target)}"
         yield Finding("warn", f"{path} would be served to everybody",
-                      f"git mv {shlex.quote(path)} application/")
+                      f"{move} && {untrack_line([path], [pattern(target)]) if is_data(path) else commit}")
     if not exposed:
         yield Finding("ok", "public_html holds no source code, no database and no dotfile")
 
 
-def check_pushed(project: Project) -> Iterator[Finding]:
-    """The host has this branch, and no less of it than we."""
-    if project.commit is None:
-        yield Finding("warn", "there is no commit yet that could be pushed", "python flaskflex.py")
+def read_upstream(project: Project) -> tuple[str, str]:
+    """Return the remote that this branch is pushed to, and the ref there; "" and "" if there is none."""
+    branch = run_git(project.root, "symbolic-ref", "--quiet", "HEAD").stdout.decode().strip()
+    form = "--format=%(upstream:remotename)%00%(upstream:remoteref)"
+    found = os.fsdecode(run_git(project.root, "for-each-ref", form, branch).stdout) if branch else ""
+    remote, _, ref = found.strip("\n").partition("\0")
+    return remote, ref
+
+
+@contextlib.contextmanager
+def asking_host(project: Project, remote: str) -> Iterator[Optional[subprocess.Popen[bytes]]]:
+    """Run git ls-remote while the caller does everything else. It asks the user nothing.
+
+    A session of its own has no terminal on which ssh could ask. It ends with the block.
+    """
+    if remote in ("", "."):
+        yield None
         return
+    configured = os.fsdecode(run_git(project.root, "config", "core.sshCommand").stdout).strip()
+    program = os.environ.get("GIT_SSH_COMMAND") or configured or shell_line(os.environ.get("GIT_SSH", "ssh"))
+    environ = {**os.environ, "GIT_TERMINAL_PROMPT": "0", "GIT_ASKPASS": "", "SSH_ASKPASS_REQUIRE": "never",
+               "GCM_INTERACTIVE": "never", "GIT_SSH_COMMAND": f"{program} -o BatchMode=yes"}
+    command = ["git", "-C", str(project.root), "ls-remote", "--symref", "--", remote, "HEAD", LIVE_REF]
+    with subprocess.Popen(command, env=environ, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                          stderr=subprocess.DEVNULL, start_new_session=True) as process:
+        try:
+            yield process
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+
+
+def read_host_refs(process: Optional[subprocess.Popen[bytes]]) -> tuple[str, str]:
+    """Return the ref that a host deploys and the commit that it serves, "" for what is not known in time."""
+    refs = {}
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        output = process.communicate(timeout=HOST_SECONDS)[0] if process else b""
+        for line in os.fsdecode(output).split("\n")[:-1]:
+            value, _, name = line.partition("\t")
+            refs["ref" if value.startswith("ref: ") else name] = value
+    return refs.get("ref", "")[len("ref: "):], refs.get(LIVE_REF, "")
+
+
+def unpushable(project: Project) -> Iterator[Finding]:
+    """Why HEAD could not be pushed at all, or never was."""
     if project.branch is None:
-        yield Finding("warn", "HEAD is on no branch that could be pushed", "git switch BRANCH")
+        found = run_git(project.root, "branch", "--contains=HEAD", "--format=%(refname:short)")
+        branches = [name for name in os.fsdecode(found.stdout).split("\n")[:-1] if name[0] != "("]
+        yield Finding("warn", "HEAD is on no branch that could be pushed",
+                      shell_line("git", "switch", *(branches[:1] or ["-c", "deploy"])))
         return
+    remotes = os.fsdecode(project.git("remote")).split()
+    push = ["git", "push", "-u", *remotes[:1], project.branch]
+    yield Finding("warn", f"branch {project.branch} is not pushed",
+                  shell_line(*push) if remotes else "git remote add origin URL")
+
+
+def check_live(project: Project, upstream: tuple[str, str], host: tuple[str, str]) -> Finding:
+    """The host serves the commit that was pushed, as far as it says so."""
+    (remote, ref), (deployed, live) = upstream, host
+    if live in ("", project.commit):
+        return Finding("ok", f"branch {project.branch} is pushed")
+    if deployed not in ("", ref):
+        name = deployed.replace("refs/heads/", "", 1)
+        return Finding("warn", f"branch {project.branch} is pushed, and the host deploys branch {name}",
+                       shell_line("git", "push", remote, f"{project.branch}:{name}"))
+    older = run_git(project.root, "merge-base", "--is-ancestor", live, "HEAD").returncode == 0
+    again = shell_line("git", "commit", "--allow-empty", "-m", "Deploy again") + " && git push"
+    return Finding("warn", f"branch {project.branch} is pushed, and the host serves "
+                   f"{'an older' if older else 'another'} commit, {live[:7]}",
+                   again if older else "git pull --rebase --autostash")
+
+
+def check_pushed(project: Project, upstream: tuple[str, str],
+                 asked: Optional[subprocess.Popen[bytes]]) -> Iterator[Finding]:
+    """The host has this branch, no less of it than this clone, and serves it as far as that is known."""
+    if project.commit is None:
+        return  # all four files are missing or not committed, and said to be so
     counts = run_git(project.root, "rev-list", "--left-right", "--count", "@{upstream}...HEAD")
-    if counts.returncode:
-        remotes = os.fsdecode(project.git("remote")).split()
-        push = f"git push -u {remotes[0]} {project.branch}" if remotes else "git remote add origin ADDRESS"
-        yield Finding("warn", f"branch {project.branch} is not pushed", push)
+    if project.branch is None or counts.returncode:
+        yield from unpushable(project)
         return
     behind, ahead = map(int, counts.stdout.split())
     if behind:
         yield Finding("warn", f"the host has {plural(behind, 'commit')} more than {project.branch}",
-                      "git pull")
+                      "git pull --rebase --autostash && git push" if ahead else "git pull")
     elif ahead:
         yield Finding("warn", f"{plural(ahead, 'commit')} of branch {project.branch} not pushed", "git push")
     else:
-        yield Finding("ok", f"branch {project.branch} is pushed")
+        yield check_live(project, upstream, read_host_refs(asked))
+
+
+def check_committed(project: Project) -> Iterator[Finding]:
+    """All that can be told by looking at the project and its last commit."""
+    tree = read_head_tree(project)
+    status = read_status(project, "application", "public_html", "instance", ".env")
+    yield from check_home(project)
+    yield from check_files(project)
+    yield from check_conflicts(project)
+    yield from check_dispatch(project)
+    yield from check_application(project, tree, status)
+    yield from check_ignored(project, status)
+    yield from check_unwanted(tree, status)
+    yield from check_pointers(project, tree)
+    yield from check_flx(project, tree)
+    yield from check_public_html(tree)
 
 
 # --- the commands ---
@@ -2541,9 +2869,10 @@ def inspect(options: argparse.Namespace, report: Report) -> Iterator[Inspection]
 
 def next_step(project: Project) -> str:
     """Return what is left to do until the project is deployed."""
-    if not (project.root / "application" / "app.py").exists():
+    entry = entry_point(project.root, set())
+    if not (project.root / entry).exists():
         return "copy your application to application/app.py, commit, and git push"
-    if not project.has_path("application/app.py"):
+    if not project.has_path(entry):
         return "git add application, commit, and git push"
     return "git push"
 
@@ -2611,23 +2940,21 @@ def prepare(options: argparse.Namespace, report: Report) -> int:
 
 def check(options: argparse.Namespace, report: Report) -> int:
     """Tell whether the project would deploy, one line an item; return 1 if anything fails, else 0."""
-    with inspect(options, report) as (project, virtualenv, freeze):
-        tree = read_head_tree(project)
-        frozen = frozen_text(freeze, virtualenv)
     levels = []
-    for finding in itertools.chain(
-        check_files(project),
-        check_dispatch(project),
-        check_application(project, tree),
-        check_flx(project),
-        check_requirements(project, virtualenv, frozen, report),
-        check_no_virtualenv(project),
-        check_public_html(tree),
-        check_answer(project, virtualenv, options, report),
-        check_pushed(project),
-    ):
-        report.item(*finding)
-        levels.append(finding.level)
+    with inspect(options, report) as (project, virtualenv, freeze):
+        upstream = read_upstream(project)
+        with asking_host(project, upstream[0]) as asked:
+            committed = list(check_committed(project))  # while pip freezes
+            frozen = frozen_text(freeze, virtualenv)
+            for finding in itertools.chain(
+                committed,
+                check_requirements(project, virtualenv, frozen, report),
+                check_processes(parse_requirements(frozen)),
+                check_answer(project, virtualenv, options, report),
+                check_pushed(project, upstream, asked),
+            ):
+                report.item(*finding)
+                levels.append(finding.level)
     report.fact("Not ready" if "fail" in levels else "Ready",
                 f"{levels.count('ok')} ok, {plural(levels.count('warn'), 'warning')}, "
                 f"{plural(levels.count('fail'), 'failure')}")
