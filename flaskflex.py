@@ -123,6 +123,16 @@ def printable(text: str) -> str:
     return CONTROLS.sub(lambda found: ascii(found[0])[1:-1], text.expandtabs())
 
 
+def wrapped(text: str, indent: int) -> str:
+    """Return a text wrapped at words for this terminal's width, its later lines indented by `indent`."""
+    import textwrap
+
+    width = max(shutil.get_terminal_size().columns - indent, 20)
+    lines = [part for line in text.split("\n")
+             for part in textwrap.wrap(line, width, break_long_words=False, break_on_hyphens=False) or [""]]
+    return f"\n{'':<{indent}}".join(lines)
+
+
 class Report:
     """Print what a run does: facts on standard output, warnings and errors on standard error.
 
@@ -178,29 +188,19 @@ class Report:
     def _print_hint(self, indent: str, hint: str, stream: TextIO) -> None:
         """Print a hint: sentences begin with a capital, commands do not and stay one line to be pasted."""
         for line in hint.split("\n") if hint else ():
-            self._print(indent, line, stream=stream, wrap=line[:1].isupper())
+            self._print(indent, line, stream=stream)
 
-    def _print(self, label: str, text: str, *, paint: str = "", stream: Optional[TextIO] = None,
-               wrap: bool = True) -> None:
+    def _print(self, label: str, text: str, *, paint: str = "", stream: Optional[TextIO] = None) -> None:
         """Print a label and a text; on a terminal wrapped at words, with one word of the label painted."""
         stream = stream or sys.stdout
         text = printable(text)
         if stream.isatty():
-            text = wrapped(text, len(label)) if wrap else text
+            if label.strip() or text[:1].isupper():
+                text = wrapped(text, len(label))
             if paint and not os.environ.get("NO_COLOR"):  # https://no-color.org
                 label = label.replace(paint, f"\033[{self.COLOURS.get(paint, 32)}m{paint}\033[0m")
         if not self.quiet:
             print(label + text, file=stream)
-
-
-def wrapped(text: str, indent: int) -> str:
-    """Return a text wrapped at words for this terminal's width, its later lines indented by `indent`."""
-    import textwrap
-
-    width = max(shutil.get_terminal_size().columns - indent, 20)
-    lines = [part for line in text.split("\n")
-             for part in textwrap.wrap(line, width, break_long_words=False, break_on_hyphens=False) or [""]]
-    return f"\n{'':<{indent}}".join(lines)
 
 
 def error_text(output: bytes, program: str = "git") -> str:
@@ -383,25 +383,6 @@ class Project(NamedTuple):
         return blobs
 
 
-def find_project(folder: Path) -> Project:
-    """Return the git project that holds a folder, its HEAD read. Raise Failure if there is none."""
-    if not shutil.which("git"):
-        raise Failure(*NO_GIT)
-    if not folder.is_dir():
-        raise Failure(f"{folder} is not a folder", "Name the clone of your project after -C.")
-    result = run_git(folder, "rev-parse", "--is-bare-repository", "--git-path", "index", "--show-toplevel")
-    bare, _, places = os.fsdecode(result.stdout).partition("\n")
-    if bare == "true":
-        raise Failure(f"{folder} is a bare repository, without files to prepare",
-                      "Clone it, and run flaskflex in the clone.")
-    if result.returncode:
-        fail_no_work_tree(folder, result.stderr)
-    index, _, root = places.partition("\n")
-    project = Project(Path(root[:-1]), Path(os.path.abspath(folder / index)))
-    require_own_work_tree(folder, project.root)
-    return read_head(project)
-
-
 def fail_no_work_tree(folder: Path, stderr: bytes) -> NoReturn:
     """Say why git finds no work tree at a folder: there is none, or git will not open it."""
     absolute = folder.resolve()
@@ -433,6 +414,25 @@ def read_head(project: Project) -> Project:
     ignored = os.fsdecode(run_git(project.root, "check-ignore", "--", *FILES).stdout).splitlines()
     return project._replace(branch=branch.rstrip("\n") or None, commit=commit or None, blobs=blobs,
                             ignored=frozenset(ignored))
+
+
+def find_project(folder: Path) -> Project:
+    """Return the git project that holds a folder, its HEAD read. Raise Failure if there is none."""
+    if not shutil.which("git"):
+        raise Failure(*NO_GIT)
+    if not folder.is_dir():
+        raise Failure(f"{folder} is not a folder", "Name the clone of your project after -C.")
+    result = run_git(folder, "rev-parse", "--is-bare-repository", "--git-path", "index", "--show-toplevel")
+    bare, _, places = os.fsdecode(result.stdout).partition("\n")
+    if bare == "true":
+        raise Failure(f"{folder} is a bare repository, without files to prepare",
+                      "Clone it, and run flaskflex in the clone.")
+    if result.returncode:
+        fail_no_work_tree(folder, result.stderr)
+    index, _, root = places.partition("\n")
+    project = Project(Path(root[:-1]), Path(os.path.abspath(folder / index)))
+    require_own_work_tree(folder, project.root)
+    return read_head(project)
 
 
 def require_committable(project: Project) -> None:
@@ -1202,7 +1202,7 @@ def server_line(requirement: Requirement, distribution: Optional[Distribution], 
         if editable and not EDITABLE_LINE.fullmatch(line) and not has_credentials(line):
             raise unreadable
         return line
-    if distribution and not editable and not os.path.exists(place):  # conda's packages name such folders
+    if distribution and " @ file:" in line and not os.path.exists(place):  # as conda writes
         return f"{distribution.name}=={distribution.version}"
     path = str(place)
     if root.resolve() in (place, *place.parents):
@@ -1228,12 +1228,17 @@ def other_systems(installed: Mapping[str, Distribution]) -> dict[str, str]:
             for name, one in installed.items()}
 
 
-def odd_packages(kept: Sequence[Requirement], virtualenv: Virtualenv, user_lines: str) -> list[str]:
-    """Return warnings of what most virtualenvs do not have: no Flask, and packages that are on no index."""
-    warnings = []
-    if "flask" not in by_name(kept):
+def odd_packages(frozen: Mapping[str, str], kept: Sequence[Requirement], virtualenv: Virtualenv,
+                 user_lines: str) -> list[str]:
+    """Return warnings of no Flask, and of packages that the index may not have, or that it has as others."""
+    warnings, lines = [], by_name(kept)
+    if "flask" not in lines:
         warnings.append(f"there is no Flask in {virtualenv.path}: is this the right virtualenv?")
-    local = [line for _, line in kept if re.match(r"[^;@=]*==[^;]*\+", line)]
+    gone = [line for name, line in lines.items() if "==" in line and " @ file:" in frozen.get(name, "")]
+    if gone:
+        warnings.append("the folders are gone that these were built in, so the index is asked for them: "
+                        + ", ".join(gone))
+    local = [line for line in lines.values() if re.match(r"[^;@=]*==[^;]*\+", line)]
     indexes = r"^(?:-[if]|--(?:extra-)?index-url|--find-links)\b"
     if local and not re.search(indexes, user_lines, re.MULTILINE):
         warnings.append(f"PyPI has no local version such as {', '.join(local)}: name an index that has it "
@@ -1272,9 +1277,10 @@ def plan_freeze(output: str, virtualenv: Virtualenv, root: Path, user_lines: str
             if systems.get(name) and line == requirement.line:
                 line += f' ; sys_platform == "{systems[name]}"'
             kept.append(requirement._replace(line=line))
+    warnings = odd_packages(by_name(frozen), kept, virtualenv, user_lines)
     brought = ", ".join(sorted(unwanted - excluded))
-    warnings = [f"left out of req.txt, not the application's: {brought}"] if brought else []
-    warnings += odd_packages(kept, virtualenv, user_lines)
+    if brought:
+        warnings.append(f"left out of req.txt, not the application's: {brought}")
     return Freeze(virtualenv.version, kept, refused, user_lines, warnings)
 
 
@@ -1323,7 +1329,7 @@ def describe_changes(old: str, new: Sequence[Requirement], limit: int = 8) -> st
     before, after = by_name(parse_requirements(old), new), by_name(new)
     names = {canonical(requirement.name): requirement.name for requirement in new}
     moved = [f"+{names.get(name) or name}" for name in after if name not in before]
-    moved += [f"-{name}" for name in before if name not in after]
+    moved += [f"-{name[:40]}" for name in before if name not in after]
     changed = []
     for name in (name for name in after if before.get(name, after[name]) != after[name]):
         versions = [re.match(r"[^ ;=]+==([^ ;]+)", lines[name]) for lines in (before, after)]
@@ -3019,6 +3025,14 @@ def echo_and_run(folder: Optional[Path], *command: str) -> None:
 # --- the command line ---
 
 
+def timeout_seconds(text: str) -> float:
+    """A time to wait, from the command line: more than nothing, and no more than a day."""
+    count = float(text)
+    if not 0 < count <= 86400:
+        raise ValueError(text)  # argparse says how flaskflex is used
+    return count
+
+
 def build_parser() -> argparse.ArgumentParser:
     """The command line, as the module's docstring describes it."""
     parser = argparse.ArgumentParser(prog="flaskflex", description=__doc__, add_help=True,
@@ -3068,14 +3082,6 @@ def parse_arguments(argv: Optional[Sequence[str]]) -> argparse.Namespace:
         sys.stdout.flush()  # whoever was to read the help may be gone: main() deals with that
         raise
     return options
-
-
-def timeout_seconds(text: str) -> float:
-    """A time to wait, from the command line: more than nothing, and no more than a day."""
-    count = float(text)
-    if not 0 < count <= 86400:
-        raise ValueError(text)  # argparse says how flaskflex is used
-    return count
 
 
 def prepare_process() -> None:

@@ -168,7 +168,7 @@ def look(project: Path, environ: Environ, monkeypatch: pytest.MonkeyPatch) -> Lo
 
     def look(pattern: str) -> List[Item]:
         found = FLASKFLEX.find_project(project)
-        findings = FLASKFLEX.check_committed(found, FLASKFLEX.read_head(found))
+        findings = FLASKFLEX.check_committed(found)
         return [Item(*finding) for finding in findings if re.search(pattern, finding.text)]
     return look
 
@@ -783,8 +783,7 @@ def pushed() -> Item:
     project = FLASKFLEX.find_project(Path("."))
     upstream = FLASKFLEX.read_upstream(project)
     with FLASKFLEX.asking_host(project, upstream[0]) as asked:
-        head = FLASKFLEX.read_head(project)
-        (finding,) = FLASKFLEX.check_pushed(project, head, upstream, asked)
+        (finding,) = FLASKFLEX.check_pushed(project, upstream, asked)
     return Item(*finding)
 
 
