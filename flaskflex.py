@@ -963,7 +963,7 @@ def server_line(requirement: Requirement, distribution: Optional[Distribution], 
         if editable and not EDITABLE_LINE.fullmatch(line) and not has_credentials(line):
             raise unreadable
         return line
-    if distribution and not editable and not os.path.exists(place):  # conda's packages name such folders
+    if distribution and " @ file:" in line and not os.path.exists(place):  # as conda writes
         return f"{distribution.name}=={distribution.version}"
     path = str(place)
     if root.resolve() in (place, *place.parents):
@@ -989,12 +989,17 @@ def other_systems(installed: Mapping[str, Distribution]) -> dict[str, str]:
             for name, one in installed.items()}
 
 
-def odd_packages(kept: Sequence[Requirement], virtualenv: Virtualenv, user_lines: str) -> list[str]:
-    """Return warnings of what most virtualenvs do not have: no Flask, and packages that are on no index."""
-    warnings = []
-    if "flask" not in by_name(kept):
+def odd_packages(frozen: Mapping[str, str], kept: Sequence[Requirement], virtualenv: Virtualenv,
+                 user_lines: str) -> list[str]:
+    """Return warnings of no Flask, and of packages that the index may not have, or that it has as others."""
+    warnings, lines = [], by_name(kept)
+    if "flask" not in lines:
         warnings.append(f"there is no Flask in {virtualenv.path}: is this the right virtualenv?")
-    local = [line for _, line in kept if re.match(r"[^;@=]*==[^;]*\+", line)]
+    gone = [line for name, line in lines.items() if "==" in line and " @ file:" in frozen.get(name, "")]
+    if gone:
+        warnings.append("the folders are gone that these were built in, so the index is asked for them: "
+                        + ", ".join(gone))
+    local = [line for line in lines.values() if re.match(r"[^;@=]*==[^;]*\+", line)]
     indexes = r"^(?:-[if]|--(?:extra-)?index-url|--find-links)\b"
     if local and not re.search(indexes, user_lines, re.MULTILINE):
         warnings.append(f"PyPI has no local version such as {', '.join(local)}: name an index that has it "
@@ -1033,9 +1038,10 @@ def plan_freeze(output: str, virtualenv: Virtualenv, root: Path, user_lines: str
             if systems.get(name) and line == requirement.line:
                 line += f' ; sys_platform == "{systems[name]}"'
             kept.append(requirement._replace(line=line))
+    warnings = odd_packages(by_name(frozen), kept, virtualenv, user_lines)
     brought = ", ".join(sorted(unwanted - excluded))
-    warnings = [f"left out of req.txt, not the application's: {brought}"] if brought else []
-    warnings += odd_packages(kept, virtualenv, user_lines)
+    if brought:
+        warnings.append(f"left out of req.txt, not the application's: {brought}")
     return Freeze(virtualenv.version, kept, refused, user_lines, warnings)
 
 
