@@ -1090,7 +1090,7 @@ def describe_changes(old: str, new: Sequence[Requirement], limit: int = 8) -> st
     before, after = by_name(parse_requirements(old), new), by_name(new)
     names = {canonical(requirement.name): requirement.name for requirement in new}
     moved = [f"+{names.get(name) or name}" for name in after if name not in before]
-    moved += [f"-{name}" for name in before if name not in after]
+    moved += [f"-{name[:40]}" for name in before if name not in after]
     changed = []
     for name in (name for name in after if before.get(name, after[name]) != after[name]):
         versions = [re.match(r"[^ ;=]+==([^ ;]+)", lines[name]) for lines in (before, after)]
