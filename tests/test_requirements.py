@@ -481,6 +481,15 @@ def test_a_package_that_conda_built_elsewhere_is_asked_for_by_its_version(
     result = flaskflex("--no-commit")
     assert result.status == 0, result
     assert frozen(project) == ["Flask==3.0.3", FLUP, "Werkzeug==3.1.3"]
+    assert re.search("warning: the folders are gone .*: Flask==3.0.3$", result.err, re.MULTILINE)
+
+
+def test_a_repository_on_this_machine_is_not_taken_for_a_package_of_the_index(
+    tmp_path: Path, active: Path, project: Path, flaskflex: Flaskflex
+) -> None:
+    add_distribution(active, "x", "1", repository(f"file://{tmp_path}/library"))
+    with untouched(project):
+        assert_refused(flaskflex(), f"x is installed from {tmp_path}/library@c0ffee")
 
 
 def add_metadata(virtualenv: Path, name: str, version: str, *fields: str) -> None:
