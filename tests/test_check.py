@@ -308,7 +308,7 @@ def test_path_in_a_hint_is_one_word_for_the_shell(tmp_path: Path) -> None:
     write(folder / ".venv" / "pyvenv.cfg")
     with pytest.raises(FLASKFLEX.Failure) as failure:
         FLASKFLEX.read_virtualenv("--venv", folder / ".venv")
-    hints = [failure.value.hint, FLASKFLEX.activation_hint(folder, windows=False)]
+    hints = [failure.value.hint, FLASKFLEX.activation_hint(folder)]
     assert [shlex.split(hint.partition(": ")[2])[-1] for hint in hints] == [
         str(folder / ".venv"), str(folder / ".venv" / "bin" / "activate"),
     ]
