@@ -1457,7 +1457,7 @@ def report_changes(changes: Sequence[Change], pending: Sequence[Change], ignored
             report.item(verb, f"{change.path} ({'; '.join(notes)})" if notes else change.path)
 
 
-# --- check: what is committed ---
+# --- asking an application ---
 
 
 class Finding(NamedTuple):
@@ -1466,6 +1466,219 @@ class Finding(NamedTuple):
     level: str
     text: str
     hint: str = ""
+
+
+class CgiResponse(NamedTuple):
+    """What came back over FastCGI: standard output, standard error, and how it ended ("": as it should)."""
+
+    output: bytes
+    errors: bytes
+    trouble: str = ""
+
+
+def last_lines(words: bytes, count: int = 20) -> str:
+    """The end of what a program printed."""
+    return "\n".join(words.decode("utf-8", "backslashreplace").strip().split("\n")[-count:])
+
+
+def failure_finding(what: str, words: bytes) -> Finding:
+    """A failure in the application's own words, and what to do where these are well known."""
+    text = words.decode("utf-8", "backslashreplace").strip()
+    last = text.rpartition("\n")[2].strip()
+    missing = re.search(r"ModuleNotFoundError: No module named '(\w+)", text)
+    hints = []
+    if re.search(r"\* Serving Flask app|\* Running on|is in use by another program", text):
+        hints.append('app.run() serves a port of its own: put it under if __name__ == "__main__":')
+    elif missing:
+        hints.append(f"If {missing[1]} is a package: python -m pip install {missing[1]}")
+    hints.append(last_lines(words))
+    return Finding("fail", f"{what}: {last}" if last else what, "\n".join(hints).strip())
+
+
+def finding_for(answer: CgiResponse, words: bytes, elapsed: float) -> Finding:
+    """Whether an answer would do: a CGI response (RFC 3875, section 6) whose status is not an error."""
+    headers, blank, _ = answer.output.replace(b"\r\n", b"\n").partition(b"\n\n")
+    status = re.search(rb"^Status: *(\d{3}.*)$", headers, re.MULTILINE | re.IGNORECASE)
+    line = status[1].decode("latin-1") if status else "200 OK"
+    if answer.trouble:
+        return failure_finding(f"the application {answer.trouble}", words)
+    if not blank or not all(re.match(rb"[!#$%&'*+.^_`|~\w-]+:", header) for header in headers.split(b"\n")):
+        return failure_finding("the answer to GET / is not a CGI response: "
+                               f"{ascii(answer.output[:60])[2:-1]}", words)
+    if line.startswith("5"):
+        return failure_finding(f"GET / answers {line}", words)
+    if line.startswith("404"):
+        return Finding("warn", f"GET / answers {line} in {elapsed:.2f} s", "Has the application a page at /?")
+    if b"Traceback (most recent call last):" in words:  # in the midst of the answer: the status was sent
+        return failure_finding(f"GET / answers {line}, with an exception", words)._replace(level="warn")
+    return Finding("ok", f"GET / answers {line} in {elapsed:.2f} s")
+
+
+# Names and layouts of the FastCGI specification, version 1.0, section 8.
+FCGI_HEADER = struct.Struct(">BBHHBx")  # version, type, requestId, contentLength, paddingLength, reserved
+FCGI_BEGIN_REQUEST_BODY = struct.Struct(">HB5x")  # role, flags, reserved
+FCGI_BEGIN_REQUEST, FCGI_END_REQUEST, FCGI_PARAMS, FCGI_STDIN, FCGI_STDOUT, FCGI_STDERR = 1, 3, 4, 5, 6, 7
+FCGI_RESPONDER = 1
+
+
+def fastcgi_record(kind: int, content: bytes) -> bytes:
+    """A record of the one request that a connection carries."""
+    return FCGI_HEADER.pack(1, kind, 1, len(content), 0) + content
+
+
+def fastcgi_pair(name: bytes, value: bytes) -> bytes:
+    """A name and a value after their lengths: one byte below 128, else four with the highest bit set."""
+    lengths = (bytes([len(text)]) if len(text) < 128 else struct.pack(">I", len(text) | 1 << 31)
+               for text in (name, value))
+    return b"".join((*lengths, name, value))
+
+
+def recv_exactly(connection: socket.socket, count: int, deadline: float) -> bytes:
+    """The next `count` bytes; TimeoutError after the deadline (of time.monotonic), OSError at the end."""
+    received = bytearray()
+    while len(received) < count:
+        left = deadline - time.monotonic()
+        if left <= 0:
+            raise TimeoutError
+        connection.settimeout(left)
+        piece = connection.recv(count - len(received))
+        if not piece:
+            raise ConnectionError("the connection was closed")
+        received += piece
+    return bytes(received)
+
+
+def fastcgi_request(address: Path, variables: dict[str, str], timeout: float) -> CgiResponse:
+    """Send one request without a body to a FastCGI program; it has `timeout` seconds for the whole answer."""
+    import socket
+
+    params = b"".join(fastcgi_pair(name.encode(), os.fsencode(value)) for name, value in variables.items())
+    request = (fastcgi_record(FCGI_BEGIN_REQUEST, FCGI_BEGIN_REQUEST_BODY.pack(FCGI_RESPONDER, 0))
+               + fastcgi_record(FCGI_PARAMS, params) + fastcgi_record(FCGI_PARAMS, b"")
+               + fastcgi_record(FCGI_STDIN, b""))
+    deadline = time.monotonic() + timeout
+    streams = {FCGI_STDOUT: bytearray(), FCGI_STDERR: bytearray()}
+    trouble = ""
+    with socket.socket(socket.AF_UNIX) as connection:
+        try:
+            connection.settimeout(timeout)
+            connection.connect(str(address))
+            connection.sendall(request)
+            kind = 0
+            while kind != FCGI_END_REQUEST:
+                header = recv_exactly(connection, FCGI_HEADER.size, deadline)
+                _, kind, _, length, padding = FCGI_HEADER.unpack(header)
+                content = recv_exactly(connection, length + padding, deadline)[:length]
+                if kind in streams and len(streams[kind]) < 1 << 22:  # the rest is not looked at
+                    streams[kind] += content
+        except (TimeoutError, socket.timeout):  # one and the same from Python 3.10 on
+            trouble = f"gave no answer within {timeout:g} s"
+        except OSError:
+            trouble = "ended without an answer"
+    return CgiResponse(bytes(streams[FCGI_STDOUT]), bytes(streams[FCGI_STDERR]), trouble)
+
+
+def cgi_environ(script: Path, path: str) -> dict[str, str]:
+    """What Apache tells a CGI program (RFC 3875) of a GET request that our .htaccess passed on."""
+    return {
+        "GATEWAY_INTERFACE": "CGI/1.1", "SERVER_PROTOCOL": "HTTP/1.1", "SERVER_SOFTWARE": "flaskflex check",
+        "SERVER_NAME": "localhost", "SERVER_ADDR": "127.0.0.1", "SERVER_PORT": "80",
+        "REMOTE_ADDR": "127.0.0.1", "REMOTE_PORT": "1024", "REQUEST_SCHEME": "http", "CONTENT_LENGTH": "0",
+        "REQUEST_METHOD": "GET", "REQUEST_URI": path, "QUERY_STRING": "", "HTTP_HOST": "localhost",
+        "HTTP_ACCEPT": "*/*", "HTTP_USER_AGENT": "flaskflex", "DOCUMENT_ROOT": str(script.parent),
+        "SCRIPT_FILENAME": str(script), "SCRIPT_NAME": "/dispatch.fcgi", "PATH_INFO": "/",
+        "REDIRECT_STATUS": "200", "REDIRECT_URL": path, "REDIRECT_FLX_PATH": path,
+    }
+
+
+def process_tree(ancestor: int, mark: str) -> set[int]:
+    """The processes that descend from one, and those that carry the mark; none where there is no /proc."""
+    parents, marked = {}, set()
+    for entry in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            facts = (entry / "stat").read_bytes().rpartition(b")")[2].split()  # state, parent, ...
+            parents[int(entry.name)] = int(facts[1])
+            if mark.encode() in (entry / "environ").read_bytes().split(b"\0"):
+                marked.add(int(entry.name))
+    found = marked | {ancestor}
+    while True:
+        more = {child for child, parent in parents.items() if parent in found} - found
+        if not more:
+            return found
+        found |= more
+
+
+def terminate_tree(process: subprocess.Popen[bytes], mark: str) -> None:
+    """End a process and all that it started: first politely, then for good."""
+    started: set[int] = set()
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        started |= process_tree(process.pid, mark)  # an orphan is known from the first time
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, number)
+        for one in started - {process.pid}:
+            with contextlib.suppress(OSError):
+                os.kill(one, number)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(1)
+
+
+# Whatever the application starts inherits this variable, and is known by it when it has to be ended.
+PROCESS_MARKER = "FLASKFLEX_CHECK"
+
+
+RUN_WITH_FLUP = """\
+import runpy, sys
+flup, script = sys.argv[1:]
+sys.argv[:] = [script]
+sys.path[0] = script.rpartition("/")[0]
+sys.path.append(flup)
+runpy.run_path(script, run_name="__main__")
+"""
+
+
+@contextlib.contextmanager
+def running_application(script: Path, virtualenv: Virtualenv,
+                        flup: Optional[Path]) -> Iterator[tuple[Path, Path]]:
+    """Run dispatch.fcgi as mod_fcgid does: a listening socket as standard input, hardly any environment.
+
+    Gives the socket's path, and that of a file with what the program prints. At the end the program is gone,
+    and with it all that it started.
+    """
+    import socket
+
+    # The path of a socket may be 107 bytes long at the most, and a user's own temporary folder may be longer.
+    with tempfile.TemporaryDirectory(prefix="flaskflex-", dir="/tmp") as folder:
+        address, log = Path(folder, "socket"), Path(folder, "log")
+        command = [str(virtualenv.python), str(script)]
+        if flup:  # at the end of the module path, where it hides nothing of the virtualenv's
+            command[1:1] = ["-c", RUN_WITH_FLUP, str(flup)]
+        # No __pycache__: check changes nothing, and "git add application" would take it along.
+        environ = {"PATH": os.defpath.lstrip(":"), "PYTHONDONTWRITEBYTECODE": "1", PROCESS_MARKER: folder}
+        with socket.socket(socket.AF_UNIX) as listener, open(log, "wb") as output:
+            listener.bind(str(address))
+            listener.listen()
+            process = subprocess.Popen(command, cwd=script.parent, env=environ, stdin=listener.fileno(),
+                                       stdout=output, stderr=output, start_new_session=True)
+        try:
+            yield address, log
+        finally:
+            terminate_tree(process, f"{PROCESS_MARKER}={folder}")
+
+
+def ask_application(root: Path, virtualenv: Virtualenv, timeout: float, report: Report) -> Finding:
+    """Start dispatch.fcgi, ask it for / as Apache asks through our .htaccess, and judge the answer."""
+    script = root / "public_html" / "dispatch.fcgi"
+    has_flup = any((folder / "flup").is_dir() for folder in site_packages(virtualenv.path))
+    flup = None if has_flup else fetch("flup", FLUP_PINS, virtualenv, report)
+    started = time.monotonic()
+    with running_application(script, virtualenv, flup) as (address, log):
+        answer = fastcgi_request(address, cgi_environ(script, "/"), timeout)
+        elapsed = time.monotonic() - started
+        words = answer.errors + log.read_bytes()
+    return finding_for(answer, words, elapsed)
+
+
+# --- check: what is committed ---
 
 
 def check(options: argparse.Namespace, report: Report) -> int:
@@ -1766,15 +1979,45 @@ def check_pushed(project: Project, head: Head) -> Iterator[Finding]:
         yield Finding("ok", f"branch {head.branch} is pushed")
 
 
-# --- check: it answers ---
+def read_tracked(project: Project) -> dict[str, tuple[int, int]]:
+    """Size and time of change (in nanoseconds) of each file that git tracks and that is there."""
+    states = {}
+    for path in os.fsdecode(git_output(project.root, "ls-files", "-z")).split("\0")[:-1]:
+        with contextlib.suppress(OSError):
+            status = (project.root / path).lstat()
+            states[path] = (status.st_size, status.st_mtime_ns)
+    return states
 
 
-class CgiResponse(NamedTuple):
-    """What came back over FastCGI: standard output, standard error, and how it ended ("": as it should)."""
+def run_killing_group(command: list[str], folder: Path, temporary: Path) -> tuple[int, bytes]:
+    """Run a command, whose own temporary files are to lie in a folder; gives its exit status and its words.
 
-    output: bytes
-    errors: bytes
-    trouble: str = ""
+    If this is interrupted, what the command started (pip starts programs) does not go on by itself.
+    """
+    with subprocess.Popen(command, cwd=folder, env={**os.environ, "TMPDIR": str(temporary)},
+                          stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                          start_new_session=True) as process:
+        try:
+            words = process.communicate()[0]
+        except BaseException:
+            os.killpg(process.pid, signal.SIGKILL)
+            raise
+    return process.returncode, words
+
+
+@contextlib.contextmanager
+def fresh_checkout(project: Project, virtualenv: Virtualenv) -> Iterator[tuple[Path, Virtualenv]]:
+    """What a server makes of the last commit: a clone, and in it a virtualenv with what req.txt names."""
+    with tempfile.TemporaryDirectory(prefix="flaskflex-") as folder:
+        clone = Path(folder, "clone")
+        git_output(project.root, "clone", "--quiet", "--shared", "--", str(project.root), str(clone))
+        fresh = clone / ".venv"
+        for command in ([str(virtualenv.python), "-I", "-m", "venv", str(fresh)],
+                        [str(interpreter(fresh)), "-I", "-m", "pip", "install", "-r", "req.txt"]):
+            status, words = run_killing_group(command, clone, Path(folder))
+            if status:
+                raise Failure("a new virtualenv cannot be made from req.txt", last_lines(words))
+        yield clone, read_virtualenv("--fresh", fresh)
 
 
 def check_answer(project: Project, virtualenv: Virtualenv, options: argparse.Namespace,
@@ -1800,248 +2043,6 @@ def check_answer(project: Project, virtualenv: Virtualenv, options: argparse.Nam
     if changed:
         yield Finding("warn", f"the application changes files that git tracks: {', '.join(changed)}",
                       f"git rm --cached {changed[0]}, and name it in .gitignore")
-
-
-def read_tracked(project: Project) -> dict[str, tuple[int, int]]:
-    """Size and time of change (in nanoseconds) of each file that git tracks and that is there."""
-    states = {}
-    for path in os.fsdecode(git_output(project.root, "ls-files", "-z")).split("\0")[:-1]:
-        with contextlib.suppress(OSError):
-            status = (project.root / path).lstat()
-            states[path] = (status.st_size, status.st_mtime_ns)
-    return states
-
-
-@contextlib.contextmanager
-def fresh_checkout(project: Project, virtualenv: Virtualenv) -> Iterator[tuple[Path, Virtualenv]]:
-    """What a server makes of the last commit: a clone, and in it a virtualenv with what req.txt names."""
-    with tempfile.TemporaryDirectory(prefix="flaskflex-") as folder:
-        clone = Path(folder, "clone")
-        git_output(project.root, "clone", "--quiet", "--shared", "--", str(project.root), str(clone))
-        fresh = clone / ".venv"
-        for command in ([str(virtualenv.python), "-I", "-m", "venv", str(fresh)],
-                        [str(interpreter(fresh)), "-I", "-m", "pip", "install", "-r", "req.txt"]):
-            status, words = run_killing_group(command, clone, Path(folder))
-            if status:
-                raise Failure("a new virtualenv cannot be made from req.txt", last_lines(words))
-        yield clone, read_virtualenv("--fresh", fresh)
-
-
-def run_killing_group(command: list[str], folder: Path, temporary: Path) -> tuple[int, bytes]:
-    """Run a command, whose own temporary files are to lie in a folder; gives its exit status and its words.
-
-    If this is interrupted, what the command started (pip starts programs) does not go on by itself.
-    """
-    with subprocess.Popen(command, cwd=folder, env={**os.environ, "TMPDIR": str(temporary)},
-                          stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                          start_new_session=True) as process:
-        try:
-            words = process.communicate()[0]
-        except BaseException:
-            os.killpg(process.pid, signal.SIGKILL)
-            raise
-    return process.returncode, words
-
-
-def ask_application(root: Path, virtualenv: Virtualenv, timeout: float, report: Report) -> Finding:
-    """Start dispatch.fcgi, ask it for / as Apache asks through our .htaccess, and judge the answer."""
-    script = root / "public_html" / "dispatch.fcgi"
-    has_flup = any((folder / "flup").is_dir() for folder in site_packages(virtualenv.path))
-    flup = None if has_flup else fetch("flup", FLUP_PINS, virtualenv, report)
-    started = time.monotonic()
-    with running_application(script, virtualenv, flup) as (address, log):
-        answer = fastcgi_request(address, cgi_environ(script, "/"), timeout)
-        elapsed = time.monotonic() - started
-        words = answer.errors + log.read_bytes()
-    return finding_for(answer, words, elapsed)
-
-
-@contextlib.contextmanager
-def running_application(script: Path, virtualenv: Virtualenv,
-                        flup: Optional[Path]) -> Iterator[tuple[Path, Path]]:
-    """Run dispatch.fcgi as mod_fcgid does: a listening socket as standard input, hardly any environment.
-
-    Gives the socket's path, and that of a file with what the program prints. At the end the program is gone,
-    and with it all that it started.
-    """
-    import socket
-
-    # The path of a socket may be 107 bytes long at the most, and a user's own temporary folder may be longer.
-    with tempfile.TemporaryDirectory(prefix="flaskflex-", dir="/tmp") as folder:
-        address, log = Path(folder, "socket"), Path(folder, "log")
-        command = [str(virtualenv.python), str(script)]
-        if flup:  # at the end of the module path, where it hides nothing of the virtualenv's
-            command[1:1] = ["-c", RUN_WITH_FLUP, str(flup)]
-        # No __pycache__: check changes nothing, and "git add application" would take it along.
-        environ = {"PATH": os.defpath.lstrip(":"), "PYTHONDONTWRITEBYTECODE": "1", PROCESS_MARKER: folder}
-        with socket.socket(socket.AF_UNIX) as listener, open(log, "wb") as output:
-            listener.bind(str(address))
-            listener.listen()
-            process = subprocess.Popen(command, cwd=script.parent, env=environ, stdin=listener.fileno(),
-                                       stdout=output, stderr=output, start_new_session=True)
-        try:
-            yield address, log
-        finally:
-            terminate_tree(process, f"{PROCESS_MARKER}={folder}")
-
-
-# Whatever the application starts inherits this variable, and is known by it when it has to be ended.
-PROCESS_MARKER = "FLASKFLEX_CHECK"
-
-RUN_WITH_FLUP = """\
-import runpy, sys
-flup, script = sys.argv[1:]
-sys.argv[:] = [script]
-sys.path[0] = script.rpartition("/")[0]
-sys.path.append(flup)
-runpy.run_path(script, run_name="__main__")
-"""
-
-
-def terminate_tree(process: subprocess.Popen[bytes], mark: str) -> None:
-    """End a process and all that it started: first politely, then for good."""
-    started: set[int] = set()
-    for number in (signal.SIGTERM, signal.SIGKILL):
-        started |= process_tree(process.pid, mark)  # an orphan is known from the first time
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, number)
-        for one in started - {process.pid}:
-            with contextlib.suppress(OSError):
-                os.kill(one, number)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(1)
-
-
-def process_tree(ancestor: int, mark: str) -> set[int]:
-    """The processes that descend from one, and those that carry the mark; none where there is no /proc."""
-    parents, marked = {}, set()
-    for entry in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):
-            facts = (entry / "stat").read_bytes().rpartition(b")")[2].split()  # state, parent, ...
-            parents[int(entry.name)] = int(facts[1])
-            if mark.encode() in (entry / "environ").read_bytes().split(b"\0"):
-                marked.add(int(entry.name))
-    found = marked | {ancestor}
-    while True:
-        more = {child for child, parent in parents.items() if parent in found} - found
-        if not more:
-            return found
-        found |= more
-
-
-def cgi_environ(script: Path, path: str) -> dict[str, str]:
-    """What Apache tells a CGI program (RFC 3875) of a GET request that our .htaccess passed on."""
-    return {
-        "GATEWAY_INTERFACE": "CGI/1.1", "SERVER_PROTOCOL": "HTTP/1.1", "SERVER_SOFTWARE": "flaskflex check",
-        "SERVER_NAME": "localhost", "SERVER_ADDR": "127.0.0.1", "SERVER_PORT": "80",
-        "REMOTE_ADDR": "127.0.0.1", "REMOTE_PORT": "1024", "REQUEST_SCHEME": "http", "CONTENT_LENGTH": "0",
-        "REQUEST_METHOD": "GET", "REQUEST_URI": path, "QUERY_STRING": "", "HTTP_HOST": "localhost",
-        "HTTP_ACCEPT": "*/*", "HTTP_USER_AGENT": "flaskflex", "DOCUMENT_ROOT": str(script.parent),
-        "SCRIPT_FILENAME": str(script), "SCRIPT_NAME": "/dispatch.fcgi", "PATH_INFO": "/",
-        "REDIRECT_STATUS": "200", "REDIRECT_URL": path, "REDIRECT_FLX_PATH": path,
-    }
-
-
-# Names and layouts of the FastCGI specification, version 1.0, section 8.
-FCGI_HEADER = struct.Struct(">BBHHBx")  # version, type, requestId, contentLength, paddingLength, reserved
-FCGI_BEGIN_REQUEST_BODY = struct.Struct(">HB5x")  # role, flags, reserved
-FCGI_BEGIN_REQUEST, FCGI_END_REQUEST, FCGI_PARAMS, FCGI_STDIN, FCGI_STDOUT, FCGI_STDERR = 1, 3, 4, 5, 6, 7
-FCGI_RESPONDER = 1
-
-
-def fastcgi_request(address: Path, variables: dict[str, str], timeout: float) -> CgiResponse:
-    """Send one request without a body to a FastCGI program; it has `timeout` seconds for the whole answer."""
-    import socket
-
-    params = b"".join(fastcgi_pair(name.encode(), os.fsencode(value)) for name, value in variables.items())
-    request = (fastcgi_record(FCGI_BEGIN_REQUEST, FCGI_BEGIN_REQUEST_BODY.pack(FCGI_RESPONDER, 0))
-               + fastcgi_record(FCGI_PARAMS, params) + fastcgi_record(FCGI_PARAMS, b"")
-               + fastcgi_record(FCGI_STDIN, b""))
-    deadline = time.monotonic() + timeout
-    streams = {FCGI_STDOUT: bytearray(), FCGI_STDERR: bytearray()}
-    trouble = ""
-    with socket.socket(socket.AF_UNIX) as connection:
-        try:
-            connection.settimeout(timeout)
-            connection.connect(str(address))
-            connection.sendall(request)
-            kind = 0
-            while kind != FCGI_END_REQUEST:
-                header = recv_exactly(connection, FCGI_HEADER.size, deadline)
-                _, kind, _, length, padding = FCGI_HEADER.unpack(header)
-                content = recv_exactly(connection, length + padding, deadline)[:length]
-                if kind in streams and len(streams[kind]) < 1 << 22:  # the rest is not looked at
-                    streams[kind] += content
-        except (TimeoutError, socket.timeout):  # one and the same from Python 3.10 on
-            trouble = f"gave no answer within {timeout:g} s"
-        except OSError:
-            trouble = "ended without an answer"
-    return CgiResponse(bytes(streams[FCGI_STDOUT]), bytes(streams[FCGI_STDERR]), trouble)
-
-
-def fastcgi_record(kind: int, content: bytes) -> bytes:
-    """A record of the one request that a connection carries."""
-    return FCGI_HEADER.pack(1, kind, 1, len(content), 0) + content
-
-
-def fastcgi_pair(name: bytes, value: bytes) -> bytes:
-    """A name and a value after their lengths: one byte below 128, else four with the highest bit set."""
-    lengths = (bytes([len(text)]) if len(text) < 128 else struct.pack(">I", len(text) | 1 << 31)
-               for text in (name, value))
-    return b"".join((*lengths, name, value))
-
-
-def recv_exactly(connection: socket.socket, count: int, deadline: float) -> bytes:
-    """The next `count` bytes; TimeoutError after the deadline (of time.monotonic), OSError at the end."""
-    received = bytearray()
-    while len(received) < count:
-        left = deadline - time.monotonic()
-        if left <= 0:
-            raise TimeoutError
-        connection.settimeout(left)
-        piece = connection.recv(count - len(received))
-        if not piece:
-            raise ConnectionError("the connection was closed")
-        received += piece
-    return bytes(received)
-
-
-def finding_for(answer: CgiResponse, words: bytes, elapsed: float) -> Finding:
-    """Whether an answer would do: a CGI response (RFC 3875, section 6) whose status is not an error."""
-    headers, blank, _ = answer.output.replace(b"\r\n", b"\n").partition(b"\n\n")
-    status = re.search(rb"^Status: *(\d{3}.*)$", headers, re.MULTILINE | re.IGNORECASE)
-    line = status[1].decode("latin-1") if status else "200 OK"
-    if answer.trouble:
-        return failure_finding(f"the application {answer.trouble}", words)
-    if not blank or not all(re.match(rb"[!#$%&'*+.^_`|~\w-]+:", header) for header in headers.split(b"\n")):
-        return failure_finding("the answer to GET / is not a CGI response: "
-                               f"{ascii(answer.output[:60])[2:-1]}", words)
-    if line.startswith("5"):
-        return failure_finding(f"GET / answers {line}", words)
-    if line.startswith("404"):
-        return Finding("warn", f"GET / answers {line} in {elapsed:.2f} s", "Has the application a page at /?")
-    if b"Traceback (most recent call last):" in words:  # in the midst of the answer: the status was sent
-        return failure_finding(f"GET / answers {line}, with an exception", words)._replace(level="warn")
-    return Finding("ok", f"GET / answers {line} in {elapsed:.2f} s")
-
-
-def failure_finding(what: str, words: bytes) -> Finding:
-    """A failure in the application's own words, and what to do where these are well known."""
-    text = words.decode("utf-8", "backslashreplace").strip()
-    last = text.rpartition("\n")[2].strip()
-    missing = re.search(r"ModuleNotFoundError: No module named '(\w+)", text)
-    hints = []
-    if re.search(r"\* Serving Flask app|\* Running on|is in use by another program", text):
-        hints.append('app.run() serves a port of its own: put it under if __name__ == "__main__":')
-    elif missing:
-        hints.append(f"If {missing[1]} is a package: python -m pip install {missing[1]}")
-    hints.append(last_lines(words))
-    return Finding("fail", f"{what}: {last}" if last else what, "\n".join(hints).strip())
-
-
-def last_lines(words: bytes, count: int = 20) -> str:
-    """The end of what a program printed."""
-    return "\n".join(words.decode("utf-8", "backslashreplace").strip().split("\n")[-count:])
 
 
 # --- demo ---
