@@ -56,7 +56,9 @@ import subprocess
 import tempfile
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Iterable, Iterator, Mapping, NamedTuple, NoReturn, Optional, Sequence
+from typing import (
+    TYPE_CHECKING, Any, BinaryIO, Iterable, Iterator, Mapping, NamedTuple, NoReturn, Optional, Sequence,
+)
 from urllib.parse import unquote, urlsplit
 
 if TYPE_CHECKING:
@@ -1468,73 +1470,139 @@ class Finding(NamedTuple):
     hint: str = ""
 
 
-class CgiResponse(NamedTuple):
-    """What came back over FastCGI: standard output, standard error, and how it ended ("": as it should)."""
+class Response(NamedTuple):
+    """What came back for a request: a status such as "200 OK", or the problem; the log; the time it took."""
 
-    output: bytes
-    errors: bytes
-    trouble: str = ""
-
-
-def last_lines(words: bytes, count: int = 20) -> str:
-    """The end of what a program printed."""
-    return "\n".join(words.decode("utf-8", "backslashreplace").strip().split("\n")[-count:])
+    status: str
+    problem: str
+    log: str
+    seconds: float
 
 
-def failure_finding(what: str, words: bytes) -> Finding:
-    """A failure in the application's own words, and what to do where these are well known."""
-    text = words.decode("utf-8", "backslashreplace").strip()
-    last = text.rpartition("\n")[2].strip()
-    missing = re.search(r"ModuleNotFoundError: No module named '(\w+)", text)
-    hints = []
-    if re.search(r"\* Serving Flask app|\* Running on|is in use by another program", text):
-        hints.append('app.run() serves a port of its own: put it under if __name__ == "__main__":')
-    elif missing:
-        hints.append(f"If {missing[1]} is a package: python -m pip install {missing[1]}")
-    hints.append(last_lines(words))
-    return Finding("fail", f"{what}: {last}" if last else what, "\n".join(hints).strip())
+TRACEBACK = "Traceback (most recent call last):\n"
+WARNING = re.compile(r"\S.{0,1000}:\d+: \w*Warning: ")  # as Python's warnings module prints one
+
+# Lines that do not belong to the message of an exception: log entries, and what SQLAlchemy adds to each.
+NO_MESSAGE = re.compile(rf"\[|\(Background on |{WARNING.pattern}")
 
 
-def finding_for(answer: CgiResponse, words: bytes, elapsed: float) -> Finding:
-    """Whether an answer would do: a CGI response (RFC 3875, section 6) whose status is not an error."""
-    headers, blank, _ = answer.output.replace(b"\r\n", b"\n").partition(b"\n\n")
-    status = re.search(rb"^Status: *(\d{3}.*)$", headers, re.MULTILINE | re.IGNORECASE)
-    line = status[1].decode("latin-1") if status else "200 OK"
-    if answer.trouble:
-        return failure_finding(f"the application {answer.trouble}", words)
-    if not blank or not all(re.match(rb"[!#$%&'*+.^_`|~\w-]+:", header) for header in headers.split(b"\n")):
-        return failure_finding("the answer to GET / is not a CGI response: "
-                               f"{ascii(answer.output[:60])[2:-1]}", words)
-    if line.startswith("5"):
-        return failure_finding(f"GET / answers {line}", words)
-    if line.startswith("404"):
-        return Finding("warn", f"GET / answers {line} in {elapsed:.2f} s", "Has the application a page at /?")
-    if b"Traceback (most recent call last):" in words:  # in the midst of the answer: the status was sent
-        return failure_finding(f"GET / answers {line}, with an exception", words)._replace(level="warn")
-    return Finding("ok", f"GET / answers {line} in {elapsed:.2f} s")
+def headline(log: str) -> str:
+    """Return the exception of the last traceback in a log, with its whole message; else the last line.
+
+    A warning is not a reason, nor is the line of code that Python shows below it.
+    """
+    lines = [line for line in log.rpartition(TRACEBACK)[2].split("\n") if line.strip()]
+    if TRACEBACK in log:
+        lines = list(itertools.dropwhile(lambda line: line.startswith(" "), lines))
+        message = itertools.takewhile(lambda line: not NO_MESSAGE.match(line), lines[1:10])
+        return " ".join(map(str.strip, [*lines[:1], *message]))
+    lines = [line for line in lines if not line.startswith(" ") and not WARNING.match(line)]
+    return lines[-1].strip() if lines else ""
+
+
+def read_source(path: Path) -> str:
+    """Return the first megabyte of a Python file, "" if there is none."""
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            return file.read(1 << 20)
+    except OSError:
+        return ""
+
+
+def old_name_hint(name: str, log: str, root: Path) -> str:
+    """Return how an application can keep the name by which it imports itself, "" if it is not that.
+
+    Moved from a folder sayhello to application, it may still say `from sayhello import app`. It becomes a
+    package of that name inside application.
+    """
+    folder = root / "application"
+    package, module = read_source(folder / "__init__.py"), read_source(folder / "app.py")
+    found = re.findall(rf"^ +(?:from {name}(?:\.| +import +\(?)|import {name}\.)(\w+)", log, re.MULTILINE)
+    if not found or (root / name).exists() or not (
+        (folder / found[-1]).is_dir() or (folder / f"{found[-1]}.py").is_file()
+        or re.search(rf"^(?:def |class )?{found[-1]}\b", f"{package}\n{module}", re.MULTILINE)
+    ):
+        return ""
+    made = re.search(r"^(?:def )?(app|application|create_app|make_app)\b", package, re.MULTILINE)
+    line = f"from {name} import {made[1]}" if made else f"from {name}.app import *"
+    return (f"application was called {name} before, and imports itself by that name. To keep it:\n"
+            f"mv application {name} && mkdir application && mv {name} application/ && "
+            f"{shell_line('echo', line)} > application/app.py")
+
+
+def known_hint(log: str, root: Path) -> str:
+    """Return how to go on after a well-known failure of the application in the project `root`, else ""."""
+    if re.search(r"\* Serving Flask app|\* Running on|is in use by another program", log):
+        return 'app.run() serves a port of its own: put it under if __name__ == "__main__":'
+    variable = re.search(r"(?:<frozen os>|/os\.py)\", line \d+, in __getitem__\n(?: .*\n)*KeyError: '(.+)'",
+                         log)
+    if variable:
+        return ("The host does not have the variables of your shell. Let python-dotenv read it from .env, of "
+                "which the host gets its own:\n"
+                f"{shell_line('echo', f'{variable[1]}=VALUE')} >> .env && echo /.env >> .gitignore\n"
+                "python -m pip install python-dotenv")
+    missing = re.search(r"ModuleNotFoundError: No module named '(\w+)", log)
+    if missing is None:
+        return ""
+    return (old_name_hint(missing[1], log, root)
+            or f"If {missing[1]} is a package: python -m pip install {missing[1]}")
+
+
+def failure_finding(what: str, log: str, root: Path) -> Finding:
+    """Return a failure in the application's own words, and what to type if these are well known."""
+    reason = headline(log)
+    lines = [known_hint(log, root), *log.strip().split("\n")[-20:]]
+    return Finding("fail", f"{what}: {reason}" if reason else what, "\n".join(filter(None, lines)))
+
+
+def finding_for(response: Response, path: str, way: str, root: Path) -> Finding:
+    """Return what check says of the response to GET `path`; `way` tells how it was asked."""
+    asked = f"GET {path} answers {response.status}"
+    took = f"in {response.seconds:.2f} s, {way}"
+    if response.problem:
+        return failure_finding(response.problem, response.log, root)
+    if response.status.startswith("5"):
+        return failure_finding(asked, response.log, root)
+    if response.status.startswith("404"):
+        name = re.search(r"doesn't match configured server name '([^']+)'", response.log)
+        hint = f"The application has no page at {path}, or does not import the module that defines it."
+        if name:
+            hint = f"SERVER_NAME is set: the application answers only when it is asked as {name[1]}."
+        return Finding("warn", f"{asked} {took}", hint)
+    if TRACEBACK in response.log:  # in the midst of the answer: the status was sent
+        return failure_finding(f"{asked}, with an exception", response.log, root)._replace(level="warn")
+    return Finding("ok", f"{asked} {took}")
 
 
 # Names and layouts of the FastCGI specification, version 1.0, section 8.
 FCGI_HEADER = struct.Struct(">BBHHBx")  # version, type, requestId, contentLength, paddingLength, reserved
 FCGI_BEGIN_REQUEST_BODY = struct.Struct(">HB5x")  # role, flags, reserved
+FCGI_END_REQUEST_BODY = struct.Struct(">IB3x")  # appStatus, protocolStatus, reserved
 FCGI_BEGIN_REQUEST, FCGI_END_REQUEST, FCGI_PARAMS, FCGI_STDIN, FCGI_STDOUT, FCGI_STDERR = 1, 3, 4, 5, 6, 7
-FCGI_RESPONDER = 1
+FCGI_VERSION_1, FCGI_RESPONDER, FCGI_REQUEST_ID = 1, 1, 1
+FCGI_REQUEST_COMPLETE = 0
+
+LOG_SIZE = 1 << 16  # bytes at the end of a log that are looked at
+STREAM_SIZE = 1 << 22  # bytes of an answer that are looked at
 
 
-def fastcgi_record(kind: int, content: bytes) -> bytes:
-    """A record of the one request that a connection carries."""
-    return FCGI_HEADER.pack(1, kind, 1, len(content), 0) + content
+def fastcgi_record(record_type: int, content: bytes) -> bytes:
+    """Return a record of the one request that a connection carries."""
+    return FCGI_HEADER.pack(FCGI_VERSION_1, record_type, FCGI_REQUEST_ID, len(content), 0) + content
 
 
 def fastcgi_pair(name: bytes, value: bytes) -> bytes:
-    """A name and a value after their lengths: one byte below 128, else four with the highest bit set."""
+    """Return a name and a value, each length in one byte below 128, else in four with the highest bit set."""
     lengths = (bytes([len(text)]) if len(text) < 128 else struct.pack(">I", len(text) | 1 << 31)
                for text in (name, value))
     return b"".join((*lengths, name, value))
 
 
 def recv_exactly(connection: socket.socket, count: int, deadline: float) -> bytes:
-    """The next `count` bytes; TimeoutError after the deadline (of time.monotonic), OSError at the end."""
+    """Return the next `count` bytes.
+
+    Raises TimeoutError after the deadline (of time.monotonic), and ConnectionError if there are fewer.
+    """
     received = bytearray()
     while len(received) < count:
         left = deadline - time.monotonic()
@@ -1548,38 +1616,28 @@ def recv_exactly(connection: socket.socket, count: int, deadline: float) -> byte
     return bytes(received)
 
 
-def fastcgi_request(address: Path, variables: dict[str, str], timeout: float) -> CgiResponse:
-    """Send one request without a body to a FastCGI program; it has `timeout` seconds for the whole answer."""
-    import socket
+def read_fastcgi(connection: socket.socket, streams: dict[int, bytearray], deadline: float) -> None:
+    """Collect what a FastCGI program writes for one request: its standard output and its standard error.
 
-    params = b"".join(fastcgi_pair(name.encode(), os.fsencode(value)) for name, value in variables.items())
-    request = (fastcgi_record(FCGI_BEGIN_REQUEST, FCGI_BEGIN_REQUEST_BODY.pack(FCGI_RESPONDER, 0))
-               + fastcgi_record(FCGI_PARAMS, params) + fastcgi_record(FCGI_PARAMS, b"")
-               + fastcgi_record(FCGI_STDIN, b""))
-    deadline = time.monotonic() + timeout
-    streams = {FCGI_STDOUT: bytearray(), FCGI_STDERR: bytearray()}
-    trouble = ""
-    with socket.socket(socket.AF_UNIX) as connection:
-        try:
-            connection.settimeout(timeout)
-            connection.connect(str(address))
-            connection.sendall(request)
-            kind = 0
-            while kind != FCGI_END_REQUEST:
-                header = recv_exactly(connection, FCGI_HEADER.size, deadline)
-                _, kind, _, length, padding = FCGI_HEADER.unpack(header)
-                content = recv_exactly(connection, length + padding, deadline)[:length]
-                if kind in streams and len(streams[kind]) < 1 << 22:  # the rest is not looked at
-                    streams[kind] += content
-        except (TimeoutError, socket.timeout):  # one and the same from Python 3.10 on
-            trouble = f"gave no answer within {timeout:g} s"
-        except OSError:
-            trouble = "ended without an answer"
-    return CgiResponse(bytes(streams[FCGI_STDOUT]), bytes(streams[FCGI_STDERR]), trouble)
+    Raises ValueError if it speaks another protocol or reports a failure, and what recv_exactly raises.
+    """
+    while True:
+        header = recv_exactly(connection, FCGI_HEADER.size, deadline)
+        version, record_type, request_id, length, padding = FCGI_HEADER.unpack(header)
+        if (version, request_id) != (FCGI_VERSION_1, FCGI_REQUEST_ID):
+            raise ValueError("the application does not speak FastCGI")
+        content = recv_exactly(connection, length + padding, deadline)[:length]
+        if record_type == FCGI_END_REQUEST:
+            if (length != FCGI_END_REQUEST_BODY.size
+                    or FCGI_END_REQUEST_BODY.unpack(content) != (0, FCGI_REQUEST_COMPLETE)):
+                raise ValueError("the application reports over FastCGI that it failed")
+            return
+        if record_type in streams and len(streams[record_type]) < STREAM_SIZE:
+            streams[record_type] += content
 
 
 def cgi_environ(script: Path, path: str) -> dict[str, str]:
-    """What Apache tells a CGI program (RFC 3875) of a GET request that our .htaccess passed on."""
+    """Return what Apache tells a CGI program (RFC 3875) of a GET request that our .htaccess passed on."""
     return {
         "GATEWAY_INTERFACE": "CGI/1.1", "SERVER_PROTOCOL": "HTTP/1.1", "SERVER_SOFTWARE": "flaskflex check",
         "SERVER_NAME": "localhost", "SERVER_ADDR": "127.0.0.1", "SERVER_PORT": "80",
@@ -1591,91 +1649,203 @@ def cgi_environ(script: Path, path: str) -> dict[str, str]:
     }
 
 
-def process_tree(ancestor: int, mark: str) -> set[int]:
-    """The processes that descend from one, and those that carry the mark; none where there is no /proc."""
-    parents, marked = {}, set()
-    for entry in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):
-            facts = (entry / "stat").read_bytes().rpartition(b")")[2].split()  # state, parent, ...
-            parents[int(entry.name)] = int(facts[1])
-            if mark.encode() in (entry / "environ").read_bytes().split(b"\0"):
-                marked.add(int(entry.name))
-    found = marked | {ancestor}
-    while True:
-        more = {child for child, parent in parents.items() if parent in found} - found
-        if not more:
-            return found
-        found |= more
+def cgi_status(output: bytearray) -> str:
+    """Return the status of a CGI response (RFC 3875, section 6); ValueError if that is not one."""
+    headers, blank, _ = output.replace(b"\r\n", b"\n").partition(b"\n\n")
+    if not blank or not all(re.match(rb"[!#$%&'*+.^_`|~\w-]+:", header) for header in headers.split(b"\n")):
+        raise ValueError(f"the answer is not a CGI response: {ascii(bytes(output[:60]))[2:-1]}")
+    status = re.search(rb"^Status: *(\d{3}.*)$", headers, re.MULTILINE | re.IGNORECASE)
+    return status[1].decode("latin-1") if status else "200 OK"
 
 
-def terminate_tree(process: subprocess.Popen[bytes], mark: str) -> None:
-    """End a process and all that it started: first politely, then for good."""
-    started: set[int] = set()
-    for number in (signal.SIGTERM, signal.SIGKILL):
-        started |= process_tree(process.pid, mark)  # an orphan is known from the first time
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, number)
-        for one in started - {process.pid}:
-            with contextlib.suppress(OSError):
-                os.kill(one, number)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(1)
+def fastcgi_request(connection: socket.socket, variables: Mapping[str, str], timeout: float) -> Response:
+    """Send a request without a body to a FastCGI program; it has `timeout` seconds for the whole answer."""
+    import socket
 
-
-# Whatever the application starts inherits this variable, and is known by it when it has to be ended.
-PROCESS_MARKER = "FLASKFLEX_CHECK"
-
-
-RUN_WITH_FLUP = """\
-import runpy, sys
-flup, script = sys.argv[1:]
-sys.argv[:] = [script]
-sys.path[0] = script.rpartition("/")[0]
-sys.path.append(flup)
-runpy.run_path(script, run_name="__main__")
-"""
+    params = b"".join(fastcgi_pair(name.encode(), os.fsencode(value)) for name, value in variables.items())
+    request = (fastcgi_record(FCGI_BEGIN_REQUEST, FCGI_BEGIN_REQUEST_BODY.pack(FCGI_RESPONDER, 0))
+               + fastcgi_record(FCGI_PARAMS, params) + fastcgi_record(FCGI_PARAMS, b"")
+               + fastcgi_record(FCGI_STDIN, b""))
+    streams = {FCGI_STDOUT: bytearray(), FCGI_STDERR: bytearray()}
+    status, problem, started = "", "", time.monotonic()
+    try:
+        connection.settimeout(timeout)
+        connection.sendall(request)
+        read_fastcgi(connection, streams, started + timeout)
+        status = cgi_status(streams[FCGI_STDOUT])
+    except (TimeoutError, socket.timeout):  # one and the same from Python 3.10 on
+        problem = f"the application gave no answer within {timeout:g} s"
+    except OSError:
+        problem = "the application ended without an answer"
+    except ValueError as error:
+        problem = str(error)
+    log = streams[FCGI_STDERR].decode("utf-8", "backslashreplace")
+    return Response(status, problem, log, time.monotonic() - started)
 
 
 @contextlib.contextmanager
-def running_application(script: Path, virtualenv: Virtualenv,
-                        flup: Optional[Path]) -> Iterator[tuple[Path, Path]]:
-    """Run dispatch.fcgi as mod_fcgid does: a listening socket as standard input, hardly any environment.
+def temporary_folder(parent: str) -> Iterator[Path]:
+    """Give a new folder that is gone afterwards, whatever a program made of it; no link is followed."""
+    folder = Path(tempfile.mkdtemp(prefix="flaskflex-", dir=parent))
+    try:
+        yield folder
+    finally:
+        with contextlib.suppress(OSError):
+            folder.unlink()  # a link may have taken its place; a folder is not removed by this
+        for place, names, _ in os.walk(folder):
+            for path in (Path(place, name) for name in names):
+                if not path.is_symlink():
+                    path.chmod(0o700)
+        shutil.rmtree(folder, ignore_errors=True)
 
-    Gives the socket's path, and that of a file with what the program prints. At the end the program is gone,
-    and with it all that it started.
+
+# Options of prctl(2), from Linux's include/uapi/linux/prctl.h.
+PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
+
+
+def linux_prctl(option: int, value: int) -> None:
+    """Set an attribute of this process on Linux; elsewhere do nothing."""
+    import ctypes
+
+    with contextlib.suppress(AttributeError):
+        ctypes.CDLL(None).prctl(option, value, 0, 0, 0)
+
+
+def descendants(known: set[int]) -> set[int]:
+    """Return the processes that descend from this one, but not the known ones; none if there is no /proc."""
+    children: dict[int, set[int]] = {}
+    for entry in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            state, parent = (entry / "stat").read_bytes().rpartition(b")")[2].split()[:2]
+            if state != b"Z":  # it has ended, and only waits to be asked how
+                children.setdefault(int(parent), set()).add(int(entry.name))
+    found: set[int] = set()
+    new = {os.getpid()}
+    while new:
+        new = set().union(*(children.get(pid, ()) for pid in new)) - known
+        found |= new
+    return found
+
+
+def end_descendants(process: Optional[subprocess.Popen[bytes]], known: set[int]) -> None:
+    """End a process and all that descends from this one but for the known ones: politely, then for good."""
+    def send(signum: int) -> bool:
+        pids = descendants(known)
+        for pid in pids:
+            with contextlib.suppress(OSError):
+                os.kill(pid, signum)
+        if process and not pids:  # without /proc, only those that stayed in its group can be found
+            with contextlib.suppress(OSError):
+                os.killpg(process.pid, signum)
+        return bool(pids)
+
+    send(signal.SIGTERM)
+    if process:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(1)
+    deadline = time.monotonic() + 5
+    while send(signal.SIGKILL) and time.monotonic() < deadline:  # what starts others may need several rounds
+        time.sleep(0.005)
+
+
+@contextlib.contextmanager
+def running(command: Sequence[str], **options: Any) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a program while the block lasts; gives the process. `options` are those of subprocess.Popen.
+
+    It ends with the block, and so does all that it started: on Linux however it has detached itself
+    (orphans become our children), elsewhere what is still in its process group.
+    """
+    known = descendants(set())
+    linux_prctl(PR_SET_CHILD_SUBREAPER, 1)
+    process = None
+    try:
+        process = subprocess.Popen(command, start_new_session=True, **options)
+        yield process
+    finally:
+        end_descendants(process, known)
+        linux_prctl(PR_SET_CHILD_SUBREAPER, 0)
+
+
+LOG_LIMIT = 1 << 30  # bytes that an application may write into any one file, such as its log
+
+
+def prepare_child() -> None:
+    """In a new process, before its program starts: let it fill no disk, and end when flaskflex is killed."""
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    limit = min((size for size in (soft, hard) if size != resource.RLIM_INFINITY), default=LOG_LIMIT)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (min(limit, LOG_LIMIT), hard))
+    linux_prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def end_of_log(log: BinaryIO) -> str:
+    """Return the end of a log that is being written."""
+    size = os.fstat(log.fileno()).st_size
+    return os.pread(log.fileno(), LOG_SIZE, max(0, size - LOG_SIZE)).decode("utf-8", "backslashreplace")
+
+
+def application_environ(virtualenv: Virtualenv, report: Report) -> dict[str, str]:
+    """Return the environment of an application that runs in a virtualenv: as on a host, hardly any.
+
+    It makes no __pycache__: check changes nothing, and "git add application" would take it along. flup comes
+    from flaskflex's cache if the virtualenv has none.
+    """
+    environ = {"PATH": os.defpath.lstrip(":"), "PYTHONDONTWRITEBYTECODE": "1"}
+    if not any((folder / "flup").is_dir() for folder in site_packages(virtualenv.path)):
+        environ["PYTHONPATH"] = str(fetch("flup", FLUP_PINS, virtualenv, report))
+    return environ
+
+
+@contextlib.contextmanager
+def listening_socket() -> Iterator[tuple[socket.socket, socket.socket, socket.socket]]:
+    """Give a socket that listens, as mod_fcgid makes one for a program, and two connections that wait in it.
+
+    Its name in the file system is gone by then: no program can put anything else in its place. It was not in
+    the user's temporary folder, because the path of a socket can have 107 bytes at most.
     """
     import socket
 
-    # The path of a socket may be 107 bytes long at the most, and a user's own temporary folder may be longer.
-    with tempfile.TemporaryDirectory(prefix="flaskflex-", dir="/tmp") as folder:
-        address, log = Path(folder, "socket"), Path(folder, "log")
-        command = [str(virtualenv.python), str(script)]
-        if flup:  # at the end of the module path, where it hides nothing of the virtualenv's
-            command[1:1] = ["-c", RUN_WITH_FLUP, str(flup)]
-        # No __pycache__: check changes nothing, and "git add application" would take it along.
-        environ = {"PATH": os.defpath.lstrip(":"), "PYTHONDONTWRITEBYTECODE": "1", PROCESS_MARKER: folder}
-        with socket.socket(socket.AF_UNIX) as listener, open(log, "wb") as output:
-            listener.bind(str(address))
+    with socket.socket(socket.AF_UNIX) as listener, socket.socket(socket.AF_UNIX) as connection, \
+            socket.socket(socket.AF_UNIX) as another:
+        with temporary_folder("/tmp") as folder:
+            listener.bind(f"{folder}/socket")
             listener.listen()
-            process = subprocess.Popen(command, cwd=script.parent, env=environ, stdin=listener.fileno(),
-                                       stdout=output, stderr=output, start_new_session=True)
+            connection.connect(f"{folder}/socket")
+            another.connect(f"{folder}/socket")
+        yield listener, connection, another
+
+
+def ask_over_fastcgi(command: list[str], environ: Environ, request: Environ, timeout: float) -> Response:
+    """Start a FastCGI program as mod_fcgid does, its standard input a listening socket, and ask it.
+
+    `request` holds the CGI variables.
+    """
+    folder = request["DOCUMENT_ROOT"]
+    with tempfile.TemporaryFile("a+b") as log, listening_socket() as (listener, connection, another), \
+            running(command, cwd=folder, env=environ, stdin=listener, stdout=log, stderr=log,
+                    preexec_fn=prepare_child) as process:
+        listener.close()  # only the program has it now, and the connections end when that does
         try:
-            yield address, log
+            response = fastcgi_request(connection, request, timeout)
+            return response._replace(log=end_of_log(log) + response.log)
         finally:
-            terminate_tree(process, f"{PROCESS_MARKER}={folder}")
+            process.terminate()
+            another.close()  # waiting for this one, flup ends at once; it would look up only once a second
 
 
-def ask_application(root: Path, virtualenv: Virtualenv, timeout: float, report: Report) -> Finding:
-    """Start dispatch.fcgi, ask it for / as Apache asks through our .htaccess, and judge the answer."""
+def ask_application(root: Path, virtualenv: Virtualenv, timeout: float, report: Report,
+                    *, path: str = "/") -> Finding:
+    """Start the application of the project in the folder `root`, ask it for a path, and judge the answer.
+
+    It has `timeout` seconds. Nothing that it started is left when this returns. Raises Failure if flup is
+    needed and cannot be fetched.
+    """
     script = root / "public_html" / "dispatch.fcgi"
-    has_flup = any((folder / "flup").is_dir() for folder in site_packages(virtualenv.path))
-    flup = None if has_flup else fetch("flup", FLUP_PINS, virtualenv, report)
-    started = time.monotonic()
-    with running_application(script, virtualenv, flup) as (address, log):
-        answer = fastcgi_request(address, cgi_environ(script, "/"), timeout)
-        elapsed = time.monotonic() - started
-        words = answer.errors + log.read_bytes()
-    return finding_for(answer, words, elapsed)
+    environ = application_environ(virtualenv, report)
+    command = [str(virtualenv.python), str(script)]
+    response = ask_over_fastcgi(command, environ, cgi_environ(script, path), timeout)
+    return finding_for(response, path, "over FastCGI", root)
 
 
 # --- check: what is committed ---
@@ -1979,45 +2149,60 @@ def check_pushed(project: Project, head: Head) -> Iterator[Finding]:
         yield Finding("ok", f"branch {head.branch} is pushed")
 
 
-def read_tracked(project: Project) -> dict[str, tuple[int, int]]:
-    """Size and time of change (in nanoseconds) of each file that git tracks and that is there."""
+def file_states(root: Path, *which: str) -> dict[str, tuple[int, int]]:
+    """Return size and mtime (in nanoseconds) of the files below a folder that `git ls-files` names."""
     states = {}
-    for path in os.fsdecode(git_output(project.root, "ls-files", "-z")).split("\0")[:-1]:
+    for path in os.fsdecode(git_output(root, "ls-files", "-z", *which)).split("\0")[:-1]:
         with contextlib.suppress(OSError):
-            status = (project.root / path).lstat()
+            status = (root / path).lstat()
             states[path] = (status.st_size, status.st_mtime_ns)
     return states
 
 
-def run_killing_group(command: list[str], folder: Path, temporary: Path) -> tuple[int, bytes]:
-    """Run a command, whose own temporary files are to lie in a folder; gives its exit status and its words.
-
-    If this is interrupted, what the command started (pip starts programs) does not go on by itself.
-    """
-    with subprocess.Popen(command, cwd=folder, env={**os.environ, "TMPDIR": str(temporary)},
-                          stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                          start_new_session=True) as process:
-        try:
-            words = process.communicate()[0]
-        except BaseException:
-            os.killpg(process.pid, signal.SIGKILL)
-            raise
-    return process.returncode, words
-
-
 @contextlib.contextmanager
 def fresh_checkout(project: Project, virtualenv: Virtualenv) -> Iterator[tuple[Path, Virtualenv]]:
-    """What a server makes of the last commit: a clone, and in it a virtualenv with what req.txt names."""
-    with tempfile.TemporaryDirectory(prefix="flaskflex-") as folder:
-        clone = Path(folder, "clone")
+    """Give what a server makes of the last commit: a clone, and in it a virtualenv with what req.txt names.
+
+    Raises Failure with pip's own words if that virtualenv cannot be made.
+    """
+    with temporary_folder(tempfile.gettempdir()) as folder:
+        clone = folder / "clone"
         git_output(project.root, "clone", "--quiet", "--shared", "--", str(project.root), str(clone))
         fresh = clone / ".venv"
         for command in ([str(virtualenv.python), "-I", "-m", "venv", str(fresh)],
                         [str(interpreter(fresh)), "-I", "-m", "pip", "install", "-r", "req.txt"]):
-            status, words = run_killing_group(command, clone, Path(folder))
-            if status:
-                raise Failure("a new virtualenv cannot be made from req.txt", last_lines(words))
+            with running(command, cwd=clone, env={**os.environ, "TMPDIR": str(folder)},
+                         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                         stderr=subprocess.STDOUT) as process:
+                output = process.communicate()[0].decode("utf-8", "backslashreplace")
+            if process.returncode:
+                raise Failure("a new virtualenv cannot be made from req.txt",
+                              "\n".join(output.strip().split("\n")[-20:]))
         yield clone, read_virtualenv("--fresh", fresh)
+
+
+def ignore_line(paths: Sequence[str]) -> str:
+    """Return the command that adds paths to the project's .gitignore, where some characters are special."""
+    lines = ["/" + re.sub(r"[*?\[\\]|\s$", r"\\\g<0>", path) for path in paths]
+    return shell_line("printf", "%s\\n", *lines) + " >> .gitignore"
+
+
+def ask_and_compare(root: Path, virtualenv: Virtualenv, timeout: float, report: Report) -> Iterator[Finding]:
+    """The application answers GET /, and leaves the files that git tracks as they are, and no new ones."""
+    others = ("--others", "--exclude-standard")
+    tracked, untracked = file_states(root), file_states(root, *others)
+    yield ask_application(root, virtualenv, timeout, report)
+    now = file_states(root)
+    changed = sorted(path for path in tracked.keys() | now.keys() if tracked.get(path) != now.get(path))
+    if changed:
+        yield Finding("warn", f"the application changes files that git tracks: {', '.join(changed)}",
+                      f"{GIT_UNTRACK} -- {shell_line(*changed)} && {ignore_line(changed)} && "
+                      "git add .gitignore && git commit -m 'Leave to the site what it changes'")
+    made = sorted(file_states(root, *others).keys() - untracked.keys())
+    if made:
+        yield Finding("warn", f"the application makes files while it runs: {', '.join(made)}",
+                      f"{ignore_line(made)} && "
+                      "git add .gitignore && git commit -m 'Ignore what the site makes'")
 
 
 def check_answer(project: Project, virtualenv: Virtualenv, options: argparse.Namespace,
@@ -2027,22 +2212,16 @@ def check_answer(project: Project, virtualenv: Virtualenv, options: argparse.Nam
                if not (project.root / path).exists()]
     if missing:
         yield Finding("fail", "the application cannot be asked without " + " and ".join(missing),
-                      "Mend that first, as said above, and check again.")
+                      "Fix that first, as said above, and check again.")
         return
-    before = read_tracked(project)
     try:
         if options.fresh:
-            with fresh_checkout(project, virtualenv) as (copy, fresh):
-                yield ask_application(copy, fresh, options.timeout, report)
+            with fresh_checkout(project, virtualenv) as (clone, fresh):
+                yield from ask_and_compare(clone, fresh, options.timeout, report)
         else:
-            yield ask_application(project.root, virtualenv, options.timeout, report)
+            yield from ask_and_compare(project.root, virtualenv, options.timeout, report)
     except Failure as failure:
         yield Finding("fail", str(failure), failure.hint)
-    after = read_tracked(project)
-    changed = sorted(path for path in before.keys() | after.keys() if before.get(path) != after.get(path))
-    if changed:
-        yield Finding("warn", f"the application changes files that git tracks: {', '.join(changed)}",
-                      f"git rm --cached {changed[0]}, and name it in .gitignore")
 
 
 # --- demo ---
