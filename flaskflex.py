@@ -3,6 +3,7 @@
 
     python flaskflex.py [options]          prepare this project for deployment
     python flaskflex.py check [options]    tell whether this project would deploy
+    python flaskflex.py serve [options]    serve this project on 127.0.0.1 as a host would: a private Apache
     python flaskflex.py demo [DIR]         build a small example in DIR and run all of the above on it
 
 Run it inside the git clone of a project, with the application's virtualenv active. It writes four
@@ -57,7 +58,8 @@ import tempfile
 import time
 from pathlib import Path
 from typing import (
-    TYPE_CHECKING, Any, BinaryIO, Iterable, Iterator, Mapping, NamedTuple, NoReturn, Optional, Sequence,
+    TYPE_CHECKING, Any, BinaryIO, Callable, Iterable, Iterator, Mapping, NamedTuple, NoReturn, Optional,
+    Sequence,
 )
 from urllib.parse import unquote, urlsplit
 
@@ -121,6 +123,10 @@ class Report:
         """A line on standard error: something is odd, and the run goes on."""
         if not self.quiet:
             print(f"flaskflex: warning: {text}", file=sys.stderr)
+
+    def line(self, text: str) -> None:
+        """A line as it is, such as one of a log."""
+        self._print(text)
 
     def _print(self, line: str) -> None:
         if not self.quiet:
@@ -1479,6 +1485,7 @@ class Response(NamedTuple):
     seconds: float
 
 
+APACHE_ERROR = re.compile(r"^\[(?!fcgid:)\w+:(?:error|crit|alert|emerg)\] ", re.MULTILINE)
 TRACEBACK = "Traceback (most recent call last):\n"
 WARNING = re.compile(r"\S.{0,1000}:\d+: \w*Warning: ")  # as Python's warnings module prints one
 
@@ -1497,7 +1504,7 @@ def headline(log: str) -> str:
         message = itertools.takewhile(lambda line: not NO_MESSAGE.match(line), lines[1:10])
         return " ".join(map(str.strip, [*lines[:1], *message]))
     lines = [line for line in lines if not line.startswith(" ") and not WARNING.match(line)]
-    return lines[-1].strip() if lines else ""
+    return re.sub(r"^\[\w+:\w+\] ", "", lines[-1].strip()) if lines else ""
 
 
 def read_source(path: Path) -> str:
@@ -1532,6 +1539,8 @@ def old_name_hint(name: str, log: str, root: Path) -> str:
 
 def known_hint(log: str, root: Path) -> str:
     """Return how to go on after a well-known failure of the application in the project `root`, else ""."""
+    if not os.access(root / "public_html" / "dispatch.fcgi", os.X_OK):
+        return "chmod 755 public_html/dispatch.fcgi"
     if re.search(r"\* Serving Flask app|\* Running on|is in use by another program", log):
         return 'app.run() serves a port of its own: put it under if __name__ == "__main__":'
     variable = re.search(r"(?:<frozen os>|/os\.py)\", line \d+, in __getitem__\n(?: .*\n)*KeyError: '(.+)'",
@@ -1561,7 +1570,7 @@ def finding_for(response: Response, path: str, way: str, root: Path) -> Finding:
     took = f"in {response.seconds:.2f} s, {way}"
     if response.problem:
         return failure_finding(response.problem, response.log, root)
-    if response.status.startswith("5"):
+    if response.status.startswith("5") or APACHE_ERROR.search(response.log):
         return failure_finding(asked, response.log, root)
     if response.status.startswith("404"):
         name = re.search(r"doesn't match configured server name '([^']+)'", response.log)
@@ -1598,18 +1607,20 @@ def fastcgi_pair(name: bytes, value: bytes) -> bytes:
     return b"".join((*lengths, name, value))
 
 
-def recv_exactly(connection: socket.socket, count: int, deadline: float) -> bytes:
-    """Return the next `count` bytes.
+def recv_some(connection: socket.socket, count: int, deadline: float) -> bytes:
+    """Return the next bytes, `count` at most, none at the end; TimeoutError after a time.monotonic()."""
+    left = deadline - time.monotonic()
+    if left <= 0:
+        raise TimeoutError
+    connection.settimeout(left)
+    return connection.recv(count)
 
-    Raises TimeoutError after the deadline (of time.monotonic), and ConnectionError if there are fewer.
-    """
+
+def recv_exactly(connection: socket.socket, count: int, deadline: float) -> bytes:
+    """Return the next `count` bytes; ConnectionError if there are fewer, or what recv_some raises."""
     received = bytearray()
     while len(received) < count:
-        left = deadline - time.monotonic()
-        if left <= 0:
-            raise TimeoutError
-        connection.settimeout(left)
-        piece = connection.recv(count - len(received))
+        piece = recv_some(connection, count - len(received), deadline)
         if not piece:
             raise ConnectionError("the connection was closed")
         received += piece
@@ -1658,45 +1669,58 @@ def cgi_status(output: bytearray) -> str:
     return status[1].decode("latin-1") if status else "200 OK"
 
 
-def fastcgi_request(connection: socket.socket, variables: Mapping[str, str], timeout: float) -> Response:
-    """Send a request without a body to a FastCGI program; it has `timeout` seconds for the whole answer."""
+def fastcgi_status(connection: socket.socket, variables: Environ, errors: bytearray, deadline: float) -> str:
+    """Send a request without a body to a FastCGI program and return its status, collecting its errors.
+
+    Raises what read_fastcgi and cgi_status raise.
+    """
+    params = b"".join(fastcgi_pair(name.encode(), os.fsencode(value)) for name, value in variables.items())
+    streams = {FCGI_STDOUT: bytearray(), FCGI_STDERR: errors}
+    connection.sendall(fastcgi_record(FCGI_BEGIN_REQUEST, FCGI_BEGIN_REQUEST_BODY.pack(FCGI_RESPONDER, 0))
+                       + fastcgi_record(FCGI_PARAMS, params) + fastcgi_record(FCGI_PARAMS, b"")
+                       + fastcgi_record(FCGI_STDIN, b""))
+    read_fastcgi(connection, streams, deadline)
+    return cgi_status(streams[FCGI_STDOUT])
+
+
+def timed(ask: Callable[[float], str], timeout: float) -> Response:
+    """Return the response to a request, without the log: ask(DEADLINE) returns its status.
+
+    What `ask` raises is the problem: TimeoutError, OSError at a closed connection, ValueError with a reason.
+    """
     import socket
 
-    params = b"".join(fastcgi_pair(name.encode(), os.fsencode(value)) for name, value in variables.items())
-    request = (fastcgi_record(FCGI_BEGIN_REQUEST, FCGI_BEGIN_REQUEST_BODY.pack(FCGI_RESPONDER, 0))
-               + fastcgi_record(FCGI_PARAMS, params) + fastcgi_record(FCGI_PARAMS, b"")
-               + fastcgi_record(FCGI_STDIN, b""))
-    streams = {FCGI_STDOUT: bytearray(), FCGI_STDERR: bytearray()}
     status, problem, started = "", "", time.monotonic()
     try:
-        connection.settimeout(timeout)
-        connection.sendall(request)
-        read_fastcgi(connection, streams, started + timeout)
-        status = cgi_status(streams[FCGI_STDOUT])
+        status = ask(started + timeout)
     except (TimeoutError, socket.timeout):  # one and the same from Python 3.10 on
         problem = f"the application gave no answer within {timeout:g} s"
     except OSError:
         problem = "the application ended without an answer"
     except ValueError as error:
         problem = str(error)
-    log = streams[FCGI_STDERR].decode("utf-8", "backslashreplace")
-    return Response(status, problem, log, time.monotonic() - started)
+    return Response(status, problem, "", time.monotonic() - started)
+
+
+def remove_folder(folder: Path) -> None:
+    """Remove a folder whatever a program made of it, following no link."""
+    with contextlib.suppress(OSError):
+        folder.unlink()  # a link may have taken its place; a folder is not removed by this
+    for place, names, _ in os.walk(folder):
+        for path in (Path(place, name) for name in names):
+            if not path.is_symlink():
+                path.chmod(0o700)
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextlib.contextmanager
-def temporary_folder(parent: str) -> Iterator[Path]:
-    """Give a new folder that is gone afterwards, whatever a program made of it; no link is followed."""
-    folder = Path(tempfile.mkdtemp(prefix="flaskflex-", dir=parent))
+def temporary_folder(parent: str, prefix: str = "flaskflex-") -> Iterator[Path]:
+    """Give a new folder, which is gone afterwards."""
+    folder = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
     try:
         yield folder
     finally:
-        with contextlib.suppress(OSError):
-            folder.unlink()  # a link may have taken its place; a folder is not removed by this
-        for place, names, _ in os.walk(folder):
-            for path in (Path(place, name) for name in names):
-                if not path.is_symlink():
-                    path.chmod(0o700)
-        shutil.rmtree(folder, ignore_errors=True)
+        remove_folder(folder)
 
 
 # Options of prctl(2), from Linux's include/uapi/linux/prctl.h.
@@ -1727,8 +1751,11 @@ def descendants(known: set[int]) -> set[int]:
     return found
 
 
-def end_descendants(process: Optional[subprocess.Popen[bytes]], known: set[int]) -> None:
-    """End a process and all that descends from this one but for the known ones: politely, then for good."""
+def end_descendants(process: Optional[subprocess.Popen[bytes]], known: set[int], patience: float) -> None:
+    """End a process and all that descends from this one but for the known ones: politely, then for good.
+
+    The process has `patience` seconds to end by itself.
+    """
     def send(signum: int) -> bool:
         pids = descendants(known)
         for pid in pids:
@@ -1742,14 +1769,15 @@ def end_descendants(process: Optional[subprocess.Popen[bytes]], known: set[int])
     send(signal.SIGTERM)
     if process:
         with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(1)
+            process.wait(patience)
     deadline = time.monotonic() + 5
     while send(signal.SIGKILL) and time.monotonic() < deadline:  # what starts others may need several rounds
         time.sleep(0.005)
 
 
 @contextlib.contextmanager
-def running(command: Sequence[str], **options: Any) -> Iterator[subprocess.Popen[bytes]]:
+def running(command: Sequence[str], *, patience: float = 1,
+            **options: Any) -> Iterator[subprocess.Popen[bytes]]:
     """Run a program while the block lasts; gives the process. `options` are those of subprocess.Popen.
 
     It ends with the block, and so does all that it started: on Linux however it has detached itself
@@ -1762,7 +1790,7 @@ def running(command: Sequence[str], **options: Any) -> Iterator[subprocess.Popen
         process = subprocess.Popen(command, start_new_session=True, **options)
         yield process
     finally:
-        end_descendants(process, known)
+        end_descendants(process, known, patience)
         linux_prctl(PR_SET_CHILD_SUBREAPER, 0)
 
 
@@ -1776,7 +1804,7 @@ def prepare_child() -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     limit = min((size for size in (soft, hard) if size != resource.RLIM_INFINITY), default=LOG_LIMIT)
     resource.setrlimit(resource.RLIMIT_FSIZE, (min(limit, LOG_LIMIT), hard))
-    linux_prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    linux_prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def end_of_log(log: BinaryIO) -> str:
@@ -1791,7 +1819,8 @@ def application_environ(virtualenv: Virtualenv, report: Report) -> dict[str, str
     It makes no __pycache__: check changes nothing, and "git add application" would take it along. flup comes
     from flaskflex's cache if the virtualenv has none.
     """
-    environ = {"PATH": os.defpath.lstrip(":"), "PYTHONDONTWRITEBYTECODE": "1"}
+    path = f"{virtualenv.python.parent}:{os.defpath.lstrip(':')}"  # dispatch.fcgi begins with env python3
+    environ = {"PATH": path, "PYTHONDONTWRITEBYTECODE": "1"}
     if not any((folder / "flup").is_dir() for folder in site_packages(virtualenv.path)):
         environ["PYTHONPATH"] = str(fetch("flup", FLUP_PINS, virtualenv, report))
     return environ
@@ -1827,22 +1856,186 @@ def ask_over_fastcgi(command: list[str], environ: Environ, request: Environ, tim
                     preexec_fn=prepare_child) as process:
         listener.close()  # only the program has it now, and the connections end when that does
         try:
-            response = fastcgi_request(connection, request, timeout)
-            return response._replace(log=end_of_log(log) + response.log)
+            errors = bytearray()
+            response = timed(lambda deadline: fastcgi_status(connection, request, errors, deadline), timeout)
+            return response._replace(log=end_of_log(log) + errors.decode("utf-8", "backslashreplace"))
         finally:
             process.terminate()
+            connection.close()
             another.close()  # waiting for this one, flup ends at once; it would look up only once a second
+
+
+# Where Apache lies on Debian (apache2) and elsewhere (httpd), and what a host has loaded.
+APACHE_PATH = "/usr/sbin:/usr/bin:/usr/local/sbin:/usr/local/bin"
+MODULE_FOLDERS = ("/usr/lib/apache2/modules", "/usr/lib64/httpd/modules", "/usr/lib/httpd/modules")
+APACHE_MODULES = ("mpm_event", "unixd", "log_config", "authz_core", "alias", "dir", "mime", "setenvif", "env",
+                  "rewrite", "headers", "fcgid")
+
+
+def find_apache() -> tuple[str, Path]:
+    """Return this machine's Apache and the folder of its modules; Failure if it has none, or no mod_fcgid."""
+    program = shutil.which("apache2", path=APACHE_PATH) or shutil.which("httpd", path=APACHE_PATH)
+    modules = next((Path(folder) for folder in MODULE_FOLDERS if Path(folder, "mod_fcgid.so").exists()), None)
+    if not program or not modules:
+        raise Failure(f"{'the mod_fcgid of Apache' if program else 'Apache'} is not installed",
+                      "Install it (on Debian: sudo apt install apache2 libapache2-mod-fcgid).")
+    return program, modules
+
+
+def has_apache() -> bool:
+    """Return whether this machine has an Apache, and its mod_fcgid."""
+    with contextlib.suppress(Failure):
+        return bool(find_apache())
+    return False
+
+
+def load_modules(modules: Path) -> str:
+    """Return the directives that load what a host has and this machine's own configuration does not load."""
+    enabled = {path.stem for path in Path("/etc/apache2/mods-enabled").glob("*.load")}
+    if any(name.startswith("mpm_") for name in enabled):
+        enabled.add("mpm_event")  # there can be only one
+    return "".join(f"LoadModule {name}_module {modules}/mod_{name}.so\n" for name in APACHE_MODULES
+                   if name not in enabled and (modules / f"mod_{name}.so").exists())
+
+
+def run_as(root: Path) -> list[str]:
+    """Return what to put before Apache's command, which root cannot run: it becomes the project's owner.
+
+    In a container that owner may be root, too, and files may be for root alone: root's access to files stays.
+    """
+    if os.geteuid() != 0:
+        return []
+    owner = root.stat()
+    kept = "+dac_override,+fowner"
+    return ["/usr/bin/setpriv", f"--reuid={owner.st_uid or 65534}", f"--regid={owner.st_gid or 65534}",
+            "--clear-groups", f"--inh-caps={kept}", f"--ambient-caps={kept}", "--pdeathsig=TERM"]
+
+
+@contextlib.contextmanager
+def folder_lock(folder: Path) -> Iterator[None]:
+    """Hold the lock of a folder; OSError if it is none, or a link, or another process holds the lock."""
+    import fcntl
+
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def clear_abandoned(folder: Path) -> None:
+    """Remove a folder of a private Apache whose flaskflex was killed, and end what still runs of that.
+
+    It is known by more than its name: it is ours, has an Apache's configuration, and no process has its lock.
+    """
+    with contextlib.suppress(OSError), open(folder / "apache.conf", "rb") as configuration:
+        if folder.lstat().st_uid != os.geteuid() or configuration.read(40) != APACHE_CONF[:40].encode():
+            return
+        with folder_lock(folder):
+            for entry in Path("/proc").glob("[0-9]*"):
+                with contextlib.suppress(OSError):
+                    if f"FLASKFLEX_FOLDER={folder}".encode() in (entry / "environ").read_bytes().split(b"\0"):
+                        os.kill(int(entry.name), signal.SIGKILL)
+            remove_folder(folder)
+
+
+@contextlib.contextmanager
+def reserved_port(port: int) -> Iterator[int]:
+    """Give a port of 127.0.0.1, any one for 0, that no other program is given; Failure if it is taken."""
+    import socket
+
+    with socket.socket() as reservation:
+        reservation.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # and so does Apache
+        try:
+            reservation.bind(("127.0.0.1", port))
+        except OSError as error:
+            raise Failure(f"port {port} cannot be used: {error.strerror}",
+                          "Name another: python flaskflex.py serve --port 8001") from None
+        yield reservation.getsockname()[1]
+
+
+@contextlib.contextmanager
+def running_apache(root: Path, environ: Environ, log: int, *, port: int = 0) -> Iterator[int]:
+    """Serve the project in the folder `root` by an Apache of its own; gives its port of 127.0.0.1.
+
+    Errors go to the file descriptor `log`, and requests if a port is named. Raises Failure if there is no
+    Apache, in Apache's own words if it does not start.
+    """
+    program, modules = find_apache()
+    for left in Path("/tmp").glob("flaskflex-apache-*"):
+        clear_abandoned(left)
+    with temporary_folder("/tmp", "flaskflex-apache-") as folder, folder_lock(folder), \
+            reserved_port(port) as number, tempfile.TemporaryFile("a+b") as errors:
+        (folder / "public_html").symlink_to(os.path.realpath(root / "public_html"))
+        (folder / "modules.conf").write_text(load_modules(modules), encoding="utf-8")
+        (folder / "apache.conf").write_text(APACHE_CONF, encoding="utf-8")
+        command = [*run_as(root), program, "-d", str(folder), "-f", "apache.conf", "-D", "FOREGROUND",
+                   "-D", "REQUESTS" if port else "ERRORS"]
+        settings = {"PYTHONPATH": "", **environ,
+                    "FLASKFLEX_FOLDER": str(folder), "FLASKFLEX_PORT": str(number)}
+        # Apache waits for flup, which looks up once a second: what was only asked is not waited for.
+        with running(command, patience=2 if port else 0.1, cwd=folder, env=settings, stdin=subprocess.DEVNULL,
+                     stdout=log, stderr=errors, preexec_fn=prepare_child) as apache:
+            while not (folder / "apache.pid").exists():
+                if apache.poll() is not None:
+                    raise Failure("Apache does not start", end_of_log(errors).strip())
+                time.sleep(0.002)
+            yield number
+
+
+def http_status(port: int, path: str, deadline: float) -> str:
+    """Return the status that a server on 127.0.0.1 answers to GET `path`; timed() knows what it raises."""
+    import socket
+
+    request = f"GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+    received = bytearray()
+    with socket.create_connection(("127.0.0.1", port)) as connection:
+        connection.sendall(request.encode())
+        for piece in iter(lambda: recv_some(connection, LOG_SIZE, deadline), b""):
+            received += piece[:LOG_SIZE - len(received)]
+    status = re.match(rb"HTTP/1\.\d (\d{3}[^\r\n]*)", received)
+    if not status:
+        raise ConnectionError("the connection was closed")
+    return status[1].decode("latin-1")
+
+
+def plain_log(log: str, root: Path) -> str:
+    """Return what Apache logged without its notices, the application's lines as it printed them."""
+    log = re.sub(r"^\[\w+:notice\] .*\n", "", log, flags=re.MULTILINE)
+    log = re.sub(r"^\[fcgid:warn\] mod_fcgid: stderr: ?", "", log, flags=re.MULTILINE)
+    return re.sub(r"/tmp/flaskflex-apache-\w+/public_html", lambda _: str(root / "public_html"), log)
+
+
+def ask_through_apache(root: Path, environ: Environ, path: str, timeout: float) -> Response:
+    """Serve a project by an Apache of its own, and ask that for a path. Raises what running_apache raises."""
+    with tempfile.TemporaryFile("a+b") as log, running_apache(root, environ, log.fileno()) as port:
+        response = timed(lambda deadline: http_status(port, path, deadline), timeout)
+        return response._replace(log=plain_log(end_of_log(log), root))
+
+
+def missing_parts(root: Path) -> str:
+    """Return what a project in the folder `root` lacks to be started, "" if it has all of it."""
+    return " and ".join(path for path in ("public_html/dispatch.fcgi", "application/app.py")
+                        if not (root / path).exists())
 
 
 def ask_application(root: Path, virtualenv: Virtualenv, timeout: float, report: Report,
                     *, path: str = "/") -> Finding:
     """Start the application of the project in the folder `root`, ask it for a path, and judge the answer.
 
-    It has `timeout` seconds. Nothing that it started is left when this returns. Raises Failure if flup is
-    needed and cannot be fetched.
+    It is asked through Apache if this machine has one with mod_fcgid, which tries .htaccess, too; otherwise
+    over FastCGI. It has `timeout` seconds. Nothing that it started is left when this returns. Raises Failure
+    if flup is needed and cannot be fetched.
     """
-    script = root / "public_html" / "dispatch.fcgi"
     environ = application_environ(virtualenv, report)
+    script = root / "public_html" / "dispatch.fcgi"
+    if has_apache():
+        try:
+            response = ask_through_apache(root, environ, path, timeout)
+            return finding_for(response, path, "through Apache", root)
+        except Failure as failure:
+            report.warning(f"{failure}, so .htaccess is not tried: {failure.hint}")
     command = [str(virtualenv.python), str(script)]
     response = ask_over_fastcgi(command, environ, cgi_environ(script, path), timeout)
     return finding_for(response, path, "over FastCGI", root)
@@ -2208,10 +2401,9 @@ def ask_and_compare(root: Path, virtualenv: Virtualenv, timeout: float, report: 
 def check_answer(project: Project, virtualenv: Virtualenv, options: argparse.Namespace,
                  report: Report) -> Iterator[Finding]:
     """The application answers GET / when it is started as Apache would start it."""
-    missing = [path for path in ("public_html/dispatch.fcgi", "application/app.py")
-               if not (project.root / path).exists()]
+    missing = missing_parts(project.root)
     if missing:
-        yield Finding("fail", "the application cannot be asked without " + " and ".join(missing),
+        yield Finding("fail", f"the application cannot be asked without {missing}",
                       "Fix that first, as said above, and check again.")
         return
     try:
@@ -2222,6 +2414,32 @@ def check_answer(project: Project, virtualenv: Virtualenv, options: argparse.Nam
             yield from ask_and_compare(project.root, virtualenv, options.timeout, report)
     except Failure as failure:
         yield Finding("fail", str(failure), failure.hint)
+
+
+# --- serve ---
+
+
+def serve(options: argparse.Namespace, report: Report) -> int:
+    """Serve the project by an Apache of its own until that is interrupted, and tell what it logs."""
+    virtualenv = find_virtualenv(options, os.environ, report)
+    project = find_project(Path(options.directory))
+    missing = missing_parts(project.root)
+    if missing:
+        raise Failure(f"there is no {missing} to serve", "Prepare the project (python flaskflex.py) and copy "
+                      "your application to application/app.py.")
+    environ = application_environ(virtualenv, report)
+    reader, writer = os.pipe()
+    with open(reader, encoding="utf-8", errors="backslashreplace") as log, \
+            running_apache(project.root, environ, writer, port=options.port) as port:
+        os.close(writer)
+        report.fact("Serving", f"http://127.0.0.1:{port}/ (Ctrl-C ends it)")
+        sys.stdout.flush()
+        for line in iter(lambda: log.readline(LOG_SIZE), ""):
+            line = plain_log(line, project.root)
+            if line:
+                report.line(line.rstrip("\n"))
+                sys.stdout.flush()
+    raise Failure("Apache has ended", "Start it again: python flaskflex.py serve")
 
 
 # --- demo ---
@@ -2303,7 +2521,7 @@ def build_parser() -> argparse.ArgumentParser:
     option("-m", "--message", metavar="TEXT", default="Prepare for deployment with flaskflex",
            help="the commit's message")
     option("-q", "--quiet", action="store_true", help="say nothing but errors")
-    commands = parser.add_subparsers(dest="command", metavar="[check|demo]", title="commands")
+    commands = parser.add_subparsers(dest="command", metavar="[check|serve|demo]", title="commands")
     check_parser = commands.add_parser("check", help="tell whether this project would deploy")
     option = check_parser.add_argument
     option("-C", "--directory", metavar="DIR", default=argparse.SUPPRESS, help="work as if started in DIR")
@@ -2314,6 +2532,14 @@ def build_parser() -> argparse.ArgumentParser:
     check_parser.set_defaults(run=check)
     option("--fresh", action="store_true",
            help="ask in a new virtualenv made from req.txt, as the server would make it")
+    serve_parser = commands.add_parser("serve", help="serve this project on 127.0.0.1 as a host would")
+    option = serve_parser.add_argument
+    option("-C", "--directory", metavar="DIR", default=argparse.SUPPRESS, help="work as if started in DIR")
+    option("--venv", metavar="DIR", default=argparse.SUPPRESS,
+           help="run the application in this virtualenv instead of the active one")
+    option("--port", metavar="PORT", type=port_number, default=8000,
+           help="the port to listen on (8000)")
+    serve_parser.set_defaults(run=serve)
     demo_parser = commands.add_parser("demo", help="build a small example and prepare it")
     demo_parser.set_defaults(run=demo)
     demo_parser.add_argument("demo_directory", metavar="DIR", nargs="?", default="flaskflex-demo",
@@ -2375,6 +2601,14 @@ def timeout_seconds(text: str) -> float:
     return count
 
 
+def port_number(text: str) -> int:
+    """Return a TCP port from the command line."""
+    port = int(text)
+    if not 0 < port < 65536:
+        raise ValueError(text)  # argparse says how flaskflex is used
+    return port
+
+
 def main(argv: Optional[Sequence[str]] = None) -> int:
     """Run flaskflex with command-line arguments, those of the process by default; gives the exit status."""
     # A stream that was closed (>&-) is None: then what we print goes nowhere.
@@ -2417,7 +2651,8 @@ def wants_colour() -> bool:
 # import pathlib
 # import cog
 #
-# for constant, name in (("FLX", "flx"), ("HTACCESS", "htaccess"), ("DISPATCH_FCGI", "dispatch.fcgi")):
+# for constant, name in (("FLX", "flx"), ("HTACCESS", "htaccess"), ("DISPATCH_FCGI", "dispatch.fcgi"),
+#                        ("APACHE_CONF", "apache.conf")):
 #     text = pathlib.Path("templates", name).read_bytes().decode("utf-8")
 #     assert "'''" not in text and "\r" not in text and text.endswith("\n"), f"{name} cannot be embedded"
 #     cog.out(f"{constant} = r'''{text}'''\n\n")
@@ -2537,6 +2772,56 @@ try:
 except OSError as error:
     if error.errno != errno.EINVAL:  # replaced, and nobody waits any more
         raise
+'''
+
+APACHE_CONF = r'''# An Apache of one project's own, for the user who starts it: flaskflex serve and
+# check run it. It listens on this machine only. All its files are in one folder,
+# FLASKFLEX_FOLDER, where public_html leads to that of the project, so that
+# nothing in here has to be quoted and mod_fcgid meets no path with a space.
+ServerName localhost
+ServerRoot "${FLASKFLEX_FOLDER}"
+DefaultRuntimeDir "${FLASKFLEX_FOLDER}"
+PidFile apache.pid
+Mutex file:${FLASKFLEX_FOLDER} default
+Listen 127.0.0.1:${FLASKFLEX_PORT}
+
+# The modules that a host has, and those that are enabled on this machine.
+Include modules.conf
+IncludeOptional /etc/apache2/mods-enabled/*.load
+TypesConfig /etc/mime.types
+Suexec Off
+
+# One line for each error and each request, to whoever started this Apache.
+ErrorLog /dev/stdout
+ErrorLogFormat "[%-m:%l] %E: %M"
+LogLevel warn
+<IfDefine REQUESTS>
+    CustomLog /dev/stdout "%{%H:%M:%S}t %m %<U%<q %>s (%{ms}T ms)"
+</IfDefine>
+
+# The program dispatch.fcgi. It may take as long as it likes, and large uploads.
+FcgidIPCDir "${FLASKFLEX_FOLDER}/fcgid"
+FcgidProcessTableFile "${FLASKFLEX_FOLDER}/fcgid-processes"
+FcgidIOTimeout 86400
+FcgidBusyTimeout 86400
+FcgidMaxRequestLen 1073741824
+FcgidInitialEnv PATH "${PATH}"
+FcgidInitialEnv PYTHONPATH "${PYTHONPATH}"
+FcgidInitialEnv PYTHONDONTWRITEBYTECODE 1
+FcgidInitialEnv FLASKFLEX_FOLDER "${FLASKFLEX_FOLDER}"
+
+# The document root, with what a project's .htaccess may say on a host.
+<Directory />
+    Options FollowSymLinks
+    AllowOverride None
+    Require all denied
+</Directory>
+DocumentRoot "${FLASKFLEX_FOLDER}/public_html"
+<Directory "${FLASKFLEX_FOLDER}/public_html">
+    Options SymLinksIfOwnerMatch
+    AllowOverride FileInfo Options=ExecCGI,SymLinksIfOwnerMatch
+    Require all granted
+</Directory>
 '''
 
 # [[[end]]]
