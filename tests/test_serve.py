@@ -230,7 +230,7 @@ def test_ordinary_user_can_serve(project: Path, environ: Environ, serve: Serve) 
 
 
 class Broken(NamedTuple):
-    """What is done to a project, and what check then says: the level, words of the item, words of its hint."""
+    """What is done to a project, and what check then says: the level, words of the item and of its hint."""
 
     path: str
     change: Callable[[str], str]
