@@ -1975,8 +1975,9 @@ def running_apache(root: Path, environ: Environ, log: int, *, port: int = 0) -> 
         settings = {"PYTHONPATH": "", **environ,
                     "FLASKFLEX_FOLDER": str(folder), "FLASKFLEX_PORT": str(number)}
         # Apache waits for flup, which looks up once a second: what was only asked is not waited for.
-        with running(command, patience=2 if port else 0.1, cwd=folder, env=settings, stdin=subprocess.DEVNULL,
-                     stdout=log, stderr=errors, preexec_fn=prepare_child) as apache:
+        with running(command, patience=2 if port else 0.05, cwd=folder, env=settings,
+                     stdin=subprocess.DEVNULL, stdout=log, stderr=errors,
+                     preexec_fn=prepare_child) as apache:
             while not (folder / "apache.pid").exists():
                 if apache.poll() is not None:
                     raise Failure("Apache does not start", end_of_log(errors).strip())
