@@ -10,9 +10,10 @@ import shutil
 import subprocess
 import venv
 from pathlib import Path
-from typing import Any, Callable, Dict, NamedTuple, Optional
+from typing import Any, Callable, Dict, Iterator, NamedTuple, Optional
 
 import pytest
+from machine import Machine, Sshd, running_machine, running_sshd
 
 SCRIPT = Path(__file__).resolve().parent.parent / "flaskflex.py"
 
@@ -182,3 +183,17 @@ def flaskflex(project: Path, environ: Environ, virtualenv: Path) -> Flaskflex:
             done.stderr.decode("utf-8", "backslashreplace"),
         )
     return flaskflex
+
+
+@pytest.fixture
+def machine(tmp_path: Path, environ: Environ) -> Iterator[Machine]:
+    """A throwaway machine of one test's own: root's, with users and packages and /etc."""
+    with running_machine(tmp_path / "machine", environ) as machine:
+        yield machine
+
+
+@pytest.fixture
+def sshd(tmp_path: Path, environ: Environ) -> Iterator[Sshd]:
+    """An sshd of one test's own, in whose sessions the environment is the test's."""
+    with running_sshd(tmp_path / "sshd", environ) as sshd:
+        yield sshd
