@@ -3,6 +3,7 @@
 
     python flaskflex.py [options]          prepare this project for deployment
     python flaskflex.py check [options]    tell whether this project would deploy
+    python flaskflex.py host [NAME]        take pushes here: the other end of git push
     python flaskflex.py demo [DIR]         build a small example in DIR and run all of the above on it
 
 Run it inside the git clone of a project, with the application's virtualenv active. It writes four
@@ -48,6 +49,7 @@ import contextlib
 import errno
 import itertools
 import re
+import select
 import shlex
 import shutil
 import signal
@@ -56,7 +58,8 @@ import subprocess
 import tempfile
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Iterable, Iterator, Mapping, NamedTuple, NoReturn, Optional, Sequence
+from typing import (TYPE_CHECKING, Callable, Iterable, Iterator, Mapping, NamedTuple, NoReturn, Optional,
+                    Sequence)
 from urllib.parse import unquote, urlsplit
 
 if TYPE_CHECKING:
@@ -2044,6 +2047,833 @@ def last_lines(words: bytes, count: int = 20) -> str:
     return "\n".join(words.decode("utf-8", "backslashreplace").strip().split("\n")[-count:])
 
 
+# --- host ---
+
+LIVE = "refs/flaskflex/live"  # the commit that the site serves; its reflog is the history of deployments
+EMPTY_TREE = "4b825dc642cb6eb9a060e54bf8d69288fbee4904"  # what a site holds before its first push
+NO_FILE = "000000"  # git's mode of a file that a commit does not have
+LINE_SECONDS = 600.0  # for each line of .flx (git config flaskflex.timeout)
+ANSWER_SECONDS = 30.0  # for GET /, and for processes that are just starting
+OUTPUT_LIMIT = 64 << 20  # bytes that one line of .flx may print
+SHOWN_LIMIT = 1 << 20  # bytes of it that the pusher sees
+STAGE = ".flaskflex-new"  # in the site: files that are about to take their places
+
+# Git on the site's files: whatever the settings of the host's user are, and without hooks. Times and sizes
+# tell which files changed: a copied file has another inode, and [permission] changes modes.
+CHECKOUT_SETTINGS = (
+    "-c", "core.bare=false", "-c", "core.checkStat=minimal", "-c", "core.trustctime=false",
+    "-c", "core.fileMode=false", "-c", "core.hooksPath=/dev/null", "-c", "core.fsmonitor=false",
+)
+OWN_SETTINGS_ONLY = {"GIT_CONFIG_NOSYSTEM": "1", "GIT_CONFIG_GLOBAL": os.devnull}
+
+# What pip says when there is nothing to do: in the log, and not shown.
+PIP_CHATTER = (b"Requirement already satisfied:", b"[notice]")
+
+
+class Log:
+    """What a push prints: kept in a file, and copied from there to the pusher, who is never waited for.
+
+    He may be gone, or not read: standard error is written to only if it takes a piece at once.
+    """
+
+    def __init__(self, path: Path, *, follow: bool) -> None:
+        self.path = path
+        self.position = 0 if follow else None  # in the file: what stands before it is shown, or waits to be
+        self.waiting = b""
+        self.left = SHOWN_LIMIT  # bytes
+
+    def start(self) -> None:
+        """Begin the file again: what it holds is of an earlier push."""
+        self.path.write_bytes(b"")
+        self.position = 0
+
+    def write(self, text: str) -> None:
+        """Add lines to the file, and show them; on a full disk they are only shown."""
+        try:
+            with open(self.path, "ab", buffering=0) as file:
+                file.write(text.encode("utf-8", "backslashreplace") + b"\n")
+        except OSError:
+            self.note(text)
+        self.show()
+
+    def fact(self, label: str, text: str) -> None:
+        """Add a line such as `Trial       1a2b3c4 in a copy of the site`."""
+        self.write(f"{label:<12}{text}")
+
+    def failure(self, label: str, failure: Exception) -> None:
+        """Add why something failed, and how to go on."""
+        self.fact(label, str(failure))
+        if isinstance(failure, Failure):
+            self.write(failure.hint)
+
+    def note(self, text: str) -> None:
+        """Show a line that is only for this pusher."""
+        self.waiting += text.encode("utf-8", "backslashreplace") + b"\n"
+        self.show()
+
+    def show(self) -> None:
+        """Copy whole lines that are new in the file to standard error, as far as it takes them at once."""
+        if self.position is not None and self.left:
+            fresh = self.read(self.position)
+            self.position += len(fresh)
+            lines = b"".join(line for line in fresh.splitlines(keepends=True)
+                             if not line.startswith(PIP_CHATTER))[:self.left]
+            self.left -= len(lines)
+            self.waiting += lines
+            if lines and not self.left:
+                self.waiting += f"\n... and more, in {self.path} on the host\n".encode()
+        with contextlib.suppress(OSError):
+            while self.waiting and select.select([], [2], [], 0)[1]:
+                self.waiting = self.waiting[os.write(2, self.waiting[:select.PIPE_BUF]):]
+
+    def read(self, position: int) -> bytes:
+        """Return whole lines that stand in the file from a position on: what is written to is not cut."""
+        with contextlib.suppress(FileNotFoundError), open(self.path, "rb") as file:
+            file.seek(position)
+            fresh = file.read(SHOWN_LIMIT)
+            return fresh[:fresh.rfind(b"\n") + 1] if len(fresh) < SHOWN_LIMIT else fresh
+        return b""
+
+    def finish(self, seconds: float = 5.0) -> None:
+        """Show the rest to a pusher who reads on."""
+        deadline = time.monotonic() + seconds
+        self.show()
+        while self.waiting and time.monotonic() < deadline:
+            time.sleep(0.01)
+            self.show()
+
+
+class FileChange(NamedTuple):
+    """A file in which two commits differ: its modes in both (NO_FILE: not there), its blob in the second."""
+
+    old_mode: str
+    new_mode: str
+    new_id: str
+
+
+class Checkout(NamedTuple):
+    """The project's files in a folder, the site or a trial's copy of it, with an index of the host's own."""
+
+    repository: Path
+    root: Path
+    index_file: Path
+
+    def git(self, *args: str, stdin: bytes = b"") -> bytes:
+        """Return what git prints about the files and the index; raise Failure with git's words."""
+        command = ["git", f"--git-dir={self.repository}", f"--work-tree={self.root}", *CHECKOUT_SETTINGS]
+        done = subprocess.run([*command, *args], cwd=self.root, input=stdin, capture_output=True,
+                              env={**os.environ, **OWN_SETTINGS_ONLY, "GIT_INDEX_FILE": str(self.index_file)})
+        if done.returncode:
+            raise Failure(f"git {args[0]} failed in {self.root}", error_text(done.stderr))
+        return done.stdout
+
+    def edited(self) -> set[str]:
+        """Return the paths of files that are not as the index has them."""
+        self.git("update-index", "-q", "--refresh")
+        return set(os.fsdecode(self.git("diff-files", "--name-only", "-z")).split("\0")[:-1])
+
+    def changes(self, old: str, new: str) -> dict[str, FileChange]:
+        """Return the files in which two commits differ, by path; submodules are left out."""
+        listing = os.fsdecode(self.git("diff-tree", "-r", "-z", "--no-renames", old, new)).split("\0")[:-1]
+        changes = {}
+        for facts, path in zip(listing[::2], listing[1::2]):  # :100644 100755 OLD NEW M
+            old_mode, new_mode, _, new_id, _ = facts.lstrip(":").split(" ")
+            if "160000" not in (old_mode, new_mode):
+                changes[path] = FileChange(old_mode, new_mode, new_id)
+        return changes
+
+    def has_file(self, path: str) -> bool:
+        """Return True if there is a file or a link at a path, and no link on the way to it."""
+        place = self.root / path
+        return (os.path.lexists(place) and (place.is_symlink() or not place.is_dir())
+                and place.parent.resolve() == place.parent)
+
+    def update(self, old: str, new: str, *, ours: set[str], keep: bool) -> set[str]:
+        """Replace the files of one commit by another's; return those that the site has changed and keeps.
+
+        Git's two-tree rules say what may be replaced (git-read-tree(1), "Two Tree Merge"): nothing that the
+        site made or changed itself. More than by git is allowed: a file may be as the new commit has it
+        already, a file that the site changed and the new commit lacks stays, untracked, and files in which
+        [replace] works (ours) are the host's. Raise Failure, with nothing changed, if another file is in the
+        way; if keep is true it stays.
+        """
+        self.index_file.with_name(f"{self.index_file.name}.lock").unlink(missing_ok=True)  # of a git that was killed
+        self.git("read-tree", "-i", "-m", old)
+        changes, edited = self.changes(old, new), self.edited()
+        doubtful = {path for path, change in changes.items() if self.has_file(path)
+                    and (path in edited or change.old_mode == NO_FILE)} | ours & changes.keys()
+        in_the_way = self.settle({path: changes[path] for path in doubtful}) - ours
+        if in_the_way and not keep:
+            raise in_the_way_failure(self.root, sorted(in_the_way))
+        self.git("read-tree", "-m", "-u", "--dry-run", old, new)
+        self.git("read-tree", "-i", "-m", old, new)
+        gone = {path for path, change in changes.items() if change.new_mode == NO_FILE}
+        self.place(changes.keys() - gone - in_the_way, gone - (doubtful - ours))
+        self.git("update-index", "-q", "--refresh")
+        return edited - ours - changes.keys() | doubtful & gone - ours
+
+    def settle(self, changes: Mapping[str, FileChange]) -> set[str]:
+        """Make the index hold files as a new commit does; return those that are not so in the folder."""
+        entries = "".join(f"{0 if change.new_mode == NO_FILE else change.new_mode} {change.new_id}\t{path}\0"
+                          for path, change in changes.items())
+        if not entries:
+            return set()
+        self.git("update-index", "-z", "--replace", "--index-info", stdin=os.fsencode(entries))
+        return self.edited() & changes.keys()
+
+    def place(self, written: Iterable[str], removed: Iterable[str]) -> None:
+        """Remove files, and write others from the index: first beside, so that a full disk changes nothing.
+
+        Each appears at once and whole: whoever opens one finds the old or the new.
+        """
+        stage = self.root / STAGE
+        remove_tree(stage)
+        self.git("checkout-index", "-q", "-z", "--stdin", f"--prefix={STAGE}/",
+                 stdin=b"".join(os.fsencode(path) + b"\0" for path in written))
+        for path in removed:
+            place = self.root / path
+            place.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # up to the first folder that is not empty
+                for folder in list(place.parents)[:path.count("/")]:
+                    folder.rmdir()
+        for path in written:
+            place = self.root / path
+            place.parent.mkdir(parents=True, exist_ok=True)
+            os.replace(stage / path, place)
+        remove_tree(stage)
+
+
+def in_the_way_failure(root: Path, paths: Sequence[str]) -> Failure:
+    """Return why a push is refused that would replace files of the site's, and how to go on."""
+    places = [str(root / path) for path in paths]
+    return Failure(
+        f"the push would replace what the site made or changed itself: {', '.join(paths)}",
+        "Keep that, as the site's own, out of git:\n"
+        f"    {shell_line('git', 'rm', '-r', '--quiet', '--cached', '--', *paths)}\n"
+        "    git commit -m 'The host has a file of its own'\n"
+        "    git push\n"
+        "(and name it in .gitignore), or replace it: move it away on the host, and push again:\n"
+        + "\n".join(f"    {shell_line('mv', place, f'{place}.old')}" for place in places))
+
+
+def remove_tree(path: Path) -> None:
+    """Remove a file or folder and all that it holds, even what may not be written."""
+    for command in (["rm", "-rf"], ["chmod", "-R", "u+rwX"], ["rm", "-rf"]):
+        if not os.path.lexists(path):
+            return
+        subprocess.run([*command, str(path)], stderr=subprocess.DEVNULL)
+    if os.path.lexists(path):
+        raise Failure(f"{path} cannot be removed", "See on the host who owns what is in it.")
+
+
+def copy_tree(source: Path, target: Path, log: Log) -> None:
+    """Copy a folder that is in use as it is, with links, times and modes; what cannot be read is told."""
+    remove_tree(target)
+    reflink = ["--reflink=auto"] if sys.platform == "linux" else []
+    done = subprocess.run(["cp", "-a", *reflink, f"{source}/.", str(target)], stderr=subprocess.PIPE,
+                          env={**os.environ, "LC_ALL": "C"})
+    lines = [line for line in done.stderr.decode("utf-8", "backslashreplace").splitlines()
+             if "No such file" not in line]  # it was there a moment ago
+    for line in lines:
+        log.write(line)
+    if any("Permission denied" not in line for line in lines):
+        raise Failure("the site cannot be copied for a trial", "See above, and df on the host.")
+
+
+def adopt_virtualenv(old: Path, new: Path) -> None:
+    """Make the virtualenv of a copied site the copy's own: programs and editable installs name the old."""
+    folder = new / ".venv"
+    pattern = re.compile(re.escape(os.fsencode(old)) + rb"(?![\w.-])")
+    for path in (*folder.glob("bin/*"), folder / "pyvenv.cfg", *(
+            path for packages in site_packages(folder)
+            for kind in ("*.pth", "*.egg-link", "__editable__*.py", "*.dist-info/direct_url.json")
+            for path in packages.glob(kind))):
+        if path.is_file() and not path.is_symlink() and path.stat().st_size < 1 << 20:
+            content = path.read_bytes()
+            changed = pattern.sub(lambda _: os.fsencode(new), content)
+            if changed != content and b"\0" not in content:
+                path.write_bytes(changed)
+    for link in folder.glob("bin/*"):
+        if link.is_symlink() and pattern.match(os.fsencode(os.readlink(link))):
+            target = new / os.path.relpath(os.readlink(link), old)
+            link.unlink()
+            link.symlink_to(target)
+
+
+def has_lost_python(root: Path) -> bool:
+    """Return True if the virtualenv of a site is of a Python that the system no longer has."""
+    python = interpreter(root / ".venv")
+    version = re.fullmatch(r"python3\.\d+", python.resolve().name)
+    return os.path.lexists(python) and not (
+        python.exists() and (version is None or (root / ".venv" / "lib" / version[0]).is_dir()))
+
+
+@contextlib.contextmanager
+def folder_locked(folder: Path) -> Iterator[None]:
+    """Let processes that start meanwhile wait: dispatch.fcgi takes a shared lock on the folder first.
+
+    One that keeps it does not stop a deploy for longer than a start may take.
+    """
+    handle = os.open(folder, os.O_RDONLY)
+    deadline = time.monotonic() + ANSWER_SECONDS
+    try:
+        while not try_lock(handle) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        yield
+    finally:
+        os.close(handle)
+
+
+def try_lock(handle: int) -> bool:
+    """Return True if an exclusive lock on an open file is ours now, which ends when it is closed."""
+    import fcntl
+
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+FLX_SECTIONS = ("replace", "setup", "deploy", "permission")
+
+
+def flx_fields(line: FlxLine, count: int) -> list[str]:
+    """Return the fields of a line; raise Failure if they are not as many as its section wants."""
+    fields = line.text.split()
+    if len(fields) != count:
+        raise flx_failure(line, f"[{line.section}] wants {count} fields in a line")
+    return fields
+
+
+def flx_failure(line: FlxLine, reason: str, hint: str = "Fix that line, commit, and push again.") -> Failure:
+    """Return why a line of .flx was not carried out."""
+    return Failure(f".flx, line {line.number}: {line.text}: {reason}", hint)
+
+
+def user_name() -> str:
+    """Return the name of the user who runs this."""
+    import pwd
+
+    return pwd.getpwuid(os.geteuid()).pw_name
+
+
+def command_environ(mark: str) -> dict[str, str]:
+    """Return the environment of commands, built anew: nothing of git's, which would lead pip's git astray.
+
+    Git puts the folder of its own programs in front of PATH for its hooks.
+    """
+    git_programs = os.environ.get("GIT_EXEC_PATH") or os.fsdecode(
+        subprocess.run(["git", "--exec-path"], capture_output=True).stdout).strip()
+    folders = os.environ.get("PATH", os.defpath).split(os.pathsep)
+    user = user_name()
+    return {
+        "HOME": os.path.expanduser("~"), "USER": user, "LOGNAME": user,
+        "LANG": os.environ.get("LANG", "C.UTF-8"), PROCESS_MARKER: mark,
+        "PATH": os.pathsep.join(folder for folder in folders if folder != git_programs),
+    }
+
+
+def end_marked(mark: str) -> None:
+    """End the processes that carry a mark, and what they started since."""
+    for _ in range(10):  # one may start another at this moment
+        pids = process_tree(os.getpid(), f"{PROCESS_MARKER}={mark}") - {os.getpid()}
+        for pid in pids:
+            with contextlib.suppress(OSError):
+                os.kill(pid, signal.SIGKILL)
+        if not pids:
+            break
+
+
+class FlxRun(NamedTuple):
+    """What carries .flx out in a folder: where, the values for [replace], a mark for processes, how long."""
+
+    root: Path
+    variables: Mapping[str, str]
+    mark: str
+    seconds: float
+    log: Log
+
+    def carry_out(self, lines: Sequence[FlxLine], pristine: Callable[[str], bytes], *, setup: bool) -> None:
+        """Do what the lines say, section by section; pristine returns a file as it was pushed.
+
+        Raise Failure at the first line that fails.
+        """
+        wanted = {kind: [line for line in lines if line.section == kind] for kind in FLX_SECTIONS}
+        for line in lines:
+            if line.section not in FLX_SECTIONS:
+                self.log.write(f".flx, line {line.number}: [{line.section}] is no section of a host's: left out")
+        self.replace(wanted["replace"], pristine)
+        for line in (*(wanted["setup"] if setup else ()), *wanted["deploy"]):
+            self.run(line)
+        for line in wanted["permission"]:
+            path, mode = flx_fields(line, 2)
+            if not re.fullmatch("[0-7]{3}", mode):
+                raise flx_failure(line, f"{mode} is no mode such as 755")
+            self.inside(line, path).chmod(int(mode, 8))
+
+    def replace(self, lines: Sequence[FlxLine], pristine: Callable[[str], bytes]) -> None:
+        """Put the values of variables into files, always into what was pushed: a value may hold its token."""
+        contents: dict[Path, bytes] = {}
+        for line in lines:
+            path, token, name = flx_fields(line, 3)
+            if name not in self.variables:
+                raise flx_failure(line, f"this host has no {name} for the project")
+            place = self.inside(line, path)
+            content = contents[place] if place in contents else pristine(path)
+            contents[place] = content.replace(os.fsencode(token), os.fsencode(self.variables[name]))
+        for place, content in contents.items():
+            if place.read_bytes() != content:
+                beside = place.with_name(f".{place.name}.flaskflex-new")
+                beside.write_bytes(content)
+                shutil.copymode(place, beside)
+                os.replace(beside, place)
+
+    def inside(self, line: FlxLine, path: str) -> Path:
+        """Return the place of a path that a line names; raise Failure if nothing of the project is there."""
+        place = (self.root / path).resolve()
+        if self.root not in (place, *place.parents) or not place.exists():
+            raise flx_failure(line, f"{path} is not in the project")
+        return place
+
+    def run(self, line: FlxLine) -> None:
+        """Run a command in a shell of its own; raise Failure if it fails, or takes or prints too much."""
+        self.log.write(f"$ {line.text}")
+        with open(self.log.path, "ab") as output:
+            start = output.tell()
+            process = subprocess.Popen(["/bin/sh", "-c", line.text], cwd=self.root, stdin=subprocess.DEVNULL,
+                                       stdout=output, stderr=output, env=command_environ(self.mark),
+                                       start_new_session=True)
+        deadline, pause = time.monotonic() + self.seconds, 0.001
+        try:
+            while process.poll() is None:
+                self.log.show()
+                if time.monotonic() > deadline:
+                    raise flx_failure(line, f"takes longer than {self.seconds:g} s",
+                                      "More time, on the host: git config flaskflex.timeout SECONDS")
+                if self.log.path.stat().st_size - start > OUTPUT_LIMIT:
+                    raise flx_failure(line, f"prints more than {OUTPUT_LIMIT >> 20} MB")
+                time.sleep(pause)
+                pause = min(2 * pause, 0.01)
+        finally:
+            if process.poll() is None:
+                end_marked(self.mark)
+                process.wait()
+        self.log.show()
+        if process.returncode:
+            raise flx_failure(line, f"ended with {process.returncode}")
+
+
+class HostedProject:
+    """A project on its host: the repository NAME.git, and the site NAME beside it."""
+
+    def __init__(self, repository: Path) -> None:
+        self.repository = repository
+        self.name = repository.name[:-len(".git")]
+        self.site = repository.with_name(self.name)
+        self.state = repository / "flaskflex"  # the copy of this script, the lock and the logs
+        self.checkout = Checkout(repository, self.site, self.state / "index")
+        self.tried = self.state / "tried"  # the first commit, if the site stands ready with it
+        self.before = self.state / "before"  # what the site held before the first push
+        self.mark = f"{os.getpid()}-{time.time_ns()}"  # what this process starts is known by it
+
+    # the repository
+
+    def git(self, *args: str) -> str:
+        """Return what git prints in the repository, without its last line break; raise Failure if it fails."""
+        return os.fsdecode(git_output(self.repository, *args)).rstrip("\n")
+
+    def commit(self, ref: str) -> str:
+        """Return the commit that a ref names, "" if there is no such ref."""
+        return os.fsdecode(run_git(self.repository, "rev-parse", "--quiet", "--verify", ref).stdout).strip()
+
+    def branch(self) -> str:
+        """Return the ref that deploys, `refs/heads/main`: the first one that was pushed became HEAD."""
+        return self.git("symbolic-ref", "HEAD")
+
+    def setting(self, name: str) -> str:
+        """Return what `git config NAME` says in the repository, "" if nothing."""
+        return os.fsdecode(run_git(self.repository, "config", name).stdout).strip()
+
+    def describe(self, commit: str) -> str:
+        """Return a commit's short name and subject."""
+        return self.git("log", "-1", "--no-show-signature", "--format=%h %s", commit)[:100]
+
+    def served(self) -> str:
+        """Return what the site serves, for a line in the log."""
+        live = self.commit(LIVE)
+        return self.describe(live) if live else "nothing yet"
+
+    def flx(self, commit: str) -> list[FlxLine]:
+        """Return the lines of a commit's .flx, none if it has no such file."""
+        content = run_git(self.repository, "cat-file", "blob", f"{commit}:.flx").stdout
+        return parse_flx(content.decode("utf-8", "surrogateescape"))
+
+    @contextlib.contextmanager
+    def locked(self, log: Log, holder: str) -> Iterator[None]:
+        """Be the only one who works on this project; say for whom it waits until then.
+
+        The lock ends with its process. One that was killed leaves its name and its mark in the file: what it
+        had started is ended.
+        """
+        with open(self.state / "lock", "a+b") as lock:
+            if not try_lock(lock.fileno()):
+                lock.seek(0)
+                log.note(f"Waiting     for {lock.readline(200).decode('utf-8', 'replace').strip()}")
+                while not try_lock(lock.fileno()):
+                    log.show()
+                    time.sleep(0.01)
+            lock.seek(0)
+            for mark in lock.read().decode().split("\n")[1:]:
+                end_marked(mark)
+            lock.truncate(0)
+            lock.write(f"{holder}\n{self.mark}\n{self.mark}-live".encode())
+            lock.flush()
+            try:
+                yield
+            finally:
+                lock.truncate(0)
+
+    # what a trial and the site have in common
+
+    def deploy(self, tree: Checkout, old: str, new: str, log: Log, *, keep: bool = False) -> set[str]:
+        """Make a folder that holds one commit run another; return the files that the site changed and keeps."""
+        lines = self.flx(new)
+        ours = {os.path.normpath(line.text.split()[0]) for line in (*self.flx(old), *lines)
+                if line.section == "replace"}
+        edited = tree.update(old, new, ours=ours, keep=keep)
+        self.runner(tree.root, log).carry_out(
+            lines, lambda path: tree.git("cat-file", "--filters", f"{new}:{os.path.normpath(path)}"),
+            setup=old == EMPTY_TREE or has_lost_python(tree.root))
+        return edited
+
+    def runner(self, root: Path, log: Log) -> FlxRun:
+        """Return what carries .flx out in a folder."""
+        variables = {"PROJECT_NAME": self.name}
+        with contextlib.suppress(FileNotFoundError):  # only a project with a database has this file
+            text = (self.state / "variables").read_text(encoding="utf-8")
+            variables.update(re.findall("^(\\w+)=(.*)", text, re.MULTILINE))
+        mark = f"{self.mark}-live" if root == self.site else self.mark
+        return FlxRun(root, variables, mark, float(self.setting("flaskflex.timeout") or LINE_SECONDS), log)
+
+    # the trial
+
+    def try_commit(self, old: str, new: str, log: Log) -> None:
+        """Try a commit on a copy of the site, which stays as it is; raise Failure if it does not run there."""
+        trial = Checkout(self.repository, self.state / "trial", self.state / "trial-index")
+        log.fact("Trying", f"{self.describe(new)} (in a copy of the site)")
+        try:
+            copy_tree(self.site, trial.root, log)
+            shutil.copyfile(self.checkout.index_file, trial.index_file)
+            adopt_virtualenv(self.site, trial.root)
+            for path in sorted(self.deploy(trial, old, new, log)):
+                log.fact("Note", f"{path} was changed on the host, and stays as it is there")
+            report_finding(ask_site(trial.root), log)
+        finally:
+            end_marked(self.mark)
+            remove_tree(trial.root)
+
+    def try_first(self, new: str, log: Log) -> None:
+        """Try the first commit in the site itself: nothing is live that this could harm.
+
+        If it fails, the site holds again what it held before (a .env, perhaps).
+        """
+        log.fact("Trying", self.describe(new))
+        self.restore_before()
+        copy_tree(self.site, self.state / "trial", log)
+        os.rename(self.state / "trial", self.before)
+        try:
+            with folder_locked(self.site):
+                self.deploy(self.checkout, EMPTY_TREE, new, log)
+            report_finding(ask_site(self.site), log)
+        except BaseException:
+            end_marked(f"{self.mark}-live")
+            self.restore_before()
+            raise
+        write_beside(self.tried, new.encode())
+
+    def restore_before(self) -> None:
+        """Let the site hold what it held before a first push that failed, or was cut off."""
+        self.tried.unlink(missing_ok=True)
+        if self.before.exists():
+            for path in self.site.iterdir():
+                remove_tree(path)
+            subprocess.run(["cp", "-a", f"{self.before}/.", str(self.site)], check=True)
+            self.forget_before()
+
+    def forget_before(self) -> None:
+        """Remove the copy of what the site held before the first push, from one moment to the next."""
+        if self.before.exists():
+            remove_tree(self.state / "trial")
+            os.rename(self.before, self.state / "trial")
+            remove_tree(self.state / "trial")
+
+    # going live
+
+    def go_live(self, log: Log) -> None:
+        """Make the site serve what the branch names, if it does not yet; if that fails, put the old back.
+
+        If this was cut off, be it anywhere, calling it again finishes.
+        """
+        new, old = self.commit(self.branch()), self.commit(LIVE)
+        if new == old or not new:
+            return
+        log.fact("Going live", self.describe(new))
+        tried = not old and self.tried.exists() and self.tried.read_text() == new
+        try:
+            if not tried:
+                with folder_locked(self.site):
+                    self.deploy(self.checkout, old or EMPTY_TREE, new, log)
+            self.ask_live(log, asked=tried)
+            self.git("update-ref", "--create-reflog", "-m", f"push: {self.describe(new)}", LIVE, new)
+        except (Failure, OSError) as failure:
+            log.failure("Failed", failure)
+            self.put_back(new, old, log)
+            return
+        self.forget_before()
+        self.tried.unlink(missing_ok=True)
+        self.record(f"live: {self.describe(new)}")
+        log.write(self.setting("flaskflex.url") or f"Served from {self.site / 'public_html'}")
+
+    def ask_live(self, log: Log, *, asked: bool) -> None:
+        """Ask the site for its first page, at its URL if that is known; raise Failure if it does not run."""
+        url = self.setting("flaskflex.url")
+        if url:
+            report_finding(ask_url(url), log)
+        elif not asked:
+            report_finding(ask_site(self.site), log)
+
+    def put_back(self, new: str, old: str, log: Log) -> None:
+        """Serve the old commit again; the branch names it again, so that the new one can be pushed again."""
+        if old:
+            try:
+                with folder_locked(self.site):
+                    self.deploy(self.checkout, new, old, log, keep=True)
+            except (Failure, OSError) as failure:
+                log.failure("Failed", failure)
+            self.git("update-ref", "-m", "it did not run", self.branch(), old, new)
+        self.record(f"failed: {self.describe(new)}")
+        log.fact("Served", self.served())
+
+    def record(self, result: str) -> None:
+        """Note how the last push ended, for the list of projects."""
+        write_beside(self.state / "result", result.encode("utf-8", "backslashreplace"))
+
+
+def write_beside(path: Path, content: bytes) -> None:
+    """Write a file that appears at once and whole."""
+    beside = path.with_name(f".{path.name}.flaskflex-new")
+    beside.write_bytes(content)
+    if path.exists():
+        shutil.copymode(path, beside)
+    os.replace(beside, path)
+
+
+def ask_site(root: Path) -> Finding:
+    """Start the application of a site, or of a trial, as Apache would, and ask it for its first page."""
+    script = root / "public_html" / "dispatch.fcgi"
+    if not script.exists():
+        return Finding("fail", "public_html/dispatch.fcgi is missing", "Run python flaskflex.py in the project.")
+    python = interpreter(root / ".venv")
+    virtualenv = Virtualenv(root / ".venv", python if python.exists() else Path(sys.executable), "", ".flx")
+    started = time.monotonic()
+    with running_application(script, virtualenv, None) as (address, log):
+        answer = fastcgi_request(address, cgi_environ(script, "/"), ANSWER_SECONDS)
+        return finding_for(answer, answer.errors + log.read_bytes(), time.monotonic() - started)
+
+
+def ask_url(url: str) -> Finding:
+    """Ask for the page at a URL as a visitor would; an error of the server's is a failure."""
+    import urllib.error
+    import urllib.request
+
+    started = time.monotonic()
+    try:
+        with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(url, timeout=ANSWER_SECONDS) as page:
+            status, reason = page.status, page.reason
+    except urllib.error.HTTPError as error:
+        status, reason = error.code, error.reason
+    except OSError as error:
+        return Finding("warn", f"{url} cannot be asked: {error}", "Is Apache set up for it?")
+    level = "ok" if status < 400 else "warn" if status < 500 else "fail"
+    return Finding(level, f"GET {url} answers {status} {reason} in {time.monotonic() - started:.2f} s",
+                   "See the error log of the site." if level == "fail" else "")
+
+
+def report_finding(finding: Finding, log: Log) -> None:
+    """Log how the application answered; raise Failure if it does not run."""
+    if finding.level == "fail":
+        raise Failure(finding.text, finding.hint)
+    log.fact("Asked", finding.text)
+
+
+def take_push(hosted: HostedProject, log: Log, ref: str, old: str, new: str) -> None:
+    """Judge a push of one ref, for the hook `update`; raise Failure to refuse it."""
+    branch = hosted.branch()
+    if ref.startswith("refs/heads/") and not hosted.commit(branch):
+        branch = ref  # the first branch that is pushed
+    if ref.startswith("refs/flaskflex/"):
+        raise Failure(f"{ref} is the host's own", "Push to a branch.")
+    if not new.strip("0"):
+        if ref == branch:
+            raise Failure(f"{branch} is what the host deploys, and stays", "Push another commit to it instead.")
+    elif ref != branch:
+        short = re.sub("^refs/(heads|tags)/", "", ref)
+        log.fact("Stored", f"{short}; what deploys is {branch[len('refs/heads/'):]}")
+        log.fact("To deploy", shell_line("git", "push", "origin", f"{short}^{{}}:{branch}"))
+    else:
+        with hosted.locked(log, f"the push of {hosted.describe(new)}"):
+            try_push(hosted, log, old, new)
+            if branch != hosted.branch():
+                hosted.git("symbolic-ref", "HEAD", branch)
+
+
+def try_push(hosted: HostedProject, log: Log, old: str, new: str) -> None:
+    """Try what is pushed to the branch that deploys, once an earlier push is live; raise Failure to refuse it."""
+    log.start()
+    hosted.go_live(log)
+    if hosted.commit(hosted.branch()) != old.strip("0"):
+        raise Failure("somebody else has pushed meanwhile", "git pull, and push again.")
+    live = hosted.commit(LIVE)
+    try:
+        if new == live:
+            log.fact("Live", f"{hosted.describe(new)} is what the site serves already")
+        elif live:
+            hosted.try_commit(live, new, log)
+        else:
+            hosted.try_first(new, log)
+    except (Failure, OSError):
+        hosted.record(f"refused: {hosted.describe(new)}")
+        raise
+    (hosted.state / "live.log").write_bytes(b"")
+
+
+def run_hook(hook: str, args: Sequence[str]) -> int:
+    """Do the work of a hook in the repository, which is the current folder; return the hook's exit status.
+
+    What it prints goes through the log alone: a pusher who does not read must not stop it.
+    """
+    hosted = HostedProject(Path.cwd())
+    log = Log(hosted.state / ("trial.log" if hook == "update" else "live.log"), follow=hook != "update")
+    os.umask(0o022)
+    status = 0
+    try:
+        if hook == "update":
+            take_push(hosted, log, *args)
+        else:
+            finish_push(hosted, log)
+    except (Failure, OSError) as failure:
+        log.failure("Refused", failure)
+        log.fact("Served", hosted.served())
+        status = 1
+    log.finish()
+    return status
+
+
+def finish_push(hosted: HostedProject, log: Log) -> None:
+    """Let the branch go live, or see it go live: the pusher's last hook and a process of the host's own do this.
+
+    The one who comes first does the work, and the other one has nothing left to do.
+    """
+    with hosted.locked(log, "a push that goes live"):
+        hosted.go_live(log)
+
+
+OLDEST_GIT = (2, 28)  # the first that has the hook reference-transaction
+
+# A relative core.hooksPath is taken from the repository, whatever the user's own says. Without --atomic each
+# branch of a push is moved before the next is judged, so that the first one is known as the one that deploys.
+HOST_SETTINGS = {
+    "core.hooksPath": "hooks", "core.logAllRefUpdates": "always",
+    "receive.shallowUpdate": "true", "receive.advertiseAtomic": "false",
+}
+
+
+def host(options: argparse.Namespace, report: Report) -> int:
+    """Take pushes of a project in a folder, or list the projects there; return the exit status."""
+    if options.hook:
+        return run_hook(options.hook[0], options.hook[1:])
+    folder = Path(options.directory).resolve()
+    if not shutil.which("git"):
+        raise Failure(*NO_GIT)
+    if options.name is None:
+        list_projects(folder, report)
+        return 0
+    if not re.fullmatch(r"(?!.*\.(git|lock)$)[A-Za-z0-9][A-Za-z0-9._-]*", options.name):
+        raise Failure(f"{options.name} is no name for a project",
+                      "Take letters, digits, dots and hyphens; for another folder: -C DIR")
+    hosted = HostedProject(folder / f"{options.name}.git")
+    renew_repository(hosted, options.url)
+    log = Log(hosted.state / "host.log", follow=True)
+    log.start()
+    finish_push(hosted, log)
+    log.finish()
+    report.fact("Repository", str(hosted.repository))
+    report.fact("Site", f"{hosted.site}, with the document root {hosted.site / 'public_html'}")
+    report.fact("Clone", shell_line("git", "clone", f"{user_name()}@{os.uname().nodename}:{hosted.repository}"))
+    report.fact("Next", "python flaskflex.py in the clone, then git push")
+    return 0
+
+
+def renew_repository(hosted: HostedProject, url: Optional[str]) -> None:
+    """Make a project's repository and site, or renew its hooks and script; raise Failure on foreign files."""
+    found = re.search(r"(\d+)\.(\d+)", os.fsdecode(run_git(Path("/"), "version").stdout))
+    if found is None or (int(found[1]), int(found[2])) < OLDEST_GIT:
+        raise Failure("this git is too old to host a project", "git 2.28 or newer is needed (July 2020).")
+    if not hosted.state.is_dir():
+        make_repository(hosted)
+    hosted.site.mkdir(exist_ok=True)
+    settings = {**HOST_SETTINGS, "flaskflex.python": stable_python()}
+    for name, value in {**settings, **({"flaskflex.url": url} if url else {})}.items():
+        if hosted.setting(name) != value:
+            hosted.git("config", name, value)
+    renew_file(hosted.state / "flaskflex.py", Path(__file__).read_bytes(), 0o644)
+    for hook in ("update", "reference-transaction", "post-receive"):
+        renew_file(hosted.repository / "hooks" / hook, HOOK.encode(), 0o755)
+
+
+def make_repository(hosted: HostedProject) -> None:
+    """Make the bare repository of a project, from one moment to the next; raise Failure on foreign files."""
+    for place in (hosted.repository, hosted.site):
+        if os.path.lexists(place) and not (place.is_dir() and not any(place.iterdir())):
+            raise Failure(f"{place} is there already, and not made by flaskflex host",
+                          "Choose another name for the project, or move that away.")
+    with tempfile.TemporaryDirectory(prefix=".flaskflex-", dir=hosted.repository.parent) as temporary:
+        fresh = Path(temporary, "repository")
+        git_output(Path(temporary), "init", "--quiet", "--bare", "--template=", "--object-format=sha1",
+                   "--initial-branch=main", str(fresh))
+        (fresh / "flaskflex").mkdir()
+        (fresh / "hooks").mkdir()
+        os.rename(fresh, hosted.repository)
+
+
+def renew_file(path: Path, content: bytes, mode: int) -> None:
+    """Make a file hold a content and have a mode; one that does already is not touched."""
+    if not path.exists() or path.read_bytes() != content:
+        write_beside(path, content)
+    if path.stat().st_mode & 0o777 != mode:
+        path.chmod(mode)
+
+
+def stable_python() -> str:
+    """Return the Python that runs us, be it from a virtualenv, which may be gone tomorrow."""
+    return sys.executable if sys.prefix == sys.base_prefix else os.path.realpath(sys.executable)
+
+
+def list_projects(folder: Path, report: Report) -> None:
+    """Report each project that is hosted in a folder: what it serves, since when, how its last push ended."""
+    found = [HostedProject(path) for path in sorted(folder.glob("*.git")) if (path / "flaskflex").is_dir()]
+    for hosted in found:
+        live = hosted.commit(LIVE)
+        result = hosted.state / "result"
+        report.fact(hosted.name, hosted.git("log", "-1", "--walk-reflogs", "--date=relative", "--format=%h %s, %gd",
+                                            LIVE).replace(LIVE, "live") if live else "nothing is live yet")
+        if result.exists():
+            report.fact("", f"last push: {result.read_text(encoding='utf-8', errors='replace')}")
+    if not found:
+        report.fact("Nothing", f"is hosted in {folder} (flaskflex.py host NAME makes a project)")
+
+
 # --- demo ---
 
 HELLO_WORLD = '''\
@@ -2123,7 +2953,7 @@ def build_parser() -> argparse.ArgumentParser:
     option("-m", "--message", metavar="TEXT", default="Prepare for deployment with flaskflex",
            help="the commit's message")
     option("-q", "--quiet", action="store_true", help="say nothing but errors")
-    commands = parser.add_subparsers(dest="command", metavar="[check|demo]", title="commands")
+    commands = parser.add_subparsers(dest="command", metavar="[check|host|demo]", title="commands")
     check_parser = commands.add_parser("check", help="tell whether this project would deploy")
     option = check_parser.add_argument
     option("-C", "--directory", metavar="DIR", default=argparse.SUPPRESS, help="work as if started in DIR")
@@ -2134,6 +2964,14 @@ def build_parser() -> argparse.ArgumentParser:
     check_parser.set_defaults(run=check)
     option("--fresh", action="store_true",
            help="ask in a new virtualenv made from req.txt, as the server would make it")
+    host_parser = commands.add_parser("host", help="take pushes here: the other end of git push")
+    option = host_parser.add_argument
+    host_parser.set_defaults(run=host)
+    option("name", metavar="NAME", nargs="?",
+           help="the project: NAME.git takes its pushes, NAME is its site; without it: list the projects")
+    option("-C", "--directory", metavar="DIR", default=argparse.SUPPRESS, help="work as if started in DIR")
+    option("--url", metavar="URL", help="where visitors find the site: asked and shown after each push")
+    option("--hook", nargs="+", help=argparse.SUPPRESS)  # a hook of git's calls, with its arguments
     demo_parser = commands.add_parser("demo", help="build a small example and prepare it")
     demo_parser.set_defaults(run=demo)
     demo_parser.add_argument("demo_directory", metavar="DIR", nargs="?", default="flaskflex-demo",
@@ -2237,7 +3075,8 @@ def wants_colour() -> bool:
 # import pathlib
 # import cog
 #
-# for constant, name in (("FLX", "flx"), ("HTACCESS", "htaccess"), ("DISPATCH_FCGI", "dispatch.fcgi")):
+# for constant, name in (("FLX", "flx"), ("HTACCESS", "htaccess"), ("DISPATCH_FCGI", "dispatch.fcgi"),
+#                        ("HOOK", "hook")):
 #     text = pathlib.Path("templates", name).read_bytes().decode("utf-8")
 #     assert "'''" not in text and "\r" not in text and text.endswith("\n"), f"{name} cannot be embedded"
 #     cog.out(f"{constant} = r'''{text}'''\n\n")
@@ -2357,6 +3196,49 @@ try:
 except OSError as error:
     if error.errno != errno.EINVAL:  # replaced, and nobody waits any more
         raise
+'''
+
+HOOK = r'''#!/bin/sh
+# Take what is pushed: git calls this script as update, reference-transaction
+# and post-receive. Written by flaskflex host, and renewed by it.
+#
+# Git calls it in the repository, and often. Only if there is work is Python
+# started, on the copy of flaskflex.py that lies here.
+
+read -r _ branch <HEAD  # "ref: refs/heads/main"
+
+flaskflex() {
+    python=$(git config flaskflex.python)
+    if ! command -v "$python" >/dev/null; then
+        echo "flaskflex: error: the host has no $python any more" >&2
+        echo "Run there: python3 flaskflex.py host $(basename "$PWD" .git)" >&2
+        exit 1
+    fi
+    exec "$python" -I -c 'import sys
+sys.path.insert(0, "flaskflex")
+import flaskflex
+sys.exit(flaskflex.main(["host", "--hook", *sys.argv[1:]]))' "$@"
+}
+
+case ${0##*/} in
+update)  # called with a ref, its old and its new commit: may refuse the push
+    flaskflex update "$@" ;;
+reference-transaction)  # called with a state, and lines of OLD NEW REF: the branch has moved
+    if test "$1" = committed; then
+        while read -r _ _ ref; do
+            if test "$ref" = "$branch"; then
+                trap '' HUP
+                flaskflex live </dev/null >/dev/null 2>&1 &
+            fi
+        done
+    fi ;;
+post-receive)  # called with lines of OLD NEW REF, if the pusher is still there
+    while read -r _ _ ref; do
+        if test "$ref" = "$branch"; then
+            flaskflex watch </dev/null
+        fi
+    done ;;
+esac
 '''
 
 # [[[end]]]
