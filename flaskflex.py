@@ -2089,6 +2089,9 @@ class Log:
 
     def write(self, text: str) -> None:
         """Add lines to the file, and show them; on a full disk they are only shown."""
+        if self.position is None:
+            self.note(text)
+            return
         try:
             with open(self.path, "ab", buffering=0) as file:
                 file.write(text.encode("utf-8", "backslashreplace") + b"\n")
@@ -2191,9 +2194,9 @@ class Checkout(NamedTuple):
     def update(self, old: str, new: str, *, ours: set[str], keep: bool) -> set[str]:
         """Replace the files of one commit by another's; return those that the site has changed and keeps.
 
-        Git's two-tree rules say what may be replaced (git-read-tree(1), "Two Tree Merge"): nothing that the
-        site made or changed itself. More than by git is allowed: a file may be as the new commit has it
-        already, a file that the site changed and the new commit lacks stays, untracked, and files in which
+        What may be replaced is what git's two-tree rules allow (git-read-tree(1), "Two Tree Merge"): nothing
+        that the site made or changed itself. More than by git is allowed: a file may be as the new commit has
+        it already, a file that the site changed and the new commit lacks stays, untracked, and files in which
         [replace] works (ours) are the host's. Raise Failure, with nothing changed, if another file is in the
         way; if keep is true it stays.
         """
@@ -2202,15 +2205,25 @@ class Checkout(NamedTuple):
         changes, edited = self.changes(old, new), self.edited()
         doubtful = {path for path, change in changes.items() if self.has_file(path)
                     and (path in edited or change.old_mode == NO_FILE)} | ours & changes.keys()
-        in_the_way = self.settle({path: changes[path] for path in doubtful}) - ours
-        if in_the_way and not keep:
-            raise in_the_way_failure(self.root, sorted(in_the_way))
-        self.git("read-tree", "-m", "-u", "--dry-run", old, new)
-        self.git("read-tree", "-i", "-m", old, new)
         gone = {path for path, change in changes.items() if change.new_mode == NO_FILE}
-        self.place(changes.keys() - gone - in_the_way, gone - (doubtful - ours))
+        removed, written = gone - (doubtful - ours), changes.keys() - gone
+        in_the_way = self.settle({path: changes[path] for path in doubtful}) - ours
+        in_the_way |= {path for path in written if self.is_blocked(path, removed)}
+        if in_the_way and not keep:
+            raise in_the_way_failure(self.repository.with_suffix(""), sorted(in_the_way))
+        self.git("read-tree", "-i", "-m", old, new)
+        self.place(written - in_the_way, removed)
         self.git("update-index", "-q", "--refresh")
         return edited - ours - changes.keys() | doubtful & gone - ours
+
+    def is_blocked(self, path: str, removed: set[str]) -> bool:
+        """Return True if a file cannot be at a path because a folder is there, or a file or link above it."""
+        place = self.root / path
+        above = [folder for folder in list(place.parents)[:path.count("/")]
+                 if os.path.lexists(folder) and (folder.is_symlink() or not folder.is_dir())]
+        below = place.rglob("*") if place.is_dir() and not place.is_symlink() else ()
+        files = [*above, *(found for found in below if found.is_symlink() or not found.is_dir())]
+        return any(str(found.relative_to(self.root)) not in removed for found in files)
 
     def settle(self, changes: Mapping[str, FileChange]) -> set[str]:
         """Make the index hold files as a new commit does; return those that are not so in the folder."""
@@ -2715,9 +2728,8 @@ def take_push(hosted: HostedProject, log: Log, ref: str, old: str, new: str) -> 
     if ref.startswith("refs/flaskflex/"):
         raise Failure(f"{ref} is the host's own", "Push to a branch.")
     if not new.strip("0"):
-        if ref == branch:
-            raise Failure(f"{branch} is what the host deploys, and stays", "Push another commit to it instead.")
-    elif ref != branch:
+        return  # git itself refuses to delete the branch that HEAD names
+    if ref != branch:
         short = re.sub("^refs/(heads|tags)/", "", ref)
         log.fact("Stored", f"{short}; what deploys is {branch[len('refs/heads/'):]}")
         log.fact("To deploy", shell_line("git", "push", "origin", f"{short}^{{}}:{branch}"))
@@ -2732,7 +2744,7 @@ def try_push(hosted: HostedProject, log: Log, old: str, new: str) -> None:
     """Try what is pushed to the branch that deploys, once an earlier push is live; raise Failure to refuse it."""
     log.start()
     hosted.go_live(log)
-    if hosted.commit(hosted.branch()) != old.strip("0"):
+    if hosted.commit(hosted.branch()) != (old if old.strip("0") else ""):
         raise Failure("somebody else has pushed meanwhile", "git pull, and push again.")
     live = hosted.commit(LIVE)
     try:
@@ -2864,10 +2876,11 @@ def list_projects(folder: Path, report: Report) -> None:
     """Report each project that is hosted in a folder: what it serves, since when, how its last push ended."""
     found = [HostedProject(path) for path in sorted(folder.glob("*.git")) if (path / "flaskflex").is_dir()]
     for hosted in found:
-        live = hosted.commit(LIVE)
         result = hosted.state / "result"
-        report.fact(hosted.name, hosted.git("log", "-1", "--walk-reflogs", "--date=relative", "--format=%h %s, %gd",
-                                            LIVE).replace(LIVE, "live") if live else "nothing is live yet")
+        shown = "nothing is live yet"
+        if hosted.commit(LIVE):
+            shown = hosted.git("log", "-1", "--walk-reflogs", "--date=relative", "--format=%h %s (%gd)", LIVE)
+        report.fact(f"{hosted.name} ", re.sub(r"\(\S+@\{(.*)\}\)$", r"(\1)", shown))
         if result.exists():
             report.fact("", f"last push: {result.read_text(encoding='utf-8', errors='replace')}")
     if not found:
