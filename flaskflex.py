@@ -2050,96 +2050,120 @@ def last_lines(words: bytes, count: int = 20) -> str:
 # --- host ---
 
 LIVE = "refs/flaskflex/live"  # the commit that the site serves; its reflog is the history of deployments
-EMPTY_TREE = "4b825dc642cb6eb9a060e54bf8d69288fbee4904"  # what a site holds before its first push
-NO_FILE = "000000"  # git's mode of a file that a commit does not have
-LINE_SECONDS = 600.0  # for each line of .flx (git config flaskflex.timeout)
-ANSWER_SECONDS = 30.0  # for GET /, and for processes that are just starting
-OUTPUT_LIMIT = 64 << 20  # bytes that one line of .flx may print
-SHOWN_LIMIT = 1 << 20  # bytes of it that the pusher sees
-STAGE = ".flaskflex-new"  # in the site: files that are about to take their places
+EMPTY_TREE = "4b825dc642cb6eb9a060e54bf8d69288fbee4904"  # git's name of what a site holds before its first push
+ABSENT = "000000"  # git's mode of a file that a commit lacks
+LINE_SECONDS = 600.0  # what a line of .flx may take, if git config flaskflex.timeout says nothing else
+ANSWER_SECONDS = 30.0  # what the application may take to answer
+LOG_LIMIT = 64 << 20  # bytes that one line of .flx may print
+SHOWN_LIMIT = 1 << 20  # bytes of a log that the pusher sees
 
-# Git on the site's files: whatever the settings of the host's user are, and without hooks. Times and sizes
-# tell which files changed: a copied file has another inode, and [permission] changes modes.
+# Git on the site's files. Sizes and times tell what has changed: a copy has other inodes, and [permission]
+# sets modes. The settings of the host's user do not count, and no hook runs.
 CHECKOUT_SETTINGS = (
     "-c", "core.bare=false", "-c", "core.checkStat=minimal", "-c", "core.trustctime=false",
-    "-c", "core.fileMode=false", "-c", "core.hooksPath=/dev/null", "-c", "core.fsmonitor=false",
+    "-c", "core.fileMode=false", "-c", "core.fsmonitor=false", "-c", "core.hooksPath=/dev/null",
 )
-OWN_SETTINGS_ONLY = {"GIT_CONFIG_NOSYSTEM": "1", "GIT_CONFIG_GLOBAL": os.devnull}
+REPOSITORY_SETTINGS_ONLY = {"GIT_CONFIG_NOSYSTEM": "1", "GIT_CONFIG_GLOBAL": os.devnull}
 
-# What pip says when there is nothing to do: in the log, and not shown.
-PIP_CHATTER = (b"Requirement already satisfied:", b"[notice]")
+
+def try_lock(handle: int) -> bool:
+    """Return True if an exclusive lock on an open file is ours now; it ends when the file is closed."""
+    import fcntl  # not on Windows
+
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+@contextlib.contextmanager
+def starts_delayed(site: Path) -> Iterator[None]:
+    """Let a process that starts meanwhile wait: dispatch.fcgi first takes a shared lock on the site's folder.
+
+    One that never lets go of it delays a deploy no longer than an answer may take.
+    """
+    handle = os.open(site, os.O_RDONLY)
+    deadline = time.monotonic() + ANSWER_SECONDS
+    try:
+        while not try_lock(handle) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        yield
+    finally:
+        os.close(handle)
+
+
+def write_beside(path: Path, content: bytes, mode: int) -> None:
+    """Write a file that appears at once and whole; one that is so already is not touched."""
+    if not (path.is_file() and path.read_bytes() == content and path.stat().st_mode & 0o777 == mode):
+        beside = path.with_name(f".{path.name}.flaskflex-new")
+        beside.write_bytes(content)
+        beside.chmod(mode)
+        os.replace(beside, path)
+
+
+def remove_tree(path: Path) -> None:
+    """Remove a file or folder and all that it holds, even what may not be written; raise Failure if it stays."""
+    for command in (["rm", "-rf"], ["chmod", "-R", "u+rwX"], ["rm", "-rf"]):
+        if os.path.lexists(path):
+            subprocess.run([*command, str(path)], stderr=subprocess.DEVNULL)
+    if os.path.lexists(path):
+        raise Failure(f"{path} cannot be removed", "See on the host who owns what is in it.")
 
 
 class Log:
     """What a push prints: kept in a file, and copied from there to the pusher, who is never waited for.
 
-    He may be gone, or not read: standard error is written to only if it takes a piece at once.
+    They may be gone, or not read: standard error is written to only if it takes a piece at once.
     """
 
-    def __init__(self, path: Path, *, follow: bool) -> None:
+    def __init__(self, path: Path, position: Optional[int] = None, *, shown: bool = True) -> None:
+        """Show what is written to the file from a position on, by default its end."""
+        path.touch()
         self.path = path
-        self.position = 0 if follow else None  # in the file: what stands before it is shown, or waits to be
+        self.position = path.stat().st_size if position is None else position
+        self.left = SHOWN_LIMIT if shown else 0
         self.waiting = b""
-        self.left = SHOWN_LIMIT  # bytes
-
-    def start(self) -> None:
-        """Begin the file again: what it holds is of an earlier push."""
-        self.path.write_bytes(b"")
-        self.position = 0
 
     def write(self, text: str) -> None:
-        """Add lines to the file, and show them; on a full disk they are only shown."""
-        if self.position is None:
-            self.note(text)
-            return
+        """Add lines, and show them; on a full disk they are only shown."""
+        content = text.encode("utf-8", "backslashreplace") + b"\n"
         try:
             with open(self.path, "ab", buffering=0) as file:
-                file.write(text.encode("utf-8", "backslashreplace") + b"\n")
+                file.write(content)
         except OSError:
-            self.note(text)
+            self.waiting += content
         self.show()
 
     def fact(self, label: str, text: str) -> None:
-        """Add a line such as `Trial       1a2b3c4 in a copy of the site`."""
+        """Add a line such as `Going live  1a2b3c4 A better application`."""
         self.write(f"{label:<12}{text}")
 
     def failure(self, label: str, failure: Exception) -> None:
         """Add why something failed, and how to go on."""
-        self.fact(label, str(failure))
-        if isinstance(failure, Failure):
-            self.write(failure.hint)
-
-    def note(self, text: str) -> None:
-        """Show a line that is only for this pusher."""
-        self.waiting += text.encode("utf-8", "backslashreplace") + b"\n"
-        self.show()
+        self.fact(label, f"{failure}\n{getattr(failure, 'hint', '')}".rstrip())
 
     def show(self) -> None:
-        """Copy whole lines that are new in the file to standard error, as far as it takes them at once."""
-        if self.position is not None and self.left:
-            fresh = self.read(self.position)
-            self.position += len(fresh)
-            lines = b"".join(line for line in fresh.splitlines(keepends=True)
-                             if not line.startswith(PIP_CHATTER))[:self.left]
-            self.left -= len(lines)
-            self.waiting += lines
-            if lines and not self.left:
-                self.waiting += f"\n... and more, in {self.path} on the host\n".encode()
+        """Copy whole lines that are new in the file to standard error, as far as it takes them now."""
+        with open(self.path, "rb") as file:
+            file.seek(self.position)
+            fresh = file.read(SHOWN_LIMIT)
+        if len(fresh) < SHOWN_LIMIT:
+            fresh = fresh[:fresh.rfind(b"\n") + 1]
+        self.position += len(fresh)
+        lines = b"".join(line for line in fresh.splitlines(keepends=True)
+                         if not line.startswith((b"Requirement already satisfied:", b"[notice]")))
+        if self.left and len(lines) >= self.left:
+            lines = lines[:self.left - 1] + f"\n... and more, in {self.path} on the host\n".encode()
+        self.waiting += lines if self.left else b""
+        self.left = max(0, self.left - len(lines))
         with contextlib.suppress(OSError):
             while self.waiting and select.select([], [2], [], 0)[1]:
                 self.waiting = self.waiting[os.write(2, self.waiting[:select.PIPE_BUF]):]
 
-    def read(self, position: int) -> bytes:
-        """Return whole lines that stand in the file from a position on: what is written to is not cut."""
-        with contextlib.suppress(FileNotFoundError), open(self.path, "rb") as file:
-            file.seek(position)
-            fresh = file.read(SHOWN_LIMIT)
-            return fresh[:fresh.rfind(b"\n") + 1] if len(fresh) < SHOWN_LIMIT else fresh
-        return b""
-
-    def finish(self, seconds: float = 5.0) -> None:
-        """Show the rest to a pusher who reads on."""
-        deadline = time.monotonic() + seconds
+    def finish(self) -> None:
+        """Show the rest to a pusher who goes on reading."""
+        deadline = time.monotonic() + 5
         self.show()
         while self.waiting and time.monotonic() < deadline:
             time.sleep(0.01)
@@ -2147,7 +2171,7 @@ class Log:
 
 
 class FileChange(NamedTuple):
-    """A file in which two commits differ: its modes in both (NO_FILE: not there), its blob in the second."""
+    """A file in which two commits differ: its modes in both (ABSENT: not there), its blob in the second."""
 
     old_mode: str
     new_mode: str
@@ -2163,49 +2187,28 @@ class Checkout(NamedTuple):
 
     def git(self, *args: str, stdin: bytes = b"") -> bytes:
         """Return what git prints about the files and the index; raise Failure with git's words."""
-        command = ["git", f"--git-dir={self.repository}", f"--work-tree={self.root}", *CHECKOUT_SETTINGS]
-        done = subprocess.run([*command, *args], cwd=self.root, input=stdin, capture_output=True,
-                              env={**os.environ, **OWN_SETTINGS_ONLY, "GIT_INDEX_FILE": str(self.index_file)})
+        command = ["git", f"--git-dir={self.repository}", f"--work-tree={self.root}", *CHECKOUT_SETTINGS, *args]
+        done = subprocess.run(command, cwd=self.root, input=stdin, capture_output=True, env={
+            **os.environ, **REPOSITORY_SETTINGS_ONLY, "GIT_INDEX_FILE": str(self.index_file)})
         if done.returncode:
             raise Failure(f"git {args[0]} failed in {self.root}", error_text(done.stderr))
         return done.stdout
 
-    def edited(self) -> set[str]:
-        """Return the paths of files that are not as the index has them."""
-        self.git("update-index", "-q", "--refresh")
-        return set(os.fsdecode(self.git("diff-files", "--name-only", "-z")).split("\0")[:-1])
-
-    def changes(self, old: str, new: str) -> dict[str, FileChange]:
-        """Return the files in which two commits differ, by path; submodules are left out."""
-        listing = os.fsdecode(self.git("diff-tree", "-r", "-z", "--no-renames", old, new)).split("\0")[:-1]
-        changes = {}
-        for facts, path in zip(listing[::2], listing[1::2]):  # :100644 100755 OLD NEW M
-            old_mode, new_mode, _, new_id, _ = facts.lstrip(":").split(" ")
-            if "160000" not in (old_mode, new_mode):
-                changes[path] = FileChange(old_mode, new_mode, new_id)
-        return changes
-
-    def has_file(self, path: str) -> bool:
-        """Return True if there is a file or a link at a path, and no link on the way to it."""
-        place = self.root / path
-        return (os.path.lexists(place) and (place.is_symlink() or not place.is_dir())
-                and place.parent.resolve() == place.parent)
-
-    def update(self, old: str, new: str, *, ours: set[str], keep: bool) -> set[str]:
+    def update(self, old: str, new: str, ours: set[str], *, keep: bool) -> set[str]:
         """Replace the files of one commit by another's; return those that the site has changed and keeps.
 
         What may be replaced is what git's two-tree rules allow (git-read-tree(1), "Two Tree Merge"): nothing
         that the site made or changed itself. More than by git is allowed: a file may be as the new commit has
-        it already, a file that the site changed and the new commit lacks stays, untracked, and files in which
+        it already, one that the site changed and the new commit lacks stays, untracked, and files in which
         [replace] works (ours) are the host's. Raise Failure, with nothing changed, if another file is in the
-        way; if keep is true it stays.
+        way; with keep it stays.
         """
-        self.index_file.with_name(f"{self.index_file.name}.lock").unlink(missing_ok=True)  # of a git that was killed
+        self.index_file.with_name(f"{self.index_file.name}.lock").unlink(missing_ok=True)  # of a killed git
         self.git("read-tree", "-i", "-m", old)
         changes, edited = self.changes(old, new), self.edited()
-        doubtful = {path for path, change in changes.items() if self.has_file(path)
-                    and (path in edited or change.old_mode == NO_FILE)} | ours & changes.keys()
-        gone = {path for path, change in changes.items() if change.new_mode == NO_FILE}
+        doubtful = {path for path, change in changes.items() if path in ours
+                    or self.has_file(path) and (path in edited or change.old_mode == ABSENT)}
+        gone = {path for path, change in changes.items() if change.new_mode == ABSENT}
         removed, written = gone - (doubtful - ours), changes.keys() - gone
         in_the_way = self.settle({path: changes[path] for path in doubtful}) - ours
         in_the_way |= {path for path in written if self.is_blocked(path, removed)}
@@ -2214,233 +2217,133 @@ class Checkout(NamedTuple):
         self.git("read-tree", "-i", "-m", old, new)
         self.place(written - in_the_way, removed)
         self.git("update-index", "-q", "--refresh")
-        return edited - ours - changes.keys() | doubtful & gone - ours
+        return (edited - changes.keys() | doubtful & gone) - ours
 
-    def is_blocked(self, path: str, removed: set[str]) -> bool:
-        """Return True if a file cannot be at a path because a folder is there, or a file or link above it."""
-        place = self.root / path
-        above = [folder for folder in list(place.parents)[:path.count("/")]
-                 if os.path.lexists(folder) and (folder.is_symlink() or not folder.is_dir())]
-        below = place.rglob("*") if place.is_dir() and not place.is_symlink() else ()
-        files = [*above, *(found for found in below if found.is_symlink() or not found.is_dir())]
-        return any(str(found.relative_to(self.root)) not in removed for found in files)
+    def edited(self) -> set[str]:
+        """Return the paths of files that are not as the index has them."""
+        self.git("update-index", "-q", "--refresh")
+        return set(os.fsdecode(self.git("diff-files", "--name-only", "-z")).split("\0")[:-1])
+
+    def changes(self, old: str, new: str) -> dict[str, FileChange]:
+        """Return the files in which two commits differ, by path; submodules are left out."""
+        fields = os.fsdecode(self.git("diff-tree", "-r", "-z", "--no-renames", old, new)).split("\0")[:-1]
+        changes = {}
+        for facts, path in zip(fields[::2], fields[1::2]):  # :100644 100755 OLD NEW M
+            old_mode, new_mode, _, new_id, _ = facts.lstrip(":").split(" ")
+            if "160000" not in (old_mode, new_mode):
+                changes[path] = FileChange(old_mode, new_mode, new_id)
+        return changes
 
     def settle(self, changes: Mapping[str, FileChange]) -> set[str]:
-        """Make the index hold files as a new commit does; return those that are not so in the folder."""
-        entries = "".join(f"{0 if change.new_mode == NO_FILE else change.new_mode} {change.new_id}\t{path}\0"
+        """Let the index have files as the new commit has them; return those that are otherwise in the folder."""
+        entries = "".join(f"{0 if change.new_mode == ABSENT else change.new_mode} {change.new_id}\t{path}\0"
                           for path, change in changes.items())
         if not entries:
             return set()
         self.git("update-index", "-z", "--replace", "--index-info", stdin=os.fsencode(entries))
         return self.edited() & changes.keys()
 
+    def has_file(self, path: str) -> bool:
+        """Return True if there is a file or a link at a path, and no link on the way to it."""
+        place = self.root / path
+        return os.path.lexists(place) and not is_real_folder(place) and place.parent.resolve() == place.parent
+
+    def is_blocked(self, path: str, removed: set[str]) -> bool:
+        """Return True if no file can be at a path: a folder with files is there, or a file or a link above."""
+        place = self.root / path
+        files = [folder for folder in list(place.parents)[:path.count("/")]
+                 if os.path.lexists(folder) and not is_real_folder(folder)]
+        if is_real_folder(place):
+            files += [found for found in place.rglob("*") if not is_real_folder(found)]
+        return any(str(found.relative_to(self.root)) not in removed for found in files)
+
     def place(self, written: Iterable[str], removed: Iterable[str]) -> None:
         """Remove files, and write others from the index: first beside, so that a full disk changes nothing.
 
         Each appears at once and whole: whoever opens one finds the old or the new.
         """
-        stage = self.root / STAGE
-        remove_tree(stage)
-        self.git("checkout-index", "-q", "-z", "--stdin", f"--prefix={STAGE}/",
+        stage = ".flaskflex-new"
+        remove_tree(self.root / stage)
+        self.git("checkout-index", "-q", "-z", "--stdin", f"--prefix={stage}/",
                  stdin=b"".join(os.fsencode(path) + b"\0" for path in written))
-        for path in removed:
-            place = self.root / path
+        for place in (self.root / path for path in removed):
             place.unlink(missing_ok=True)
             with contextlib.suppress(OSError):  # up to the first folder that is not empty
-                for folder in list(place.parents)[:path.count("/")]:
-                    folder.rmdir()
+                for folder in place.relative_to(self.root).parents[:-1]:
+                    (self.root / folder).rmdir()
         for path in written:
-            place = self.root / path
-            place.parent.mkdir(parents=True, exist_ok=True)
-            os.replace(stage / path, place)
-        remove_tree(stage)
+            (self.root / path).parent.mkdir(parents=True, exist_ok=True)
+            os.replace(self.root / stage / path, self.root / path)
+        remove_tree(self.root / stage)
 
 
-def in_the_way_failure(root: Path, paths: Sequence[str]) -> Failure:
-    """Return why a push is refused that would replace files of the site's, and how to go on."""
-    places = [str(root / path) for path in paths]
-    return Failure(
+def is_real_folder(path: Path) -> bool:
+    """Return True for a folder that is no link to one."""
+    return path.is_dir() and not path.is_symlink()
+
+
+def in_the_way_failure(site: Path, paths: Sequence[str]) -> Failure:
+    """Return why a push is refused that would replace files of the site's own, and how to go on."""
+    return Failure("\n".join((
         f"the push would replace what the site made or changed itself: {', '.join(paths)}",
-        "Keep that, as the site's own, out of git:\n"
-        f"    {shell_line('git', 'rm', '-r', '--quiet', '--cached', '--', *paths)}\n"
-        "    git commit -m 'The host has a file of its own'\n"
-        "    git push\n"
-        "(and name it in .gitignore), or replace it: move it away on the host, and push again:\n"
-        + "\n".join(f"    {shell_line('mv', place, f'{place}.old')}" for place in places))
+        "Leave it to the site: take it out of git (and name it in .gitignore), and push again:",
+        f"    {shell_line('git', 'rm', '-r', '--quiet', '--cached', '--', *paths)}",
+        "    git commit -m 'The host has this file'",
+        "Or replace it: move it away on the host, and push again:",
+    )), "\n".join("    " + shell_line("mv", str(site / path), str(site / f"{path}.old")) for path in paths))
 
 
-def remove_tree(path: Path) -> None:
-    """Remove a file or folder and all that it holds, even what may not be written."""
-    for command in (["rm", "-rf"], ["chmod", "-R", "u+rwX"], ["rm", "-rf"]):
-        if not os.path.lexists(path):
-            return
-        subprocess.run([*command, str(path)], stderr=subprocess.DEVNULL)
-    if os.path.lexists(path):
-        raise Failure(f"{path} cannot be removed", "See on the host who owns what is in it.")
-
-
-def copy_tree(source: Path, target: Path, log: Log) -> None:
-    """Copy a folder that is in use as it is, with links, times and modes; what cannot be read is told."""
-    remove_tree(target)
-    reflink = ["--reflink=auto"] if sys.platform == "linux" else []
-    done = subprocess.run(["cp", "-a", *reflink, f"{source}/.", str(target)], stderr=subprocess.PIPE,
-                          env={**os.environ, "LC_ALL": "C"})
-    lines = [line for line in done.stderr.decode("utf-8", "backslashreplace").splitlines()
-             if "No such file" not in line]  # it was there a moment ago
-    for line in lines:
-        log.write(line)
-    if any("Permission denied" not in line for line in lines):
-        raise Failure("the site cannot be copied for a trial", "See above, and df on the host.")
-
-
-def adopt_virtualenv(old: Path, new: Path) -> None:
-    """Make the virtualenv of a copied site the copy's own: programs and editable installs name the old."""
-    folder = new / ".venv"
-    pattern = re.compile(re.escape(os.fsencode(old)) + rb"(?![\w.-])")
-    for path in (*folder.glob("bin/*"), folder / "pyvenv.cfg", *(
-            path for packages in site_packages(folder)
-            for kind in ("*.pth", "*.egg-link", "__editable__*.py", "*.dist-info/direct_url.json")
-            for path in packages.glob(kind))):
-        if path.is_file() and not path.is_symlink() and path.stat().st_size < 1 << 20:
-            content = path.read_bytes()
-            changed = pattern.sub(lambda _: os.fsencode(new), content)
-            if changed != content and b"\0" not in content:
-                path.write_bytes(changed)
-    for link in folder.glob("bin/*"):
-        if link.is_symlink() and pattern.match(os.fsencode(os.readlink(link))):
-            target = new / os.path.relpath(os.readlink(link), old)
-            link.unlink()
-            link.symlink_to(target)
-
-
-def has_lost_python(root: Path) -> bool:
-    """Return True if the virtualenv of a site is of a Python that the system no longer has."""
-    python = interpreter(root / ".venv")
-    version = re.fullmatch(r"python3\.\d+", python.resolve().name)
-    return os.path.lexists(python) and not (
-        python.exists() and (version is None or (root / ".venv" / "lib" / version[0]).is_dir()))
-
-
-@contextlib.contextmanager
-def folder_locked(folder: Path) -> Iterator[None]:
-    """Let processes that start meanwhile wait: dispatch.fcgi takes a shared lock on the folder first.
-
-    One that keeps it does not stop a deploy for longer than a start may take.
-    """
-    handle = os.open(folder, os.O_RDONLY)
-    deadline = time.monotonic() + ANSWER_SECONDS
-    try:
-        while not try_lock(handle) and time.monotonic() < deadline:
-            time.sleep(0.01)
-        yield
-    finally:
-        os.close(handle)
-
-
-def try_lock(handle: int) -> bool:
-    """Return True if an exclusive lock on an open file is ours now, which ends when it is closed."""
-    import fcntl
-
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
-
-
-FLX_SECTIONS = ("replace", "setup", "deploy", "permission")
-
-
-def flx_fields(line: FlxLine, count: int) -> list[str]:
-    """Return the fields of a line; raise Failure if they are not as many as its section wants."""
-    fields = line.text.split()
-    if len(fields) != count:
-        raise flx_failure(line, f"[{line.section}] wants {count} fields in a line")
-    return fields
-
-
-def flx_failure(line: FlxLine, reason: str, hint: str = "Fix that line, commit, and push again.") -> Failure:
-    """Return why a line of .flx was not carried out."""
-    return Failure(f".flx, line {line.number}: {line.text}: {reason}", hint)
-
-
-def user_name() -> str:
-    """Return the name of the user who runs this."""
-    import pwd
-
-    return pwd.getpwuid(os.geteuid()).pw_name
-
-
-def command_environ(mark: str) -> dict[str, str]:
-    """Return the environment of commands, built anew: nothing of git's, which would lead pip's git astray.
-
-    Git puts the folder of its own programs in front of PATH for its hooks.
-    """
-    git_programs = os.environ.get("GIT_EXEC_PATH") or os.fsdecode(
-        subprocess.run(["git", "--exec-path"], capture_output=True).stdout).strip()
-    folders = os.environ.get("PATH", os.defpath).split(os.pathsep)
-    user = user_name()
-    return {
-        "HOME": os.path.expanduser("~"), "USER": user, "LOGNAME": user,
-        "LANG": os.environ.get("LANG", "C.UTF-8"), PROCESS_MARKER: mark,
-        "PATH": os.pathsep.join(folder for folder in folders if folder != git_programs),
-    }
-
-
-def end_marked(mark: str) -> None:
-    """End the processes that carry a mark, and what they started since."""
-    for _ in range(10):  # one may start another at this moment
-        pids = process_tree(os.getpid(), f"{PROCESS_MARKER}={mark}") - {os.getpid()}
-        for pid in pids:
-            with contextlib.suppress(OSError):
-                os.kill(pid, signal.SIGKILL)
-        if not pids:
-            break
+# --- host: what .flx says is carried out ---
 
 
 class FlxRun(NamedTuple):
-    """What carries .flx out in a folder: where, the values for [replace], a mark for processes, how long."""
+    """Where .flx is carried out: the folder, the values for [replace], the mark of its processes, the log."""
 
     root: Path
     variables: Mapping[str, str]
     mark: str
-    seconds: float
+    seconds: float  # for each line
     log: Log
 
-    def carry_out(self, lines: Sequence[FlxLine], pristine: Callable[[str], bytes], *, setup: bool) -> None:
-        """Do what the lines say, section by section; pristine returns a file as it was pushed.
-
-        Raise Failure at the first line that fails.
-        """
-        wanted = {kind: [line for line in lines if line.section == kind] for kind in FLX_SECTIONS}
+    def carry_out(self, lines: Sequence[FlxLine], pushed: Callable[[str], bytes], *, setup: bool) -> None:
+        """Do what the lines say; pushed returns a file as the commit has it. Raise Failure if one fails."""
+        actions: dict[str, Callable[[FlxLine], None]] = {
+            "setup": self.run, "deploy": self.run, "permission": self.set_mode}
         for line in lines:
-            if line.section not in FLX_SECTIONS:
-                self.log.write(f".flx, line {line.number}: [{line.section}] is no section of a host's: left out")
-        self.replace(wanted["replace"], pristine)
-        for line in (*(wanted["setup"] if setup else ()), *wanted["deploy"]):
-            self.run(line)
-        for line in wanted["permission"]:
-            path, mode = flx_fields(line, 2)
-            if not re.fullmatch("[0-7]{3}", mode):
-                raise flx_failure(line, f"{mode} is no mode such as 755")
-            self.inside(line, path).chmod(int(mode, 8))
+            if line.section not in ("replace", *actions):
+                self.log.fact("Left out", f".flx, line {line.number}: no host knows a section [{line.section}]")
+        self.replace([line for line in lines if line.section == "replace"], pushed)
+        for section, action in actions.items():
+            for line in lines:
+                if line.section == section and (setup or section != "setup"):
+                    action(line)
 
-    def replace(self, lines: Sequence[FlxLine], pristine: Callable[[str], bytes]) -> None:
-        """Put the values of variables into files, always into what was pushed: a value may hold its token."""
+    def replace(self, lines: Sequence[FlxLine], pushed: Callable[[str], bytes]) -> None:
+        """Put values into files, always into what was pushed: a value may hold the token that it replaces."""
         contents: dict[Path, bytes] = {}
         for line in lines:
-            path, token, name = flx_fields(line, 3)
+            path, token, name = self.fields(line, 3)
+            place = self.inside(line, path)
             if name not in self.variables:
                 raise flx_failure(line, f"this host has no {name} for the project")
-            place = self.inside(line, path)
-            content = contents[place] if place in contents else pristine(path)
+            content = contents.get(place) or pushed(path)
             contents[place] = content.replace(os.fsencode(token), os.fsencode(self.variables[name]))
         for place, content in contents.items():
-            if place.read_bytes() != content:
-                beside = place.with_name(f".{place.name}.flaskflex-new")
-                beside.write_bytes(content)
-                shutil.copymode(place, beside)
-                os.replace(beside, place)
+            write_beside(place, content, place.stat().st_mode & 0o777)
+
+    def set_mode(self, line: FlxLine) -> None:
+        """Set the mode of a file or folder."""
+        path, mode = self.fields(line, 2)
+        if not re.fullmatch("[0-7]{3}", mode):
+            raise flx_failure(line, f"{mode} is no mode such as 755")
+        self.inside(line, path).chmod(int(mode, 8))
+
+    def fields(self, line: FlxLine, count: int) -> list[str]:
+        """Return the fields of a line; raise Failure if they are not as many as its section wants."""
+        fields = line.text.split()
+        if len(fields) != count:
+            raise flx_failure(line, f"[{line.section}] wants {count} fields in a line")
+        return fields
 
     def inside(self, line: FlxLine, path: str) -> Path:
         """Return the place of a path that a line names; raise Failure if nothing of the project is there."""
@@ -2453,19 +2356,18 @@ class FlxRun(NamedTuple):
         """Run a command in a shell of its own; raise Failure if it fails, or takes or prints too much."""
         self.log.write(f"$ {line.text}")
         with open(self.log.path, "ab") as output:
-            start = output.tell()
-            process = subprocess.Popen(["/bin/sh", "-c", line.text], cwd=self.root, stdin=subprocess.DEVNULL,
-                                       stdout=output, stderr=output, env=command_environ(self.mark),
+            limit, deadline = output.tell() + LOG_LIMIT, time.monotonic() + self.seconds
+            process = subprocess.Popen(["/bin/sh", "-c", line.text], cwd=self.root, env=command_environ(self.mark),
+                                       stdin=subprocess.DEVNULL, stdout=output, stderr=output,
                                        start_new_session=True)
-        deadline, pause = time.monotonic() + self.seconds, 0.001
+        reason, pause = "", 0.001
         try:
-            while process.poll() is None:
+            while process.poll() is None and not reason:
                 self.log.show()
                 if time.monotonic() > deadline:
-                    raise flx_failure(line, f"takes longer than {self.seconds:g} s",
-                                      "More time, on the host: git config flaskflex.timeout SECONDS")
-                if self.log.path.stat().st_size - start > OUTPUT_LIMIT:
-                    raise flx_failure(line, f"prints more than {OUTPUT_LIMIT >> 20} MB")
+                    reason = f"takes longer than {self.seconds:g} s (more: git config flaskflex.timeout SECONDS)"
+                elif self.log.path.stat().st_size > limit:
+                    reason = f"prints more than {LOG_LIMIT >> 20} MB"
                 time.sleep(pause)
                 pause = min(2 * pause, 0.01)
         finally:
@@ -2473,8 +2375,93 @@ class FlxRun(NamedTuple):
                 end_marked(self.mark)
                 process.wait()
         self.log.show()
-        if process.returncode:
-            raise flx_failure(line, f"ended with {process.returncode}")
+        if reason or process.returncode:
+            raise flx_failure(line, reason or f"ended with {process.returncode}")
+
+
+def flx_failure(line: FlxLine, reason: str) -> Failure:
+    """Return why a line of .flx was not carried out."""
+    return Failure(f".flx, line {line.number}: {line.text}: {reason}", "Fix that line, commit, and push again.")
+
+
+def command_environ(mark: str) -> dict[str, str]:
+    """Return the environment of commands, built anew: nothing of git's, which would lead their git astray.
+
+    For its hooks git puts the folder of its own programs in front of PATH.
+    """
+    folders = os.environ.get("PATH", os.defpath).split(os.pathsep)
+    return {
+        "HOME": os.path.expanduser("~"), "USER": user_name(), "LOGNAME": user_name(),
+        "LANG": os.environ.get("LANG", "C.UTF-8"), PROCESS_MARKER: mark,
+        "PATH": os.pathsep.join(folder for folder in folders if not folder.endswith("/git-core")),
+    }
+
+
+def user_name() -> str:
+    """Return the name of the user who runs this."""
+    import pwd  # not on Windows
+
+    return pwd.getpwuid(os.geteuid()).pw_name
+
+
+def end_marked(mark: str) -> None:
+    """End the processes that carry a mark, and what they start meanwhile."""
+    for _ in range(10):
+        pids = process_tree(os.getpid(), f"{PROCESS_MARKER}={mark}") - {os.getpid()}
+        if not pids:
+            break
+        for pid in pids:
+            with contextlib.suppress(OSError):
+                os.kill(pid, signal.SIGKILL)
+
+
+def has_lost_python(root: Path) -> bool:
+    """Return True if the virtualenv of a site is of a Python that the system, upgraded perhaps, has no more."""
+    python = interpreter(root / ".venv")
+    version = re.fullmatch(r"python3\.\d+", python.resolve().name)
+    return os.path.lexists(python) and not (
+        python.exists() and (version is None or (root / ".venv" / "lib" / version[0]).is_dir()))
+
+
+# --- host: a trial's copy of the site ---
+
+
+def copy_site(site: Path, copy: Path, log: Log) -> None:
+    """Copy a site that is in use, with links, times and modes; what may not be read is left out and told."""
+    remove_tree(copy)
+    reflink = ["--reflink=auto"] if sys.platform == "linux" else []
+    done = subprocess.run(["cp", "-a", *reflink, f"{site}/.", str(copy)], stderr=subprocess.PIPE,
+                          env={**os.environ, "LC_ALL": "C"})
+    lines = [line for line in done.stderr.decode("utf-8", "backslashreplace").splitlines()
+             if "No such file" not in line]  # it was there a moment ago
+    for line in lines:
+        log.write(line)
+    if any("Permission denied" not in line for line in lines):
+        raise Failure("the site cannot be copied for a trial", "See above, and df on the host.")
+
+
+def adopt_copy(site: Path, copy: Path) -> None:
+    """Make a copied site one of its own: links, the virtualenv's programs and editable installs name the old."""
+    old, new = os.fsencode(site), os.fsencode(copy)
+    pattern = re.compile(re.escape(old) + rb"(?![\w.-])")  # not a neighbour whose name begins alike
+    virtualenv = copy / ".venv"
+    files = [*virtualenv.glob("bin/*"), virtualenv / "pyvenv.cfg"]
+    for kind in ("*.pth", "*.egg-link", "__editable__*.py", "*.dist-info/direct_url.json"):
+        files += virtualenv.glob(f"lib/*/site-packages/{kind}")
+    for path in files:
+        if path.is_file() and not path.is_symlink() and path.stat().st_size < 1 << 20:
+            content = path.read_bytes()
+            if pattern.search(content) and b"\0" not in content:
+                path.write_bytes(pattern.sub(lambda _: new, content))
+    links = subprocess.run(["find", str(copy), "-type", "l", "-print0"], stdout=subprocess.PIPE).stdout
+    for link in links.split(b"\0")[:-1]:
+        target = os.readlink(link)
+        if pattern.match(target):
+            os.unlink(link)
+            os.symlink(new + target[len(old):], link)
+
+
+# --- host: a project on its host ---
 
 
 class HostedProject:
@@ -2482,15 +2469,11 @@ class HostedProject:
 
     def __init__(self, repository: Path) -> None:
         self.repository = repository
-        self.name = repository.name[:-len(".git")]
-        self.site = repository.with_name(self.name)
-        self.state = repository / "flaskflex"  # the copy of this script, the lock and the logs
+        self.site = repository.with_suffix("")
+        self.state = repository / "flaskflex"  # the script that the hooks call, the lock, the logs
         self.checkout = Checkout(repository, self.site, self.state / "index")
-        self.tried = self.state / "tried"  # the first commit, if the site stands ready with it
-        self.before = self.state / "before"  # what the site held before the first push
-        self.mark = f"{os.getpid()}-{time.time_ns()}"  # what this process starts is known by it
-
-    # the repository
+        self.before = self.state / "before"  # what the site held before the first push, until that is live
+        self.mark = f"{os.getpid()}-{time.time_ns()}"  # by it, processes that this one starts are known
 
     def git(self, *args: str) -> str:
         """Return what git prints in the repository, without its last line break; raise Failure if it fails."""
@@ -2501,7 +2484,7 @@ class HostedProject:
         return os.fsdecode(run_git(self.repository, "rev-parse", "--quiet", "--verify", ref).stdout).strip()
 
     def branch(self) -> str:
-        """Return the ref that deploys, `refs/heads/main`: the first one that was pushed became HEAD."""
+        """Return the ref that deploys, such as refs/heads/main: the first one pushed became HEAD."""
         return self.git("symbolic-ref", "HEAD")
 
     def setting(self, name: str) -> str:
@@ -2510,29 +2493,32 @@ class HostedProject:
 
     def describe(self, commit: str) -> str:
         """Return a commit's short name and subject."""
-        return self.git("log", "-1", "--no-show-signature", "--format=%h %s", commit)[:100]
-
-    def served(self) -> str:
-        """Return what the site serves, for a line in the log."""
-        live = self.commit(LIVE)
-        return self.describe(live) if live else "nothing yet"
+        return self.git("log", "-1", "--no-show-signature", "--format=%h %s", commit)[:100] if commit else "nothing"
 
     def flx(self, commit: str) -> list[FlxLine]:
         """Return the lines of a commit's .flx, none if it has no such file."""
         content = run_git(self.repository, "cat-file", "blob", f"{commit}:.flx").stdout
         return parse_flx(content.decode("utf-8", "surrogateescape"))
 
+    def log_path(self, commit: str) -> Path:
+        """Return where the log of a push is kept; only the newest logs stay."""
+        folder = self.state / "logs"
+        folder.mkdir(exist_ok=True)
+        for old in sorted(folder.iterdir(), key=lambda path: path.stat().st_mtime)[:-20]:
+            old.unlink(missing_ok=True)
+        return folder / f"{commit}.log"
+
     @contextlib.contextmanager
     def locked(self, log: Log, holder: str) -> Iterator[None]:
         """Be the only one who works on this project; say for whom it waits until then.
 
-        The lock ends with its process. One that was killed leaves its name and its mark in the file: what it
-        had started is ended.
+        The lock ends with its process. One that was killed leaves its marks in the file: what it had started
+        is ended.
         """
         with open(self.state / "lock", "a+b") as lock:
             if not try_lock(lock.fileno()):
                 lock.seek(0)
-                log.note(f"Waiting     for {lock.readline(200).decode('utf-8', 'replace').strip()}")
+                log.fact("Waiting", f"for {lock.readline(200).decode('utf-8', 'replace').strip()}")
                 while not try_lock(lock.fileno()):
                     log.show()
                     time.sleep(0.01)
@@ -2542,46 +2528,47 @@ class HostedProject:
             lock.truncate(0)
             lock.write(f"{holder}\n{self.mark}\n{self.mark}-live".encode())
             lock.flush()
+            self.remove_stale_locks()
             try:
                 yield
             finally:
                 lock.truncate(0)
 
-    # what a trial and the site have in common
+    def remove_stale_locks(self) -> None:
+        """Remove the locks of a git that was killed: one that runs keeps them for some milliseconds."""
+        for name in ("HEAD", "config", self.branch(), LIVE):
+            path = self.repository / f"{name}.lock"
+            with contextlib.suppress(FileNotFoundError):
+                while time.time() - path.stat().st_mtime < 3:
+                    time.sleep(0.05)
+                path.unlink()
 
     def deploy(self, tree: Checkout, old: str, new: str, log: Log, *, keep: bool = False) -> set[str]:
-        """Make a folder that holds one commit run another; return the files that the site changed and keeps."""
+        """Let a folder that holds one commit run another; return the files that the site changed and keeps."""
         lines = self.flx(new)
         ours = {os.path.normpath(line.text.split()[0]) for line in (*self.flx(old), *lines)
                 if line.section == "replace"}
-        edited = tree.update(old, new, ours=ours, keep=keep)
-        self.runner(tree.root, log).carry_out(
-            lines, lambda path: tree.git("cat-file", "--filters", f"{new}:{os.path.normpath(path)}"),
-            setup=old == EMPTY_TREE or has_lost_python(tree.root))
-        return edited
-
-    def runner(self, root: Path, log: Log) -> FlxRun:
-        """Return what carries .flx out in a folder."""
-        variables = {"PROJECT_NAME": self.name}
+        kept = tree.update(old, new, ours, keep=keep)
+        variables = {"PROJECT_NAME": self.site.name}
         with contextlib.suppress(FileNotFoundError):  # only a project with a database has this file
-            text = (self.state / "variables").read_text(encoding="utf-8")
-            variables.update(re.findall("^(\\w+)=(.*)", text, re.MULTILINE))
-        mark = f"{self.mark}-live" if root == self.site else self.mark
-        return FlxRun(root, variables, mark, float(self.setting("flaskflex.timeout") or LINE_SECONDS), log)
-
-    # the trial
+            variables.update(re.findall(r"^(\w+)=(.*)$", (self.state / "variables").read_text(), re.MULTILINE))
+        mark = f"{self.mark}-live" if tree.root == self.site else self.mark
+        run = FlxRun(tree.root, variables, mark, float(self.setting("flaskflex.timeout") or LINE_SECONDS), log)
+        run.carry_out(lines, lambda path: tree.git("cat-file", "--filters", f"{new}:{os.path.normpath(path)}"),
+                      setup=old == EMPTY_TREE or has_lost_python(tree.root))
+        return kept
 
     def try_commit(self, old: str, new: str, log: Log) -> None:
         """Try a commit on a copy of the site, which stays as it is; raise Failure if it does not run there."""
-        trial = Checkout(self.repository, self.state / "trial", self.state / "trial-index")
         log.fact("Trying", f"{self.describe(new)} (in a copy of the site)")
+        trial = Checkout(self.repository, self.state / "trial", self.state / "trial-index")
         try:
-            copy_tree(self.site, trial.root, log)
+            copy_site(self.site, trial.root, log)
+            adopt_copy(self.site, trial.root)
             shutil.copyfile(self.checkout.index_file, trial.index_file)
-            adopt_virtualenv(self.site, trial.root)
             for path in sorted(self.deploy(trial, old, new, log)):
                 log.fact("Note", f"{path} was changed on the host, and stays as it is there")
-            report_finding(ask_site(trial.root), log)
+            report_answer(ask_site(trial.root), log)
         finally:
             end_marked(self.mark)
             remove_tree(trial.root)
@@ -2593,21 +2580,19 @@ class HostedProject:
         """
         log.fact("Trying", self.describe(new))
         self.restore_before()
-        copy_tree(self.site, self.state / "trial", log)
+        copy_site(self.site, self.state / "trial", log)
         os.rename(self.state / "trial", self.before)
         try:
-            with folder_locked(self.site):
+            with starts_delayed(self.site):
                 self.deploy(self.checkout, EMPTY_TREE, new, log)
-            report_finding(ask_site(self.site), log)
+            report_answer(ask_site(self.site), log)
         except BaseException:
             end_marked(f"{self.mark}-live")
             self.restore_before()
             raise
-        write_beside(self.tried, new.encode())
 
     def restore_before(self) -> None:
         """Let the site hold what it held before a first push that failed, or was cut off."""
-        self.tried.unlink(missing_ok=True)
         if self.before.exists():
             for path in self.site.iterdir():
                 remove_tree(path)
@@ -2615,71 +2600,59 @@ class HostedProject:
             self.forget_before()
 
     def forget_before(self) -> None:
-        """Remove the copy of what the site held before the first push, from one moment to the next."""
+        """Remove the copy of what the site held before the first push: all of it, or nothing."""
         if self.before.exists():
             remove_tree(self.state / "trial")
             os.rename(self.before, self.state / "trial")
             remove_tree(self.state / "trial")
 
-    # going live
-
     def go_live(self, log: Log) -> None:
-        """Make the site serve what the branch names, if it does not yet; if that fails, put the old back.
+        """Let the site serve what the branch names, if it does not yet; if that fails, put the old back.
 
         If this was cut off, be it anywhere, calling it again finishes.
         """
         new, old = self.commit(self.branch()), self.commit(LIVE)
-        if new == old or not new:
+        if not new:
+            self.restore_before()
+        if new == old:
             return
         log.fact("Going live", self.describe(new))
-        tried = not old and self.tried.exists() and self.tried.read_text() == new
+        tried_here = not old and self.before.exists()
         try:
-            if not tried:
-                with folder_locked(self.site):
+            if not tried_here:
+                with starts_delayed(self.site):
                     self.deploy(self.checkout, old or EMPTY_TREE, new, log)
-            self.ask_live(log, asked=tried)
+            self.ask_live(log, tried_here)
             self.git("update-ref", "--create-reflog", "-m", f"push: {self.describe(new)}", LIVE, new)
         except (Failure, OSError) as failure:
             log.failure("Failed", failure)
-            self.put_back(new, old, log)
+            if old:
+                self.put_back(new, old, log)
             return
         self.forget_before()
-        self.tried.unlink(missing_ok=True)
-        self.record(f"live: {self.describe(new)}")
-        log.write(self.setting("flaskflex.url") or f"Served from {self.site / 'public_html'}")
+        log.fact("Live", self.describe(new))
+        log.write(self.setting("flaskflex.url") or f"Its document root is {self.site / 'public_html'}")
 
-    def ask_live(self, log: Log, *, asked: bool) -> None:
+    def ask_live(self, log: Log, tried_here: bool) -> None:
         """Ask the site for its first page, at its URL if that is known; raise Failure if it does not run."""
         url = self.setting("flaskflex.url")
         if url:
-            report_finding(ask_url(url), log)
-        elif not asked:
-            report_finding(ask_site(self.site), log)
+            finding = ask_url(url)
+            if tried_here and finding.level == "fail":  # it ran: what fails is Apache's setting
+                finding = finding._replace(level="warn")
+            report_answer(finding, log)
+        elif not tried_here:
+            report_answer(ask_site(self.site), log)
 
     def put_back(self, new: str, old: str, log: Log) -> None:
-        """Serve the old commit again; the branch names it again, so that the new one can be pushed again."""
-        if old:
-            try:
-                with folder_locked(self.site):
-                    self.deploy(self.checkout, new, old, log, keep=True)
-            except (Failure, OSError) as failure:
-                log.failure("Failed", failure)
-            self.git("update-ref", "-m", "it did not run", self.branch(), old, new)
-        self.record(f"failed: {self.describe(new)}")
-        log.fact("Served", self.served())
-
-    def record(self, result: str) -> None:
-        """Note how the last push ended, for the list of projects."""
-        write_beside(self.state / "result", result.encode("utf-8", "backslashreplace"))
-
-
-def write_beside(path: Path, content: bytes) -> None:
-    """Write a file that appears at once and whole."""
-    beside = path.with_name(f".{path.name}.flaskflex-new")
-    beside.write_bytes(content)
-    if path.exists():
-        shutil.copymode(path, beside)
-    os.replace(beside, path)
+        """Serve the old commit again, and let the branch name it, so that the new one can be pushed again."""
+        try:
+            with starts_delayed(self.site):
+                self.deploy(self.checkout, new, old, log, keep=True)
+        except (Failure, OSError) as failure:
+            log.failure("Failed", failure)
+        self.git("update-ref", "-m", "what was pushed did not run", self.branch(), old, new)
+        log.fact("Served", self.describe(old))
 
 
 def ask_site(root: Path) -> Finding:
@@ -2696,28 +2669,29 @@ def ask_site(root: Path) -> Finding:
 
 
 def ask_url(url: str) -> Finding:
-    """Ask for the page at a URL as a visitor would; an error of the server's is a failure."""
+    """Ask for a page as a visitor would: an error of the server's is a failure, no server a warning."""
     import urllib.error
     import urllib.request
 
-    started = time.monotonic()
     try:
-        with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(url, timeout=ANSWER_SECONDS) as page:
-            status, reason = page.status, page.reason
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        with opener.open(url, timeout=ANSWER_SECONDS) as page:
+            status = page.status
     except urllib.error.HTTPError as error:
-        status, reason = error.code, error.reason
-    except OSError as error:
-        return Finding("warn", f"{url} cannot be asked: {error}", "Is Apache set up for it?")
-    level = "ok" if status < 400 else "warn" if status < 500 else "fail"
-    return Finding(level, f"GET {url} answers {status} {reason} in {time.monotonic() - started:.2f} s",
-                   "See the error log of the site." if level == "fail" else "")
+        status = error.code
+    except (OSError, ValueError) as error:
+        return Finding("warn", f"{url} cannot be asked from here: {error}")
+    return Finding("fail" if status >= 500 else "ok", f"GET {url} answers {status}", "See the site's error log.")
 
 
-def report_finding(finding: Finding, log: Log) -> None:
+def report_answer(finding: Finding, log: Log) -> None:
     """Log how the application answered; raise Failure if it does not run."""
     if finding.level == "fail":
         raise Failure(finding.text, finding.hint)
     log.fact("Asked", finding.text)
+
+
+# --- host: git's hooks ---
 
 
 def take_push(hosted: HostedProject, log: Log, ref: str, old: str, new: str) -> None:
@@ -2731,33 +2705,28 @@ def take_push(hosted: HostedProject, log: Log, ref: str, old: str, new: str) -> 
         return  # git itself refuses to delete the branch that HEAD names
     if ref != branch:
         short = re.sub("^refs/(heads|tags)/", "", ref)
-        log.fact("Stored", f"{short}; what deploys is {branch[len('refs/heads/'):]}")
+        log.fact("Stored", f"{short}, which does not deploy: that is {branch[len('refs/heads/'):]}")
         log.fact("To deploy", shell_line("git", "push", "origin", f"{short}^{{}}:{branch}"))
-    else:
-        with hosted.locked(log, f"the push of {hosted.describe(new)}"):
-            try_push(hosted, log, old, new)
-            if branch != hosted.branch():
-                hosted.git("symbolic-ref", "HEAD", branch)
+        return
+    with hosted.locked(log, f"the push of {hosted.describe(new)}"):
+        try_push(hosted, log, old if old.strip("0") else "", new)
+        if branch != hosted.branch():
+            hosted.git("symbolic-ref", "HEAD", branch)
 
 
 def try_push(hosted: HostedProject, log: Log, old: str, new: str) -> None:
-    """Try what is pushed to the branch that deploys, once an earlier push is live; raise Failure to refuse it."""
-    log.start()
-    hosted.go_live(log)
-    if hosted.commit(hosted.branch()) != (old if old.strip("0") else ""):
+    """Try what is pushed to the branch that deploys, once what it names now is live; raise Failure to refuse."""
+    now = hosted.commit(hosted.branch())
+    hosted.go_live(Log(hosted.log_path(now or "host"), shown=False))
+    if old != hosted.commit(hosted.branch()):
         raise Failure("somebody else has pushed meanwhile", "git pull, and push again.")
     live = hosted.commit(LIVE)
-    try:
-        if new == live:
-            log.fact("Live", f"{hosted.describe(new)} is what the site serves already")
-        elif live:
-            hosted.try_commit(live, new, log)
-        else:
-            hosted.try_first(new, log)
-    except (Failure, OSError):
-        hosted.record(f"refused: {hosted.describe(new)}")
-        raise
-    (hosted.state / "live.log").write_bytes(b"")
+    if new == live:
+        log.fact("Live", f"already: {hosted.describe(new)}")
+    elif live:
+        hosted.try_commit(live, new, log)
+    else:
+        hosted.try_first(new, log)
 
 
 def run_hook(hook: str, args: Sequence[str]) -> int:
@@ -2765,10 +2734,17 @@ def run_hook(hook: str, args: Sequence[str]) -> int:
 
     What it prints goes through the log alone: a pusher who does not read must not stop it.
     """
-    hosted = HostedProject(Path.cwd())
-    log = Log(hosted.state / ("trial.log" if hook == "update" else "live.log"), follow=hook != "update")
     os.umask(0o022)
-    status = 0
+    hosted, status = HostedProject(Path.cwd()), 0
+    path = hosted.log_path(args[-1])
+    if hook == "update":
+        path.unlink(missing_ok=True)
+        log = Log(path)
+    else:  # show it from where it goes live, which may have begun already
+        path.touch()
+        content = path.read_bytes()
+        start = content.rfind(b"Going live  ")
+        log = Log(path, len(content) if start < 0 else start)
     try:
         if hook == "update":
             take_push(hosted, log, *args)
@@ -2776,25 +2752,28 @@ def run_hook(hook: str, args: Sequence[str]) -> int:
             finish_push(hosted, log)
     except (Failure, OSError) as failure:
         log.failure("Refused", failure)
-        log.fact("Served", hosted.served())
+        log.fact("Served", hosted.describe(hosted.commit(LIVE)))
         status = 1
     log.finish()
     return status
 
 
 def finish_push(hosted: HostedProject, log: Log) -> None:
-    """Let the branch go live, or see it go live: the pusher's last hook and a process of the host's own do this.
+    """Let the branch go live, or see it go live.
 
-    The one who comes first does the work, and the other one has nothing left to do.
+    The pusher's last hook and a process of the host's own both do this: the first one does the work, and
+    nothing is left to do for the other.
     """
     with hosted.locked(log, "a push that goes live"):
         hosted.go_live(log)
 
 
+# --- host: the command ---
+
 OLDEST_GIT = (2, 28)  # the first that has the hook reference-transaction
 
 # A relative core.hooksPath is taken from the repository, whatever the user's own says. Without --atomic each
-# branch of a push is moved before the next is judged, so that the first one is known as the one that deploys.
+# branch of a push is moved before the next one is judged: the first is known as the one that deploys.
 HOST_SETTINGS = {
     "core.hooksPath": "hooks", "core.logAllRefUpdates": "always",
     "receive.shallowUpdate": "true", "receive.advertiseAtomic": "false",
@@ -2812,13 +2791,15 @@ def host(options: argparse.Namespace, report: Report) -> int:
         list_projects(folder, report)
         return 0
     if not re.fullmatch(r"(?!.*\.(git|lock)$)[A-Za-z0-9][A-Za-z0-9._-]*", options.name):
-        raise Failure(f"{options.name} is no name for a project",
+        raise Failure(f"{options.name!r} is no name for a project",
                       "Take letters, digits, dots and hyphens; for another folder: -C DIR")
     hosted = HostedProject(folder / f"{options.name}.git")
-    renew_repository(hosted, options.url)
-    log = Log(hosted.state / "host.log", follow=True)
-    log.start()
-    finish_push(hosted, log)
+    if not hosted.state.is_dir():
+        make_repository(hosted)
+    log = Log(hosted.log_path("host"))
+    with hosted.locked(log, "flaskflex host"):
+        renew_repository(hosted, options.url)
+        hosted.go_live(log)
     log.finish()
     report.fact("Repository", str(hosted.repository))
     report.fact("Site", f"{hosted.site}, with the document root {hosted.site / 'public_html'}")
@@ -2827,62 +2808,50 @@ def host(options: argparse.Namespace, report: Report) -> int:
     return 0
 
 
-def renew_repository(hosted: HostedProject, url: Optional[str]) -> None:
-    """Make a project's repository and site, or renew its hooks and script; raise Failure on foreign files."""
-    found = re.search(r"(\d+)\.(\d+)", os.fsdecode(run_git(Path("/"), "version").stdout))
-    if found is None or (int(found[1]), int(found[2])) < OLDEST_GIT:
-        raise Failure("this git is too old to host a project", "git 2.28 or newer is needed (July 2020).")
-    if not hosted.state.is_dir():
-        make_repository(hosted)
-    hosted.site.mkdir(exist_ok=True)
-    settings = {**HOST_SETTINGS, "flaskflex.python": stable_python()}
-    for name, value in {**settings, **({"flaskflex.url": url} if url else {})}.items():
-        if hosted.setting(name) != value:
-            hosted.git("config", name, value)
-    renew_file(hosted.state / "flaskflex.py", Path(__file__).read_bytes(), 0o644)
-    for hook in ("update", "reference-transaction", "post-receive"):
-        renew_file(hosted.repository / "hooks" / hook, HOOK.encode(), 0o755)
-
-
 def make_repository(hosted: HostedProject) -> None:
-    """Make the bare repository of a project, from one moment to the next; raise Failure on foreign files."""
+    """Make the bare repository of a project: whole, or not at all. Raise Failure on foreign files."""
+    found = re.search(r"(\d+)\.(\d+)", os.fsdecode(git_output(Path("/"), "version")))
+    if found and (int(found[1]), int(found[2])) < OLDEST_GIT:
+        raise Failure(f"git {found[0]} is too old to host a project", "git 2.28 or newer is needed (July 2020).")
     for place in (hosted.repository, hosted.site):
-        if os.path.lexists(place) and not (place.is_dir() and not any(place.iterdir())):
-            raise Failure(f"{place} is there already, and not made by flaskflex host",
+        if os.path.lexists(place) and not (is_real_folder(place) and not any(place.iterdir())):
+            raise Failure(f"{place} is there already, and flaskflex host did not make it",
                           "Choose another name for the project, or move that away.")
-    with tempfile.TemporaryDirectory(prefix=".flaskflex-", dir=hosted.repository.parent) as temporary:
-        fresh = Path(temporary, "repository")
-        git_output(Path(temporary), "init", "--quiet", "--bare", "--template=", "--object-format=sha1",
-                   "--initial-branch=main", str(fresh))
-        (fresh / "flaskflex").mkdir()
-        (fresh / "hooks").mkdir()
-        os.rename(fresh, hosted.repository)
+    fresh = hosted.repository.with_name(f".{hosted.repository.name}.flaskflex-new")
+    remove_tree(fresh)
+    git_output(Path("/"), "init", "--quiet", "--bare", "--template=", "--object-format=sha1",
+               "--initial-branch=main", str(fresh))
+    (fresh / "flaskflex").mkdir()
+    (fresh / "hooks").mkdir()
+    os.rename(fresh, hosted.repository)
 
 
-def renew_file(path: Path, content: bytes, mode: int) -> None:
-    """Make a file hold a content and have a mode; one that does already is not touched."""
-    if not path.exists() or path.read_bytes() != content:
-        write_beside(path, content)
-    if path.stat().st_mode & 0o777 != mode:
-        path.chmod(mode)
-
-
-def stable_python() -> str:
-    """Return the Python that runs us, be it from a virtualenv, which may be gone tomorrow."""
-    return sys.executable if sys.prefix == sys.base_prefix else os.path.realpath(sys.executable)
+def renew_repository(hosted: HostedProject, url: Optional[str]) -> None:
+    """Make the site, the settings, the hooks and the copy of this script as they have to be."""
+    hosted.site.mkdir(exist_ok=True)
+    # A virtualenv may be gone tomorrow.
+    python = sys.executable if sys.prefix == sys.base_prefix else os.path.realpath(sys.executable)
+    settings = {**HOST_SETTINGS, "flaskflex.python": python, "flaskflex.url": url or ""}
+    for name, value in settings.items():
+        if value and hosted.setting(name) != value:
+            hosted.git("config", name, value)
+    write_beside(hosted.state / "flaskflex.py", Path(__file__).read_bytes(), 0o644)
+    for hook in ("update", "reference-transaction", "post-receive"):
+        write_beside(hosted.repository / "hooks" / hook, HOOK.encode(), 0o755)
 
 
 def list_projects(folder: Path, report: Report) -> None:
     """Report each project that is hosted in a folder: what it serves, since when, how its last push ended."""
     found = [HostedProject(path) for path in sorted(folder.glob("*.git")) if (path / "flaskflex").is_dir()]
     for hosted in found:
-        result = hosted.state / "result"
-        shown = "nothing is live yet"
+        live = "nothing is live yet"
         if hosted.commit(LIVE):
-            shown = hosted.git("log", "-1", "--walk-reflogs", "--date=relative", "--format=%h %s (%gd)", LIVE)
-        report.fact(f"{hosted.name} ", re.sub(r"\(\S+@\{(.*)\}\)$", r"(\1)", shown))
-        if result.exists():
-            report.fact("", f"last push: {result.read_text(encoding='utf-8', errors='replace')}")
+            live = hosted.git("log", "-1", "--walk-reflogs", "--date=relative", "--format=%h %s (%gd)", LIVE)
+        report.fact(f"{hosted.site.name} ", re.sub(r"\(\S+@\{(.*)\}\)$", r"(\1)", live))
+        logs = sorted(hosted.state.glob("logs/*.log"), key=lambda path: path.stat().st_mtime)
+        text = logs[-1].read_text("utf-8", "replace") if logs else ""
+        for result in re.findall("^((?:Refused|Failed|Live) .*)", text, re.MULTILINE)[-1:]:
+            report.fact("", f"last push: {result}")
     if not found:
         report.fact("Nothing", f"is hosted in {folder} (flaskflex.py host NAME makes a project)")
 
@@ -3238,17 +3207,17 @@ update)  # called with a ref, its old and its new commit: may refuse the push
     flaskflex update "$@" ;;
 reference-transaction)  # called with a state, and lines of OLD NEW REF: the branch has moved
     if test "$1" = committed; then
-        while read -r _ _ ref; do
+        while read -r _ new ref; do
             if test "$ref" = "$branch"; then
                 trap '' HUP
-                flaskflex live </dev/null >/dev/null 2>&1 &
+                flaskflex live "$new" </dev/null >/dev/null 2>&1 &
             fi
         done
     fi ;;
 post-receive)  # called with lines of OLD NEW REF, if the pusher is still there
-    while read -r _ _ ref; do
+    while read -r _ new ref; do
         if test "$ref" = "$branch"; then
-            flaskflex watch </dev/null
+            flaskflex watch "$new" </dev/null
         fi
     done ;;
 esac
