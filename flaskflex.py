@@ -1876,7 +1876,8 @@ def running_application(script: Path, virtualenv: Virtualenv,
         if flup:  # at the end of the module path, where it hides nothing of the virtualenv's
             command[1:1] = ["-c", RUN_WITH_FLUP, str(flup)]
         # No __pycache__: check changes nothing, and "git add application" would take it along.
-        environ = {"PATH": os.defpath.lstrip(":"), "PYTHONDONTWRITEBYTECODE": "1", PROCESS_MARKER: folder}
+        environ = {"PATH": os.defpath.lstrip(":"), "PYTHONDONTWRITEBYTECODE": "1", PROCESS_MARKER: folder,
+                   HOST_MARKER: os.environ.get(HOST_MARKER, "")}
         with socket.socket(socket.AF_UNIX) as listener, open(log, "wb") as output:
             listener.bind(str(address))
             listener.listen()
@@ -1890,6 +1891,7 @@ def running_application(script: Path, virtualenv: Virtualenv,
 
 # Whatever the application starts inherits this variable, and is known by it when it has to be ended.
 PROCESS_MARKER = "FLASKFLEX_CHECK"
+HOST_MARKER = "FLASKFLEX_HOST"  # on a host: the push that started it
 
 RUN_WITH_FLUP = """\
 import runpy, sys
@@ -2216,13 +2218,12 @@ class Checkout(NamedTuple):
             raise in_the_way_failure(self.repository.with_suffix(""), sorted(in_the_way))
         self.git("read-tree", "-i", "-m", old, new)
         self.place(written - in_the_way, removed)
-        self.git("update-index", "-q", "--refresh")
         return (edited - changes.keys() | doubtful & gone) - ours
 
     def edited(self) -> set[str]:
         """Return the paths of files that are not as the index has them."""
-        self.git("update-index", "-q", "--refresh")
-        return set(os.fsdecode(self.git("diff-files", "--name-only", "-z")).split("\0")[:-1])
+        return set(os.fsdecode(self.git("diff", "--name-only", "-z", "--no-ext-diff", "--no-renames",
+                                        "--ignore-submodules=all")).split("\0")[:-1])
 
     def changes(self, old: str, new: str) -> dict[str, FileChange]:
         """Return the files in which two commits differ, by path; submodules are left out."""
@@ -2274,7 +2275,7 @@ class Checkout(NamedTuple):
         for path in written:
             (self.root / path).parent.mkdir(parents=True, exist_ok=True)
             os.replace(self.root / stage / path, self.root / path)
-        remove_tree(self.root / stage)
+        shutil.rmtree(self.root / stage, ignore_errors=True)
 
 
 def is_real_folder(path: Path) -> bool:
@@ -2392,7 +2393,7 @@ def command_environ(mark: str) -> dict[str, str]:
     folders = os.environ.get("PATH", os.defpath).split(os.pathsep)
     return {
         "HOME": os.path.expanduser("~"), "USER": user_name(), "LOGNAME": user_name(),
-        "LANG": os.environ.get("LANG", "C.UTF-8"), PROCESS_MARKER: mark,
+        "LANG": os.environ.get("LANG", "C.UTF-8"), HOST_MARKER: mark,
         "PATH": os.pathsep.join(folder for folder in folders if not folder.endswith("/git-core")),
     }
 
@@ -2407,7 +2408,7 @@ def user_name() -> str:
 def end_marked(mark: str) -> None:
     """End the processes that carry a mark, and what they start meanwhile."""
     for _ in range(10):
-        pids = process_tree(os.getpid(), f"{PROCESS_MARKER}={mark}") - {os.getpid()}
+        pids = process_tree(os.getpid(), f"{HOST_MARKER}={mark}") - {os.getpid()}
         if not pids:
             break
         for pid in pids:
@@ -2474,18 +2475,22 @@ class HostedProject:
         self.checkout = Checkout(repository, self.site, self.state / "index")
         self.before = self.state / "before"  # what the site held before the first push, until that is live
         self.mark = f"{os.getpid()}-{time.time_ns()}"  # by it, processes that this one starts are known
+        self.described: dict[str, str] = {}
 
     def git(self, *args: str) -> str:
         """Return what git prints in the repository, without its last line break; raise Failure if it fails."""
         return os.fsdecode(git_output(self.repository, *args)).rstrip("\n")
 
-    def commit(self, ref: str) -> str:
-        """Return the commit that a ref names, "" if there is no such ref."""
-        return os.fsdecode(run_git(self.repository, "rev-parse", "--quiet", "--verify", ref).stdout).strip()
-
     def branch(self) -> str:
         """Return the ref that deploys, such as refs/heads/main: the first one pushed became HEAD."""
-        return self.git("symbolic-ref", "HEAD")
+        return os.fsdecode((self.repository / "HEAD").read_bytes()).partition(": ")[2].rstrip("\n")
+
+    def commits(self) -> tuple[str, str]:
+        """Return the commit that the branch names, and the one that is live; "" if there is none."""
+        branch = self.branch()
+        listing = self.git("for-each-ref", "--format=%(objectname) %(refname)", "--", branch, LIVE)
+        found = {ref: commit for commit, ref in (line.split(" ", 1) for line in listing.splitlines())}
+        return found.get(branch, ""), found.get(LIVE, "")
 
     def setting(self, name: str) -> str:
         """Return what `git config NAME` says in the repository, "" if nothing."""
@@ -2493,7 +2498,9 @@ class HostedProject:
 
     def describe(self, commit: str) -> str:
         """Return a commit's short name and subject."""
-        return self.git("log", "-1", "--no-show-signature", "--format=%h %s", commit)[:100] if commit else "nothing"
+        if commit and commit not in self.described:
+            self.described[commit] = self.git("log", "-1", "--no-show-signature", "--format=%h %s", commit)[:100]
+        return self.described.get(commit, "nothing")
 
     def flx(self, commit: str) -> list[FlxLine]:
         """Return the lines of a commit's .flx, none if it has no such file."""
@@ -2528,6 +2535,7 @@ class HostedProject:
             lock.truncate(0)
             lock.write(f"{holder}\n{self.mark}\n{self.mark}-live".encode())
             lock.flush()
+            os.environ[HOST_MARKER] = self.mark
             self.remove_stale_locks()
             try:
                 yield
@@ -2611,7 +2619,7 @@ class HostedProject:
 
         If this was cut off, be it anywhere, calling it again finishes.
         """
-        new, old = self.commit(self.branch()), self.commit(LIVE)
+        new, old = self.commits()
         if not new:
             self.restore_before()
         if new == old:
@@ -2655,15 +2663,19 @@ class HostedProject:
         log.fact("Served", self.describe(old))
 
 
+def site_virtualenv(root: Path) -> Virtualenv:
+    """Return the virtualenv of a site; our own Python stands in for it if [setup] makes none."""
+    python = interpreter(root / ".venv")
+    return Virtualenv(root / ".venv", python if python.exists() else Path(sys.executable), "", ".flx")
+
+
 def ask_site(root: Path) -> Finding:
     """Start the application of a site, or of a trial, as Apache would, and ask it for its first page."""
     script = root / "public_html" / "dispatch.fcgi"
     if not script.exists():
         return Finding("fail", "public_html/dispatch.fcgi is missing", "Run python flaskflex.py in the project.")
-    python = interpreter(root / ".venv")
-    virtualenv = Virtualenv(root / ".venv", python if python.exists() else Path(sys.executable), "", ".flx")
     started = time.monotonic()
-    with running_application(script, virtualenv, None) as (address, log):
+    with running_application(script, site_virtualenv(root), None) as (address, log):
         answer = fastcgi_request(address, cgi_environ(script, "/"), ANSWER_SECONDS)
         return finding_for(answer, answer.errors + log.read_bytes(), time.monotonic() - started)
 
@@ -2697,7 +2709,7 @@ def report_answer(finding: Finding, log: Log) -> None:
 def take_push(hosted: HostedProject, log: Log, ref: str, old: str, new: str) -> None:
     """Judge a push of one ref, for the hook `update`; raise Failure to refuse it."""
     branch = hosted.branch()
-    if ref.startswith("refs/heads/") and not hosted.commit(branch):
+    if ref.startswith("refs/heads/") and not any(hosted.commits()):
         branch = ref  # the first branch that is pushed
     if ref.startswith("refs/flaskflex/"):
         raise Failure(f"{ref} is the host's own", "Push to a branch.")
@@ -2716,11 +2728,10 @@ def take_push(hosted: HostedProject, log: Log, ref: str, old: str, new: str) -> 
 
 def try_push(hosted: HostedProject, log: Log, old: str, new: str) -> None:
     """Try what is pushed to the branch that deploys, once what it names now is live; raise Failure to refuse."""
-    now = hosted.commit(hosted.branch())
-    hosted.go_live(Log(hosted.log_path(now or "host"), shown=False))
-    if old != hosted.commit(hosted.branch()):
+    hosted.go_live(Log(hosted.log_path(hosted.commits()[0] or "host"), shown=False))
+    now, live = hosted.commits()
+    if old != now:
         raise Failure("somebody else has pushed meanwhile", "git pull, and push again.")
-    live = hosted.commit(LIVE)
     if new == live:
         log.fact("Live", f"already: {hosted.describe(new)}")
     elif live:
@@ -2752,7 +2763,7 @@ def run_hook(hook: str, args: Sequence[str]) -> int:
             finish_push(hosted, log)
     except (Failure, OSError) as failure:
         log.failure("Refused", failure)
-        log.fact("Served", hosted.describe(hosted.commit(LIVE)))
+        log.fact("Served", hosted.describe(hosted.commits()[1]))
         status = 1
     log.finish()
     return status
@@ -2845,7 +2856,7 @@ def list_projects(folder: Path, report: Report) -> None:
     found = [HostedProject(path) for path in sorted(folder.glob("*.git")) if (path / "flaskflex").is_dir()]
     for hosted in found:
         live = "nothing is live yet"
-        if hosted.commit(LIVE):
+        if hosted.commits()[1]:
             live = hosted.git("log", "-1", "--walk-reflogs", "--date=relative", "--format=%h %s (%gd)", LIVE)
         report.fact(f"{hosted.site.name} ", re.sub(r"\(\S+@\{(.*)\}\)$", r"(\1)", live))
         logs = sorted(hosted.state.glob("logs/*.log"), key=lambda path: path.stat().st_mtime)
@@ -2871,10 +2882,10 @@ def hello():
 
 
 def demo(options: argparse.Namespace, report: Report) -> int:
-    """Build a small project as a newcomer would, prepare and check it; gives the exit status."""
-    project = Path(options.directory, options.demo_directory).absolute()
-    if project.exists():
-        raise Failure(f"{project} exists already",
+    """Go the whole way with a small example: a host, a clone, a push, the page; return the exit status."""
+    folder = Path(options.directory, options.demo_directory).absolute()
+    if folder.exists():
+        raise Failure(f"{folder} exists already",
                       "Name a folder that does not: python flaskflex.py demo DIR")
     if not shutil.which("git"):
         raise Failure(*NO_GIT)
@@ -2882,26 +2893,39 @@ def demo(options: argparse.Namespace, report: Report) -> int:
     if not script.exists():  # it came through a pipe
         raise Failure("the demo runs flaskflex.py several times, and needs it as a file",
                       "Download it, and type: python3 flaskflex.py demo")
-    virtualenv = project / ".venv"
-    python = interpreter(virtualenv)
-    echo_and_run(None, "git", "init", "--quiet", str(project))
-    echo_and_run(None, sys.executable, "-m", "venv", str(virtualenv))
-    pip = (str(python), "-m", "pip")
-    echo_and_run(project, *pip, "install", "--quiet", "--disable-pip-version-check", "flask")
-    (project / ".gitignore").write_text("/.venv/\n__pycache__/\n", encoding="utf-8")
+    hosted = HostedProject(folder / "host" / "yourprojectname.git")
+    project, virtualenv = folder / "yourprojectname", folder / "env"
+    python = str(interpreter(virtualenv))
+    flaskflex = (python, str(script), "--venv", str(virtualenv))
+    echo_and_run(None, "mkdir", "-p", str(folder / "host"))
+    echo_and_run(folder / "host", sys.executable, str(script), "host", "yourprojectname")
+    echo_and_run(folder, "git", "clone", "--quiet", str(hosted.repository))
+    echo_and_run(folder, sys.executable, "-m", "venv", "env")
+    echo_and_run(folder, python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "flask")
+    (project / ".gitignore").write_text("__pycache__/\n", encoding="utf-8")
     (project / "application").mkdir()
     (project / "application" / "app.py").write_text(HELLO_WORLD, encoding="utf-8")
     if run_git(project, "var", "GIT_COMMITTER_IDENT").returncode:
         echo_and_run(project, "git", "config", "user.name", "A Student")
         echo_and_run(project, "git", "config", "user.email", "student@example.org")
-    echo_and_run(project, str(python), str(script), "--venv", str(virtualenv))
+    echo_and_run(project, *flaskflex)
     echo_and_run(project, "git", "add", ".")
     echo_and_run(project, "git", "commit", "--quiet", "--message=initial deployment")
-    echo_and_run(project, str(python), str(script), "check", "--venv", str(virtualenv))
-    report.fact("Look at", f"what was written: git -C {project} log --stat")
-    report.fact("See it run", f"{python} -m flask --app {project / 'application' / 'app.py'} run")
+    echo_and_run(project, python, str(script), "check", "--venv", str(virtualenv))
+    echo_and_run(project, "git", "push", "--quiet", "origin", "HEAD")
+    report.fact("The page", page_of(hosted.site))
+    report.fact("Look at", f"what was written: {shell_line('git', '-C', str(project), 'log', '--stat')}")
+    report.fact("See it run", shell_line(python, "-m", "flask", "--app", str(project / "application" / "app.py"),
+                                         "run"))
     report.fact("Next", "the same in the clone of your own project: python flaskflex.py")
     return 0
+
+
+def page_of(site: Path) -> str:
+    """Return the first page that a site serves."""
+    with running_application(site / "public_html" / "dispatch.fcgi", site_virtualenv(site), None) as (address, _):
+        answer = fastcgi_request(address, cgi_environ(site / "public_html" / "dispatch.fcgi", "/"), ANSWER_SECONDS)
+    return answer.output.replace(b"\r\n", b"\n").partition(b"\n\n")[2].decode("utf-8", "replace")
 
 
 def echo_and_run(folder: Optional[Path], *command: str) -> None:
@@ -3223,7 +3247,7 @@ post-receive)  # called with lines of OLD NEW REF, if the pusher is still there
 esac
 '''
 
-# [[[end]]]
+# [[[end]]] (sum: VFt0fFc147)
 
 TEMPLATES = {
     ".flx": FLX,

@@ -253,7 +253,7 @@ def test_the_environment_of_commands_is_built_anew(live: Hosted, host_environ: E
     lines = record.read_text().splitlines()
     names = {line.split("=")[0] for line in lines[:-1]}
     of_the_shell = {"PWD", "OLDPWD", "SHLVL", "_"}
-    assert names - of_the_shell == {"HOME", "USER", "LOGNAME", "LANG", "PATH", "FLASKFLEX_CHECK"}
+    assert names - of_the_shell == {"HOME", "USER", "LOGNAME", "LANG", "PATH", "FLASKFLEX_HOST"}
     assert f"HOME={host_environ['HOME']}" in lines
     assert "git-core" not in "".join(lines)
     assert lines[-1] == f"{live.folder}/elsewhere/.git"
