@@ -1386,6 +1386,108 @@ def run_gitpython(repo: git.Repo, *command: str, index: Optional[Path] = None) -
     return str(out)
 
 
+# --- .flx ---
+
+FLX_SECTIONS = ("replace", "setup", "deploy", "permission")
+
+# What the host puts into the files that [replace] lists.
+FLX_VARIABLES = ("PROJECT_NAME", "DB_HOST", "DB_USER", "DB_PASSWORD")
+
+# `git merge` always writes both of these, and a line of `=======` alone may be an underline.
+CONFLICT_MARKER = re.compile(r"(<{7}|>{7}) ")
+
+
+class FlxLine(NamedTuple):
+    """A line of .flx that does something: its number in the file, its section ("": before any), its text."""
+
+    number: int
+    section: str
+    text: str
+
+    @property
+    def fields(self) -> list[str]:
+        """The parts of a line of [replace] or [permission]: a path, and what belongs to it."""
+        return self.text.split()
+
+
+def parse_flx(text: str) -> list[FlxLine]:
+    """Return the lines of a .flx file that do something, in the file's order.
+
+    An ini parser would mangle them: commands hold =, : and #, and a section may come more than once.
+    """
+    lines, section = [], ""
+    for number, line in enumerate(map(str.strip, text.split("\n")), 1):
+        heading = re.fullmatch(r"\[([^\]]*)\]", line)
+        if heading:
+            section = heading[1].strip()
+        elif line and not line.startswith("#"):
+            lines.append(FlxLine(number, section, line))
+    return lines
+
+
+def flx_error(line: FlxLine) -> str:
+    """Return why a line of .flx cannot be carried out as it stands, "" if it can be read."""
+    if CONFLICT_MARKER.match(line.text):
+        return "is a conflict marker that a merge left"
+    if line.section == "replace" and (len(line.fields) != 3 or line.fields[2] not in FLX_VARIABLES):
+        return f"[replace] needs PATH TOKEN VARIABLE, the last one of {', '.join(FLX_VARIABLES)}"
+    if line.section == "permission" and not (len(line.fields) == 2
+                                             and re.fullmatch("[0-7]{3}", line.fields[1])):
+        return "[permission] needs PATH MODE, the last three octal digits such as 755"
+    return ""
+
+
+def with_folders(paths: set[str]) -> set[str]:
+    """Return paths and all folders that hold them."""
+    found, level = set(paths), paths
+    while level:
+        level = {path.rpartition("/")[0] for path in level} - {""}
+        found |= level
+    return found
+
+
+def has_path(path: str, paths: set[str]) -> bool:
+    """Return True if a path leads to one of a project's files and folders, and not out of the project."""
+    normal = os.path.normpath(path)
+    return normal == "." or normal in paths
+
+
+def pip_install_args(command: str) -> list[str]:
+    """Return what follows `pip [options] install` in a command, [] if it is not one."""
+    is_pip = False
+    words = [word.strip("\"'") for word in command.split()]
+    for position, word in enumerate(words):
+        if is_pip and word == "install":
+            return words[position + 1:]
+        is_pip = bool(re.fullmatch(r"pip[\d.]*", os.path.basename(word))) or is_pip and word.startswith("-")
+    return []
+
+
+def command_warning(command: str, paths: set[str]) -> str:
+    """Return why a server of today will not run a command, "" if nothing is known against it."""
+    args = pip_install_args(command)
+    if any(arg.startswith("--install-option") for arg in args):
+        return "pip has no --install-option since 23.1"
+    if "--user" in args:
+        return "servers refuse pip install --user (PEP 668): install into a virtualenv"
+    for name in re.findall(r"\s(?:-r *|--requirement[ =])([\w./-]+)", " " + " ".join(args)):
+        if not has_path(name, paths):
+            return f"{name} is not in the project"
+    return ""
+
+
+def flx_warning(line: FlxLine, paths: set[str]) -> str:
+    """Return what is odd about a line of .flx that can be read, "" if nothing is.
+
+    `paths` are the files and folders of the project.
+    """
+    if line.section in ("setup", "deploy"):
+        return command_warning(line.text, paths)
+    if line.section not in FLX_SECTIONS:
+        return f"[{line.section}] is no section that a host knows" if line.section else "is in no [section]"
+    return "" if has_path(line.fields[0], paths) else f"{line.fields[0]} is not in the project"
+
+
 # --- the run ---
 
 
@@ -1485,7 +1587,7 @@ def check(options: argparse.Namespace, report: Report) -> int:
         check_files(project, head),
         check_dispatch(head),
         check_application(project, tree),
-        check_flx(project, head),
+        check_flx(head, tree),
         check_requirements(project, head, virtualenv, frozen, report),
         check_no_virtualenv(project, head),
         check_public_html(tree),
@@ -1500,12 +1602,17 @@ def check(options: argparse.Namespace, report: Report) -> int:
     return 1 if "fail" in levels else 0
 
 
+def commit_line(message: str, *paths: str) -> str:
+    """Return the command that commits paths and nothing else, or all that is staged without any."""
+    return shell_line("git", "commit", "-m", message, *(["--", *paths] if paths else []))
+
+
 def read_head_tree(project: Project, head: Head) -> set[str]:
-    """The paths of the application's files and of those that Apache serves, as HEAD has them."""
+    """Return the paths of all files that HEAD has."""
     if head.commit is None:
         return set()
-    return set(read_tree(git_output(project.root, "ls-tree", "-r", "-z", head.commit, "--",
-                                    "application", "public_html")))
+    names = git_output(project.root, "ls-tree", "-r", "-z", "--name-only", head.commit)
+    return set(os.fsdecode(names).split("\0")[:-1])
 
 
 def check_files(project: Project, head: Head) -> Iterator[Finding]:
@@ -1610,77 +1717,21 @@ def missing_application_hint(root: Path) -> str:
     return "cp -r YOURAPPLICATION application"
 
 
-def check_flx(project: Project, head: Head) -> Iterator[Finding]:
+def check_flx(head: Head, tree: set[str]) -> Iterator[Finding]:
     """The host will understand .flx as it is committed, and find the files that it names."""
     blob = head.blobs.get(".flx")
     if blob is None:
         return
-    sound = True
-    for line in parse_flx(blob.content.decode("utf-8", "replace")):
-        trouble = flx_problem(line, project, head)
-        if trouble:
-            yield Finding("warn", f".flx, line {line.number}: {trouble}",
-                          f"Mend that line ({line.text}), and type: git commit .flx")
+    paths, sound = with_folders(tree), True
+    for line in parse_flx(blob.content.decode("utf-8", "surrogateescape")):
+        error = flx_error(line)
+        problem = error or flx_warning(line, paths)
+        if problem:
+            yield Finding("fail" if error else "warn", f".flx, line {line.number}: {problem}",
+                          f"Fix that line ({line.text[:200]}), and type:\n{commit_line('Fix .flx', '.flx')}")
             sound = False
     if sound:
         yield Finding("ok", ".flx is understood")
-
-
-class FlxLine(NamedTuple):
-    """A line of .flx that does something: its number in the file, its section ("": before any), its text."""
-
-    number: int
-    section: str
-    text: str
-
-
-def parse_flx(text: str) -> list[FlxLine]:
-    """The lines of a .flx file that do something, in the file's order.
-
-    An ini parser would mangle them: commands hold =, : and #, and a section may come more than once.
-    """
-    lines, section = [], ""
-    for number, line in enumerate(map(str.strip, text.split("\n")), 1):
-        heading = re.fullmatch(r"\[([^\]]*)\]", line)
-        if heading:
-            section = heading[1].strip()
-        elif line and not line.startswith("#"):
-            lines.append(FlxLine(number, section, line))
-    return lines
-
-
-# What the host puts into the files that [replace] lists.
-FLX_VARIABLES = ("PROJECT_NAME", "DB_HOST", "DB_USER", "DB_PASSWORD")
-
-
-def flx_problem(line: FlxLine, project: Project, head: Head) -> str:
-    """What is wrong with a line of .flx, "" if nothing is known against it."""
-    fields = line.text.split()
-    if line.section in ("setup", "deploy"):
-        return command_problem(line.text, project, head)
-    if line.section == "replace":
-        if len(fields) != 3 or fields[2] not in FLX_VARIABLES:
-            return f"[replace] wants PATH TOKEN VARIABLE, the last one of {', '.join(FLX_VARIABLES)}"
-    elif line.section == "permission":
-        if len(fields) != 2 or not re.fullmatch("[0-7]{3}", fields[1]):
-            return "[permission] wants PATH MODE, the last three octal digits such as 755"
-    else:
-        return f"[{line.section}] is no section that a host knows" if line.section else "is in no [section]"
-    return "" if head_has_path(fields[0], project, head) else f"{fields[0]} is not in the project"
-
-
-def command_problem(command: str, project: Project, head: Head) -> str:
-    """Why a server of today will not carry a command out, "" if nothing is known against it."""
-    if "--install-option" in command:
-        return "pip has no --install-option since 23.1"
-    if not re.search(r"\bpip[\d.]*(\s+-\S+)*\s+install\b", command):
-        return ""
-    if re.search(r"\s--user\b", command):
-        return "servers refuse pip install --user (PEP 668): install into a virtualenv"
-    for name in re.findall(r"\s(?:-r\s*|--requirement[ =])([\w./-]+)", command):
-        if not head_has_path(name, project, head):
-            return f"{name} is not in the project"
-    return ""
 
 
 def check_requirements(project: Project, head: Head, virtualenv: Virtualenv, frozen: Sequence[Requirement],
