@@ -2362,8 +2362,10 @@ class FlxRun(NamedTuple):
         actions: dict[str, Callable[[FlxLine], None]] = {
             "setup": self.run, "deploy": self.run, "permission": self.set_mode}
         for line in lines:
-            if line.section not in ("replace", *actions):
-                self.log.fact("Left out", f".flx, line {line.number}: no host knows a section [{line.section}]")
+            if line.section not in FLX_SECTIONS:
+                self.log.fact("Left out", f".flx, line {line.number}: {flx_warning(line, set())}")
+            elif flx_error(line):
+                raise flx_failure(line, flx_error(line))
         self.replace([line for line in lines if line.section == "replace"], pushed)
         for section, action in actions.items():
             for line in lines:
@@ -2374,7 +2376,7 @@ class FlxRun(NamedTuple):
         """Put values into files, always into what was pushed: a value may hold the token that it replaces."""
         contents: dict[Path, bytes] = {}
         for line in lines:
-            path, token, name = self.fields(line, 3)
+            path, token, name = line.fields
             place = self.inside(line, path)
             if name not in self.variables:
                 raise flx_failure(line, f"this host has no {name} for the project")
@@ -2385,17 +2387,8 @@ class FlxRun(NamedTuple):
 
     def set_mode(self, line: FlxLine) -> None:
         """Set the mode of a file or folder."""
-        path, mode = self.fields(line, 2)
-        if not re.fullmatch("[0-7]{3}", mode):
-            raise flx_failure(line, f"{mode} is no mode such as 755")
+        path, mode = line.fields
         self.inside(line, path).chmod(int(mode, 8))
-
-    def fields(self, line: FlxLine, count: int) -> list[str]:
-        """Return the fields of a line; raise Failure if they are not as many as its section wants."""
-        fields = line.text.split()
-        if len(fields) != count:
-            raise flx_failure(line, f"[{line.section}] wants {count} fields in a line")
-        return fields
 
     def inside(self, line: FlxLine, path: str) -> Path:
         """Return the place of a path that a line names; raise Failure if nothing of the project is there."""
@@ -2605,7 +2598,7 @@ class HostedProject:
     def deploy(self, tree: Checkout, old: str, new: str, log: Log, *, keep: bool = False) -> set[str]:
         """Let a folder that holds one commit run another; return the files that the site changed and keeps."""
         lines = self.flx(new)
-        ours = {os.path.normpath(line.text.split()[0]) for line in (*self.flx(old), *lines)
+        ours = {os.path.normpath(line.fields[0]) for line in (*self.flx(old), *lines)
                 if line.section == "replace"}
         kept = tree.update(old, new, ours, keep=keep)
         variables = {"PROJECT_NAME": self.site.name}

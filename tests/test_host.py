@@ -117,7 +117,7 @@ BROKEN: Dict[str, Tuple[str, str, str]] = {  # what is pushed: (path, text, what
     "a line that fails": (".flx", "[deploy]\necho one >&2; exit 3\n", "one"),
     "a line that takes too long": (".flx", "[deploy]\nsleep 60\n", "takes longer than 2 s"),
     "a file that is not there": (".flx", "[permission]\nnowhere 755\n", "nowhere is not in the project"),
-    "a mode that is none": (".flx", "[permission]\n.flx rwx\n", "rwx is no mode"),
+    "a mode that is none": (".flx", "[permission]\n.flx rwx\n", "[permission] needs PATH MODE"),
     "a file outside": (".flx", "[permission]\n../x 755\n", "../x is not in the project"),
     "a variable that is not there": (".flx", "[replace]\n.flx A DB_HOST\n", "DB_HOST"),
     "no script": ("public_html/dispatch.fcgi", "", "ended without an answer"),
