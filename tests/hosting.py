@@ -168,6 +168,6 @@ def processes_of(folder: Path) -> List[str]:
             command = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode("utf-8", "replace")
         except OSError:
             continue
-        if cwd.startswith(str(folder)) or str(folder) in command:
+        if f"{cwd}/".startswith(f"{folder}/") or f"{folder}/" in command:
             found.append(f"{entry.name} {command}")
     return found
