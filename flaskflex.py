@@ -2103,12 +2103,11 @@ def last_lines(words: bytes, count: int = 20) -> str:
 # --- host ---
 
 LIVE = "refs/flaskflex/live"  # the commit that the site serves; its reflog is the history of deployments
-EMPTY_TREE = "4b825dc642cb6eb9a060e54bf8d69288fbee4904"  # git's name of what a site holds before its first push
+EMPTY_TREE = "4b825dc642cb6eb9a060e54bf8d69288fbee4904"  # to git, what a site holds before its first push
 ABSENT = "000000"  # git's mode of a file that a commit lacks
 LINE_SECONDS = 600.0  # what a line of .flx may take, if git config flaskflex.timeout says nothing else
 ANSWER_SECONDS = 30.0  # what the application may take to answer
-LOG_LIMIT = 64 << 20  # bytes that one line of .flx may print
-SHOWN_LIMIT = 1 << 20  # bytes of a log that the pusher sees
+OUTPUT_LIMIT = 16 << 20  # bytes that one line of .flx may print
 
 # Git on the site's files. Sizes and times tell what has changed: a copy has other inodes, and [permission]
 # sets modes. The settings of the host's user do not count, and no hook runs.
@@ -2156,7 +2155,7 @@ def write_beside(path: Path, content: bytes, mode: int) -> None:
 
 
 def remove_tree(path: Path) -> None:
-    """Remove a file or folder and all that it holds, even what may not be written; raise Failure if it stays."""
+    """Remove a file, or a folder and all that it holds, write-protected or not; raise Failure if it stays."""
     for command in (["rm", "-rf"], ["chmod", "-R", "u+rwX"], ["rm", "-rf"]):
         if os.path.lexists(path):
             subprocess.run([*command, str(path)], stderr=subprocess.DEVNULL)
@@ -2170,12 +2169,11 @@ class Log:
     They may be gone, or not read: standard error is written to only if it takes a piece at once.
     """
 
-    def __init__(self, path: Path, position: Optional[int] = None, *, shown: bool = True) -> None:
-        """Show what is written to the file from a position on, by default its end."""
+    def __init__(self, path: Path, *, shown: bool = True) -> None:
         path.touch()
         self.path = path
-        self.position = path.stat().st_size if position is None else position
-        self.left = SHOWN_LIMIT if shown else 0
+        self.position = path.stat().st_size  # what is written to the file from here on is shown
+        self.shown = shown
         self.waiting = b""
 
     def write(self, text: str) -> None:
@@ -2198,18 +2196,15 @@ class Log:
 
     def show(self) -> None:
         """Copy whole lines that are new in the file to standard error, as far as it takes them now."""
+        if not self.shown:
+            return
         with open(self.path, "rb") as file:
             file.seek(self.position)
-            fresh = file.read(SHOWN_LIMIT)
-        if len(fresh) < SHOWN_LIMIT:
-            fresh = fresh[:fresh.rfind(b"\n") + 1]
+            fresh = file.read()
+        fresh = fresh[:fresh.rfind(b"\n") + 1]
         self.position += len(fresh)
-        lines = b"".join(line for line in fresh.splitlines(keepends=True)
-                         if not line.startswith((b"Requirement already satisfied:", b"[notice]")))
-        if self.left and len(lines) >= self.left:
-            lines = lines[:self.left - 1] + f"\n... and more, in {self.path} on the host\n".encode()
-        self.waiting += lines if self.left else b""
-        self.left = max(0, self.left - len(lines))
+        self.waiting += b"".join(line for line in fresh.splitlines(keepends=True)
+                                 if not line.startswith((b"Requirement already satisfied:", b"[notice]")))
         with contextlib.suppress(OSError):
             while self.waiting and select.select([], [2], [], 0)[1]:
                 self.waiting = self.waiting[os.write(2, self.waiting[:select.PIPE_BUF]):]
@@ -2240,9 +2235,10 @@ class Checkout(NamedTuple):
 
     def git(self, *args: str, stdin: bytes = b"") -> bytes:
         """Return what git prints about the files and the index; raise Failure with git's words."""
-        command = ["git", f"--git-dir={self.repository}", f"--work-tree={self.root}", *CHECKOUT_SETTINGS, *args]
-        done = subprocess.run(command, cwd=self.root, input=stdin, capture_output=True, env={
-            **os.environ, **REPOSITORY_SETTINGS_ONLY, "GIT_INDEX_FILE": str(self.index_file)})
+        folders = (f"--git-dir={self.repository}", f"--work-tree={self.root}")
+        environ = {**os.environ, **REPOSITORY_SETTINGS_ONLY, "GIT_INDEX_FILE": str(self.index_file)}
+        done = subprocess.run(["git", *folders, *CHECKOUT_SETTINGS, *args], cwd=self.root, env=environ,
+                              input=stdin, capture_output=True)
         if done.returncode:
             raise Failure(f"git {args[0]} failed in {self.root}", error_text(done.stderr))
         return done.stdout
@@ -2287,7 +2283,7 @@ class Checkout(NamedTuple):
         return changes
 
     def settle(self, changes: Mapping[str, FileChange]) -> set[str]:
-        """Let the index have files as the new commit has them; return those that are otherwise in the folder."""
+        """Let the index have files as the new commit does; return those that the folder has otherwise."""
         entries = "".join(f"{0 if change.new_mode == ABSENT else change.new_mode} {change.new_id}\t{path}\0"
                           for path, change in changes.items())
         if not entries:
@@ -2301,7 +2297,7 @@ class Checkout(NamedTuple):
         return os.path.lexists(place) and not is_real_folder(place) and place.parent.resolve() == place.parent
 
     def is_blocked(self, path: str, removed: set[str]) -> bool:
-        """Return True if no file can be at a path: a folder with files is there, or a file or a link above."""
+        """Return True if no file can be at a path: a folder with files is there, or a file or link above."""
         place = self.root / path
         files = [folder for folder in list(place.parents)[:path.count("/")]
                  if os.path.lexists(folder) and not is_real_folder(folder)]
@@ -2380,7 +2376,7 @@ class FlxRun(NamedTuple):
             place = self.inside(line, path)
             if name not in self.variables:
                 raise flx_failure(line, f"this host has no {name} for the project")
-            content = contents.get(place) or pushed(path)
+            content = contents.get(place) or pushed(os.path.normpath(path))
             contents[place] = content.replace(os.fsencode(token), os.fsencode(self.variables[name]))
         for place, content in contents.items():
             write_beside(place, content, place.stat().st_mode & 0o777)
@@ -2401,18 +2397,18 @@ class FlxRun(NamedTuple):
         """Run a command in a shell of its own; raise Failure if it fails, or takes or prints too much."""
         self.log.write(f"$ {line.text}")
         with open(self.log.path, "ab") as output:
-            limit, deadline = output.tell() + LOG_LIMIT, time.monotonic() + self.seconds
-            process = subprocess.Popen(["/bin/sh", "-c", line.text], cwd=self.root, env=command_environ(self.mark),
-                                       stdin=subprocess.DEVNULL, stdout=output, stderr=output,
-                                       start_new_session=True)
+            limit, deadline = output.tell() + OUTPUT_LIMIT, time.monotonic() + self.seconds
+            process = subprocess.Popen(["/bin/sh", "-c", line.text], cwd=self.root, start_new_session=True,
+                                       env=command_environ(self.mark), stdin=subprocess.DEVNULL,
+                                       stdout=output, stderr=output)
         reason, pause = "", 0.001
         try:
             while process.poll() is None and not reason:
                 self.log.show()
                 if time.monotonic() > deadline:
-                    reason = f"takes longer than {self.seconds:g} s (more: git config flaskflex.timeout SECONDS)"
+                    reason = f"takes longer than {self.seconds:g} s (git config flaskflex.timeout SECONDS)"
                 elif self.log.path.stat().st_size > limit:
-                    reason = f"prints more than {LOG_LIMIT >> 20} MB"
+                    reason = f"prints more than {OUTPUT_LIMIT >> 20} MB"
                 time.sleep(pause)
                 pause = min(2 * pause, 0.01)
         finally:
@@ -2426,7 +2422,8 @@ class FlxRun(NamedTuple):
 
 def flx_failure(line: FlxLine, reason: str) -> Failure:
     """Return why a line of .flx was not carried out."""
-    return Failure(f".flx, line {line.number}: {line.text}: {reason}", "Fix that line, commit, and push again.")
+    return Failure(f".flx, line {line.number}: {line.text}: {reason}",
+                   "Fix that line, commit, and push again.")
 
 
 def command_environ(mark: str) -> dict[str, str]:
@@ -2461,7 +2458,7 @@ def end_marked(mark: str) -> None:
 
 
 def has_lost_python(root: Path) -> bool:
-    """Return True if the virtualenv of a site is of a Python that the system, upgraded perhaps, has no more."""
+    """Return True if the system, upgraded perhaps, has no more the Python of a site's virtualenv."""
     python = interpreter(root / ".venv")
     version = re.fullmatch(r"python3\.\d+", python.resolve().name)
     return os.path.lexists(python) and not (
@@ -2486,7 +2483,7 @@ def copy_site(site: Path, copy: Path, log: Log) -> None:
 
 
 def adopt_copy(site: Path, copy: Path) -> None:
-    """Make a copied site one of its own: links, the virtualenv's programs and editable installs name the old."""
+    """Make a copied site one of its own: links, the virtualenv's programs and editable installs name it."""
     old, new = os.fsencode(site), os.fsencode(copy)
     pattern = re.compile(re.escape(old) + rb"(?![\w.-])")  # not a neighbour whose name begins alike
     virtualenv = copy / ".venv"
@@ -2522,7 +2519,7 @@ class HostedProject:
         self.described: dict[str, str] = {}
 
     def git(self, *args: str) -> str:
-        """Return what git prints in the repository, without its last line break; raise Failure if it fails."""
+        """Return what git prints in the repository, without the last line break, or raise Failure."""
         return os.fsdecode(git_output(self.repository, *args)).rstrip("\n")
 
     def branch(self) -> str:
@@ -2543,7 +2540,8 @@ class HostedProject:
     def describe(self, commit: str) -> str:
         """Return a commit's short name and subject."""
         if commit and commit not in self.described:
-            self.described[commit] = self.git("log", "-1", "--no-show-signature", "--format=%h %s", commit)[:100]
+            shown = self.git("log", "-1", "--no-show-signature", "--format=%h %s", commit)
+            self.described[commit] = shown[:100]
         return self.described.get(commit, "nothing")
 
     def flx(self, commit: str) -> list[FlxLine]:
@@ -2596,22 +2594,35 @@ class HostedProject:
                 path.unlink()
 
     def deploy(self, tree: Checkout, old: str, new: str, log: Log, *, keep: bool = False) -> set[str]:
-        """Let a folder that holds one commit run another; return the files that the site changed and keeps."""
+        """Let a folder that holds one commit run another; return files that the site changed and keeps."""
         lines = self.flx(new)
         ours = {os.path.normpath(line.fields[0]) for line in (*self.flx(old), *lines)
                 if line.section == "replace"}
         kept = tree.update(old, new, ours, keep=keep)
-        variables = {"PROJECT_NAME": self.site.name}
-        with contextlib.suppress(FileNotFoundError):  # only a project with a database has this file
-            variables.update(re.findall(r"^(\w+)=(.*)$", (self.state / "variables").read_text(), re.MULTILINE))
         mark = f"{self.mark}-live" if tree.root == self.site else self.mark
-        run = FlxRun(tree.root, variables, mark, float(self.setting("flaskflex.timeout") or LINE_SECONDS), log)
-        run.carry_out(lines, lambda path: tree.git("cat-file", "--filters", f"{new}:{os.path.normpath(path)}"),
+        run = FlxRun(tree.root, self.variables(), mark, self.line_seconds(), log)
+        run.carry_out(lines, lambda path: tree.git("cat-file", "--filters", f"{new}:{path}"),
                       setup=old == EMPTY_TREE or has_lost_python(tree.root))
         return kept
 
+    def variables(self) -> dict[str, str]:
+        """Return the values for [replace]; those of a project's database are in a file of its own."""
+        variables = {"PROJECT_NAME": self.site.name}
+        with contextlib.suppress(FileNotFoundError):
+            text = (self.state / "variables").read_text(encoding="utf-8")
+            variables.update(re.findall(r"^(\w+)=(.*)$", text, re.MULTILINE))
+        return variables
+
+    def line_seconds(self) -> float:
+        """Return how long a line of .flx may take; raise Failure if the setting is no number."""
+        setting = self.setting("flaskflex.timeout") or f"{LINE_SECONDS}"
+        if not re.fullmatch(r"\d+(\.\d+)?", setting):
+            raise Failure(f"flaskflex.timeout is {setting!r}, and no number of seconds",
+                          "On the host, in the repository: git config flaskflex.timeout 600")
+        return float(setting)
+
     def try_commit(self, old: str, new: str, log: Log) -> None:
-        """Try a commit on a copy of the site, which stays as it is; raise Failure if it does not run there."""
+        """Try a commit on a copy of the site, which stays as it is; raise Failure if it does not run."""
         log.fact("Trying", f"{self.describe(new)} (in a copy of the site)")
         trial = Checkout(self.repository, self.state / "trial", self.state / "trial-index")
         try:
@@ -2648,7 +2659,8 @@ class HostedProject:
         if self.before.exists():
             for path in self.site.iterdir():
                 remove_tree(path)
-            subprocess.run(["cp", "-a", f"{self.before}/.", str(self.site)], check=True)
+            if subprocess.run(["cp", "-a", f"{self.before}/.", str(self.site)]).returncode:
+                raise Failure(f"{self.before} cannot be copied back to {self.site}", "See df on the host.")
             self.forget_before()
 
     def forget_before(self) -> None:
@@ -2717,7 +2729,7 @@ def ask_site(root: Path) -> Finding:
     """Start the application of a site, or of a trial, as Apache would, and ask it for its first page."""
     script = root / "public_html" / "dispatch.fcgi"
     if not script.exists():
-        return Finding("fail", "public_html/dispatch.fcgi is missing", "Run python flaskflex.py in the project.")
+        return Finding("fail", "public_html/dispatch.fcgi is missing", "In the project: python flaskflex.py")
     started = time.monotonic()
     with running_application(script, site_virtualenv(root), None) as (address, log):
         answer = fastcgi_request(address, cgi_environ(script, "/"), ANSWER_SECONDS)
@@ -2737,7 +2749,8 @@ def ask_url(url: str) -> Finding:
         status = error.code
     except (OSError, ValueError) as error:
         return Finding("warn", f"{url} cannot be asked from here: {error}")
-    return Finding("fail" if status >= 500 else "ok", f"GET {url} answers {status}", "See the site's error log.")
+    return Finding("fail" if status >= 500 else "ok", f"GET {url} answers {status}",
+                   "See the site's error log.")
 
 
 def report_answer(finding: Finding, log: Log) -> None:
@@ -2771,7 +2784,7 @@ def take_push(hosted: HostedProject, log: Log, ref: str, old: str, new: str) -> 
 
 
 def try_push(hosted: HostedProject, log: Log, old: str, new: str) -> None:
-    """Try what is pushed to the branch that deploys, once what it names now is live; raise Failure to refuse."""
+    """Try a push to the branch that deploys, once what that names now is live; raise Failure to refuse."""
     hosted.go_live(Log(hosted.log_path(hosted.commits()[0] or "host"), shown=False))
     now, live = hosted.commits()
     if old != now:
@@ -2794,12 +2807,9 @@ def run_hook(hook: str, args: Sequence[str]) -> int:
     path = hosted.log_path(args[-1])
     if hook == "update":
         path.unlink(missing_ok=True)
-        log = Log(path)
-    else:  # show it from where it goes live, which may have begun already
-        path.touch()
-        content = path.read_bytes()
-        start = content.rfind(b"Going live  ")
-        log = Log(path, len(content) if start < 0 else start)
+    log = Log(path)
+    if hook == "watch":  # going live may have begun already
+        log.position = max(path.read_bytes().rfind(b"\nGoing live  ") + 1, 0) or log.position
     try:
         if hook == "update":
             take_push(hosted, log, *args)
@@ -2858,7 +2868,8 @@ def host(options: argparse.Namespace, report: Report) -> int:
     log.finish()
     report.fact("Repository", str(hosted.repository))
     report.fact("Site", f"{hosted.site}, with the document root {hosted.site / 'public_html'}")
-    report.fact("Clone", shell_line("git", "clone", f"{user_name()}@{os.uname().nodename}:{hosted.repository}"))
+    url = f"{user_name()}@{os.uname().nodename}:{hosted.repository}"
+    report.fact("Clone", shell_line("git", "clone", url))
     report.fact("Next", "python flaskflex.py in the clone, then git push")
     return 0
 
@@ -2867,7 +2878,7 @@ def make_repository(hosted: HostedProject) -> None:
     """Make the bare repository of a project: whole, or not at all. Raise Failure on foreign files."""
     found = re.search(r"(\d+)\.(\d+)", os.fsdecode(git_output(Path("/"), "version")))
     if found and (int(found[1]), int(found[2])) < OLDEST_GIT:
-        raise Failure(f"git {found[0]} is too old to host a project", "git 2.28 or newer is needed (July 2020).")
+        raise Failure(f"git {found[0]} is too old to host a project", "It takes git 2.28 or newer.")
     for place in (hosted.repository, hosted.site):
         if os.path.lexists(place) and not (is_real_folder(place) and not any(place.iterdir())):
             raise Failure(f"{place} is there already, and flaskflex host did not make it",
@@ -2959,16 +2970,17 @@ def demo(options: argparse.Namespace, report: Report) -> int:
     echo_and_run(project, "git", "push", "--quiet", "origin", "HEAD")
     report.fact("The page", page_of(hosted.site))
     report.fact("Look at", f"what was written: {shell_line('git', '-C', str(project), 'log', '--stat')}")
-    report.fact("See it run", shell_line(python, "-m", "flask", "--app", str(project / "application" / "app.py"),
-                                         "run"))
+    application = str(project / "application" / "app.py")
+    report.fact("See it run", shell_line(python, "-m", "flask", "--app", application, "run"))
     report.fact("Next", "the same in the clone of your own project: python flaskflex.py")
     return 0
 
 
 def page_of(site: Path) -> str:
     """Return the first page that a site serves."""
-    with running_application(site / "public_html" / "dispatch.fcgi", site_virtualenv(site), None) as (address, _):
-        answer = fastcgi_request(address, cgi_environ(site / "public_html" / "dispatch.fcgi", "/"), ANSWER_SECONDS)
+    script = site / "public_html" / "dispatch.fcgi"
+    with running_application(script, site_virtualenv(site), None) as (address, _):
+        answer = fastcgi_request(address, cgi_environ(script, "/"), ANSWER_SECONDS)
     return answer.output.replace(b"\r\n", b"\n").partition(b"\n\n")[2].decode("utf-8", "replace")
 
 

@@ -97,7 +97,8 @@ class Visitors:
     def visit(self) -> None:
         while not self.stop.is_set():
             answer = self.site.get("/")
-            self.answers.append({"status": str(answer.status), "text": answer.body.decode("utf-8", "replace")})
+            text = answer.body.decode("utf-8", "replace")
+            self.answers.append({"status": str(answer.status), "text": text})
             time.sleep(0.01)
 
     def __enter__(self) -> Visitors:
