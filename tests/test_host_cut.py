@@ -44,10 +44,6 @@ def pushing(hosted: Hosted) -> Iterator[subprocess.Popen[bytes]]:
                 os.killpg(process.pid, signal.SIGKILL)
 
 
-def lock_is_free(hosted: Hosted) -> bool:
-    return (hosted.repository / "flaskflex" / "lock").read_text() == ""
-
-
 # --- a pusher who goes ---
 
 
@@ -88,7 +84,7 @@ yes 'a line of output' | head -n 30000
         time.sleep(0.2)
         (live.folder / "hold").unlink()
         if goes == stop_reading:
-            assert eventually(lambda: lock_is_free(live))
+            assert eventually(live.lock_is_free)
             kill(push.pid)
     done = eventually(lambda: not processes_of(live.folder))
     assert done, processes_of(live.folder)
