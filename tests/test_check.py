@@ -14,20 +14,13 @@ from typing import Callable, List, Tuple
 
 import pytest
 from conftest import Environ, Flaskflex, Git, run
-from deployed import APPLICATION, Item, copy_deployed, deploy, item, processes_in, read_items, troubles
+from deployed import APPLICATION, Item, copy_deployed, item, processes_in, read_items, troubles
 from helpers import (
     FILES, add_distribution, assert_refused, light_virtualenv, load_flaskflex, snapshot, untouched, write,
 )
 
 DISPATCH = "public_html/dispatch.fcgi"
 SECRET = "s3cr3t"
-
-
-@pytest.fixture(scope="module")
-def deployed(
-    tmp_path_factory: pytest.TempPathFactory, virtualenv: Path, warm_cache: Path, session_environ: Environ
-) -> Path:
-    return deploy(tmp_path_factory.mktemp("deployed"), virtualenv, session_environ)
 
 
 @pytest.fixture
