@@ -1611,6 +1611,9 @@ def write_files(tree: WorkTree, changes: Sequence[Change], run_folder: Path) -> 
                 undo.callback(tree.remove, unfinished)  # first: ^C may come at any moment
                 tree.create(unfinished, change.new_content, change.new_mode)
                 ready.append((unfinished, change.path))
+        for change in changes:
+            if change.path == "req.txt" and change.needs_write:
+                note_frozen(tree.project, (change.old_content, change.new_content))
         for unfinished, path in ready:
             tree.rename(unfinished, path)
 
@@ -4111,9 +4114,6 @@ def apply_changes(tree: WorkTree, changes: Sequence[Change], commit: Optional[Co
         return
     with index_locked(project) as folder:
         save_replaced(project, changes, report)
-        for change in changes:
-            if change.path == "req.txt" and change.needs_write:
-                note_frozen(project, (change.old_content, change.new_content))
         write_files(tree, changes, folder)
         report_changes(changes, project.ignored, report, commits=commit is not None)
         name = commit.make(pending, folder) if commit and pending else None
