@@ -34,6 +34,37 @@ OLDEST_PYTHON: tuple[int, int] = (3, 9)  # flaskflex needs Python 3.9 or newer
 if sys.version_info < OLDEST_PYTHON:
     sys.exit("flaskflex: error: Python 3.9 or newer is needed, and this is %d.%d" % sys.version_info[:2])
 
+# The map. A section uses only what stands above it, and in a section a helper stands above its first user;
+# only the templates, which are data, come last. Search for "# ---" to go from one to the next.
+#
+#   report and processes      what is printed, signals, files that others wrote
+#   git                       the project: its work tree and its HEAD
+#   the virtualenv            which one, its Python, its pip
+#   req.txt                   the virtualenv, frozen so that a server can install it
+#   the files                 what is to become of each of the four, and writing them
+#   the commit                GitPython and its cache, the index and its lock, killed runs
+#   .flx                      its lines, and what is wrong with them
+#   asking an application     FastCGI, a private Apache, and what the answer means
+#   check                     one function an item
+#   host                      taking pushes: git's files, .flx, the trial, going live, the hooks
+#   the commands              prepare, check, serve and demo, as the manual above describes them
+#   the command line          the parser, and main()
+#   the templates             the files that flaskflex writes
+#
+# Words that have a meaning of their own here:
+#
+#   base       what flaskflex itself committed last at a path: the base of a three-way merge
+#   change     what is to become of one file; it is pending if HEAD does not hold the file as it will be
+#   finding    what check has to say of one item: ok, warn or fail
+#   fingerprint  the first digits of a text's hash
+#   freeze     what pip freeze prints of the virtualenv, and what becomes of it in req.txt
+#   live       the commit that a site serves: refs/flaskflex/live
+#   marker     the line of req.txt above which flaskflex writes, and below which the user does
+#   run folder   where a run notes what it is about to write, in git's own folder
+#   site       the folder on a host that is served
+#   template   the text of a file that flaskflex writes
+#   trial      a copy of the site, in which a push is tried
+
 import os
 
 # A project may hold a git.py or a typing.py: nothing is imported from its folder.
@@ -4250,7 +4281,7 @@ def demo(options: argparse.Namespace, report: Report) -> int:
     report.fact("The page", request_page(hosted.site, environ, ANSWER_SECONDS, report).page.strip())
     report.fact("Look at", f"what was written: {shell_line('git', '-C', str(project), 'log', '--stat')}")
     serving = shell_line(python, str(script), "serve", "-C", str(project), "--venv", str(virtualenv))
-    report.fact("See the page", serving if has_apache() else "apt install apache2 libapache2-mod-fcgid")
+    report.fact("See it run", serving if has_apache() else "apt install apache2 libapache2-mod-fcgid")
     report.fact("Next", "the same in the clone of your own project: python flaskflex.py")
     return 0
 
