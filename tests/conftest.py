@@ -217,13 +217,25 @@ def environ(
 Git = Callable[..., str]
 
 
+@pytest.fixture(scope="session")
+def cloned(tmp_path_factory: pytest.TempPathFactory, session_environ: Environ) -> Path:
+    """The folder of a host's repository and of a fresh clone of it: to be copied only."""
+    def make(folder: Path) -> None:
+        host = folder / "host.git"
+        run("git", "init", "-q", "--bare", "-b", "main", host, cwd=folder, env=session_environ)
+        run("git", "clone", "-q", host, "yourprojectname", cwd=folder, env=session_environ)
+
+    return made_once(tmp_path_factory, "cloned", make)
+
+
 @pytest.fixture
-def project(tmp_path: Path, environ: Environ) -> Path:
+def project(tmp_path: Path, environ: Environ, cloned: Path) -> Path:
     """A fresh clone of an empty project, as a host gives it, with flaskflex.py downloaded into it."""
-    host = tmp_path / "host.git"
-    run("git", "init", "-q", "--bare", "-b", "main", host, cwd=tmp_path, env=environ)
-    run("git", "clone", "-q", host, "yourprojectname", cwd=tmp_path, env=environ)
+    for name in ("host.git", "yourprojectname"):
+        shutil.copytree(cloned / name, tmp_path / name)
     clone = tmp_path / "yourprojectname"
+    config = clone / ".git" / "config"
+    config.write_text(config.read_text().replace(str(cloned), str(tmp_path)))
     shutil.copy(SCRIPT, clone)
     return clone
 
