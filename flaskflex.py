@@ -2859,32 +2859,35 @@ def list_projects(folder: Path, report: Report) -> None:
 # --- host: a machine of one's own ---
 
 # Root writes to these folders, which are root's alone. What lies in a home is the project's: it is read and
-# written as the project's user, because its owner may put a link to anywhere in its place at any moment.
+# written as the project's user, who could put a link to anywhere in its place at any moment.
 HOMES = Path("/var/www")  # below it, Debian's suexec runs programs
 LOGS = Path("/var/log/flaskflex")
 SITES = Path("/etc/apache2/sites-available")
+SITES_ENABLED = Path("/etc/apache2/sites-enabled")
 LOGROTATE_FILE = Path("/etc/logrotate.d/flaskflex")
 ARCHIVES = Path("/var/backups/flaskflex")
 
 SYSTEM_PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
-SYSTEM_PYTHON = "/usr/bin/python3"  # what every user of the machine can run
+SYSTEM_PYTHON = "/usr/bin/python3"  # every user of the machine can run it
 PACKAGES = ("git", "python3-venv", "openssh-server", "apache2", "apache2-suexec-pristine",
             "libapache2-mod-fcgid", "logrotate")
-MACHINE_OPTIONS = ("domain", "key", "revoke", "database", "remove")  # each asks for a machine of one's own
+MACHINE_OPTIONS = ("domain", "key", "revoke", "database", "restore", "remove")
 
-# With one of these any .htaccess could act as Apache's own user, who reads what all projects serve.
-UNSAFE_MODULES = r"\b((?:php\d*|wsgi|perl|lua|proxy)_module)\b"
+# With one of these an .htaccess can act as Apache's own user, who may read what any project serves.
+UNSAFE_MODULES = r"\b(php\d*|wsgi|perl|lua|proxy)_module\b"
 
 # A user and a DNS label; not what certbot would call the second file of another project's site.
 PROJECT_NAME = r"(?!.*-le-ssl$)[a-z]([a-z0-9-]{0,30}[a-z0-9])?"
-DOMAIN_NAME = r"(?=.{1,253}$)(?!-)[a-z0-9-]{1,63}(?<!-)(\.(?!-)[a-z0-9-]{1,63}(?<!-))*"
+DOMAIN = r"(?=.{1,253}$)(?!-)[a-z0-9-]{1,63}(?<!-)(\.(?!-)[a-z0-9-]{1,63}(?<!-))*"
 PUBLIC_KEY = r"[a-z0-9@.-]+ ([A-Za-z0-9+/]+={0,2})( [^\x00-\x1f\x7f]*)?"
+VARIABLES = "{0}.git/flaskflex/variables"  # in a project's home: what [replace] knows
+DATABASE_COMMENT = "made by flaskflex host"
 
 
 def run_as(user: str, *command: str, stdin: str = "") -> str:
-    """Run a program as root, or as a project's user; return what it prints, raise Failure if it fails.
+    """Run a program as root or as a project's user; return what it prints, raise Failure if it fails.
 
-    Its environment is built anew, and nothing leads it to root's terminal.
+    Its environment is built anew, and root's terminal is out of its reach.
     """
     import pwd
 
@@ -2899,362 +2902,329 @@ def run_as(user: str, *command: str, stdin: str = "") -> str:
 
 
 def printable(output: bytes) -> str:
-    """Return what a program of a project's has printed, without what would control root's terminal."""
-    return "\n".join("".join(char if char.isprintable() else "?" for char in line[:500])
-                     for line in output.decode("utf-8", "replace").strip().split("\n")[:100])
+    """Return the end of what a project's programs print, without what would control root's terminal."""
+    lines = output.decode("utf-8", "replace").strip().split("\n")[-50:]
+    return "\n".join("".join(char if char.isprintable() else "?" for char in line[:500]) for line in lines)
 
 
-def project_users() -> set[str]:
+def run_flaskflex(name: str, *args: str) -> str:
+    """Run a copy of this script (it may lie in root's own home) as a user; return what it prints."""
+    with tempfile.TemporaryDirectory(prefix="flaskflex-") as folder:
+        os.chmod(folder, 0o755)
+        script = Path(folder, "flaskflex.py")
+        write_beside(script, Path(__file__).read_bytes(), 0o644)
+        return run_as(name, SYSTEM_PYTHON, "-I", str(script), "host", *args)
+
+
+def read_in_home(name: str, path: str) -> str:
+    """Return the text of a file in a project's home, "" without one."""
+    return run_as(name, "sh", "-c", 'timeout 9 head -c 1000000 "$1" 2>/dev/null || true', "sh", path)
+
+
+def write_in_home(name: str, path: str, text: str) -> None:
+    """Write a file in a project's home that only its user can read."""
+    script = 'umask 077; mkdir -p "${1%/*}"; cat >"$1.flaskflex-new"; mv -f "$1.flaskflex-new" "$1"'
+    run_as(name, "sh", "-ec", script, "sh", path, stdin=text)
+
+
+def project_users() -> list[str]:
     """Return the names of the projects of this machine."""
     import pwd
 
-    return {entry.pw_name for entry in pwd.getpwall()
-            if entry.pw_uid >= 1000 and entry.pw_dir == str(HOMES / entry.pw_name)}
-
-
-def require_packages(packages: Sequence[str]) -> None:
-    """Raise Failure, with the line that installs them, if packages of Debian's are missing."""
-    if not shutil.which("dpkg-query"):
-        raise Failure("this machine is no Debian", "Without --domain, projects are hosted in a folder anywhere.")
-    done = subprocess.run(["dpkg-query", "--show", "--showformat=${Package} ${db:Status-Status}\n", *packages],
-                          capture_output=True, text=True)
-    missing = [package for package in packages if f"{package} installed" not in done.stdout.splitlines()]
-    if missing:
-        raise Failure(f"not installed here: {', '.join(missing)}",
-                      f"Type: {shell_line('sudo', 'apt-get', 'install', '--yes', *missing)}")
-
-
-# users and keys
+    return sorted(entry.pw_name for entry in pwd.getpwall()
+                  if entry.pw_uid >= 1000 and entry.pw_dir == str(HOMES / entry.pw_name))
 
 
 def make_user(name: str) -> None:
-    """Make the user of a project, whose home Apache may enter and other users may not."""
+    """Make the user of a project, with a home that Apache may enter and other users may not."""
     import pwd
 
     home = HOMES / name
     if name not in project_users():
-        with contextlib.suppress(KeyError):
-            other = pwd.getpwnam(name)
-            raise Failure(f"{name} is a user of this machine already (at home in {other.pw_dir})",
+        if os.path.lexists(home) or name in (entry.pw_name for entry in pwd.getpwall()):
+            raise Failure(f"{name} is a user of this machine already, or {home} a folder",
                           "Choose another name for the project.")
-        if os.path.lexists(home):
-            raise Failure(f"{home} is there already, and flaskflex host did not make it",
-                          "Choose another name for the project, or move that away.")
         run_as("root", "useradd", "--user-group", "--no-create-home", "--home-dir", str(home),
-               "--shell", "/bin/bash", "--password", "*", name)  # no password; a locked one would refuse keys
+               "--shell", "/bin/bash", "--password", "*", name)  # none; a locked one would refuse keys too
     run_as("root", "install", "-d", "-m", "710", "-o", name, "-g", "www-data", str(home))
     run_as("root", "install", "-d", "-m", "755", str(LOGS))
     run_as("root", "install", "-d", "-m", "750", "-g", name, str(LOGS / name))
 
 
 def read_keys(files: Iterable[str]) -> dict[str, str]:
-    """Return the public keys that files hold: lines as in the files, by the part that is the key.
+    """Return the public keys in files: each line by the part that is the key.
 
-    Raise Failure if a file holds anything else: options in front of a key would be obeyed.
+    Raise Failure if a file holds anything else: sshd would obey options in front of a key.
     """
     keys = {}
     for file in files:
         with open(file, "rb") as opened:
             lines = opened.read(1 << 20).decode("utf-8", "replace").splitlines()
-        found = [line.strip() for line in lines if line.strip() and not line.startswith("#")]
-        for line in found or [""]:
+        for line in [line.strip() for line in lines if line.strip() and not line.startswith("#")] or [""]:
             if "PRIVATE KEY" in line:
-                raise Failure(f"{file} holds a private key", f"Name the public one: {file}.pub")
+                raise Failure(f"{file} holds a private key", f"The public one is in {file}.pub.")
             match = re.fullmatch(PUBLIC_KEY, line)
             if not match or subprocess.run(["ssh-keygen", "-l", "-f", "-"], input=line.encode(),
                                            capture_output=True).returncode:
-                raise Failure(f"{file} holds something else than public keys: {line[:40]!r}",
-                              "Each line has to be like this: ssh-ed25519 AAAA... name@machine\n"
-                              "(ssh-keygen -t ed25519 makes a key; its public part is in the file that ends in .pub)")
+                raise Failure(f"{file} holds something that is not a public key: {line[:40]!r}",
+                              "A public key is a line such as: ssh-ed25519 AAAA... name@machine\n"
+                              "ssh-keygen makes one, in a file that ends in .pub.")
             keys[match[1]] = line
     return keys
 
 
 def change_keys(name: str, added: Mapping[str, str], revoked: Mapping[str, str]) -> int:
-    """Let keys into a project, each once, and take others away; return how many it has."""
-    old = run_as(name, "sh", "-c", "cat .ssh/authorized_keys 2>/dev/null || true").splitlines()
+    """Let keys into a project, each once, and take others away; return how many it has now."""
+    path = ".ssh/authorized_keys"
+    old = read_in_home(name, path).splitlines()
     lines = [line for line in old if revoked.keys().isdisjoint(line.split())]
     known = {word for line in lines if not line.startswith("#") for word in line.split()}
     lines += [f"restrict,pty {line}" for key, line in added.items() if key not in known]
     if lines != old:
-        write_in_home(name, ".ssh/authorized_keys", "".join(f"{line}\n" for line in lines))
-    return sum(1 for line in lines if line.strip() and not line.startswith("#"))
+        write_in_home(name, path, "".join(f"{line}\n" for line in lines))
+    return len([line for line in lines if line.strip() and not line.startswith("#")])
 
 
-def write_in_home(name: str, path: str, content: str) -> None:
-    """Write a file in a project's home, as its user, which only that one can read."""
-    script = 'umask 077; mkdir -p "${1%/*}"; cat >"$1.flaskflex-new"; mv -f "$1.flaskflex-new" "$1"'
-    run_as(name, "sh", "-ec", script, "sh", path, stdin=content)
-
-
-@contextlib.contextmanager
-def readable_script() -> Iterator[str]:
-    """Lend every user a copy of this script, which may lie in root's own home."""
-    with tempfile.TemporaryDirectory(prefix="flaskflex-") as folder:
-        os.chmod(folder, 0o755)
-        script = Path(folder, "flaskflex.py")
-        script.write_bytes(Path(__file__).read_bytes())
-        script.chmod(0o644)
-        yield str(script)
-
-
-def prepare_home(name: str, url: Optional[str]) -> None:
-    """Let a project's user make its repository and site, as in an account of one's own."""
-    with readable_script() as script:
-        run_as(name, SYSTEM_PYTHON, "-I", script, "host", name, *(("--url", url) if url else ()))
-    run_as(name, "chmod", "700", f"{name}.git")
-    run_as(name, "sh", "-c", 'ln -sT "$1" log 2>/dev/null || true', "sh", str(LOGS / name))
-
-
-# the database
-
-DATABASE_MARK = "made by flaskflex host"
-
-
-def run_sql(statements: str) -> list[str]:
-    """Run SQL as MariaDB's root, over its socket; return the lines of the result."""
-    return run_as("root", "mariadb", "--batch", "--skip-column-names", stdin=statements).splitlines()
+def run_sql(statements: str) -> str:
+    """Run SQL as MariaDB's root, over its socket; return what it prints."""
+    return run_as("root", "mariadb", "--batch", "--skip-column-names", stdin=statements)
 
 
 def has_database(name: str) -> bool:
-    """Return True if there is a database for a project, made by us."""
-    return bool(shutil.which("mariadb", path=SYSTEM_PATH)) and DATABASE_MARK in run_sql(
+    """Return True if there is a database that was made for a project."""
+    return bool(shutil.which("mariadb", path=SYSTEM_PATH)) and DATABASE_COMMENT in run_sql(
         f"SELECT SCHEMA_COMMENT FROM information_schema.SCHEMATA WHERE SCHEMA_NAME='{name}'")
 
 
 def make_database(name: str) -> None:
-    """Make a MariaDB database and its user, both called like the project, which gets to know the password."""
+    """Make a MariaDB database and its user, both named like the project, which gets to know the password."""
     import secrets
 
-    has_user = run_sql(f"SELECT 1 FROM mysql.user WHERE User='{name}'")
-    if not has_database(name) and (has_user or run_sql(f"SHOW DATABASES LIKE '{name}'")):
-        raise Failure(f"MariaDB has a database or a user {name} already, and flaskflex host did not make it",
+    if not has_database(name) and run_sql(f"SELECT 1 FROM mysql.user WHERE User='{name}'; "
+                                          f"SHOW DATABASES LIKE '{name}'"):
+        raise Failure(f"MariaDB has a database or a user {name}, which flaskflex host did not make",
                       "Choose another name for the project.")
-    variables = run_as(name, "sh", "-c", f"cat {name}.git/flaskflex/variables 2>/dev/null || true")
-    known = re.search(r"^DB_PASSWORD=([\w-]{32})$", variables, re.MULTILINE | re.ASCII)
+    variables = VARIABLES.format(name)
+    known = re.search(r"^DB_PASSWORD=([a-zA-Z0-9_-]{32})$", read_in_home(name, variables), re.MULTILINE)
     password = known[1] if known else secrets.token_urlsafe(24)
-    run_sql(f"CREATE DATABASE IF NOT EXISTS `{name}` CHARACTER SET utf8mb4 COMMENT '{DATABASE_MARK}';"
+    run_sql(f"CREATE DATABASE IF NOT EXISTS `{name}` CHARACTER SET utf8mb4 COMMENT '{DATABASE_COMMENT}';"
             f"CREATE USER IF NOT EXISTS '{name}'@'localhost';"
             f"ALTER USER '{name}'@'localhost' IDENTIFIED BY '{password}';"
             f"GRANT ALL ON `{name}`.* TO '{name}'@'localhost';")
-    write_in_home(name, f"{name}.git/flaskflex/variables",
+    write_in_home(name, variables,
                   f"DB_HOST=localhost\nDB_NAME={name}\nDB_USER={name}\nDB_PASSWORD={password}\n")
 
 
-# Apache
-
-
 def site_files(name: str) -> list[Path]:
-    """Return where the site of a project is described: our file, and what certbot makes of it for https."""
+    """Return the files of a project's site: ours, and the one that certbot makes of it for https."""
     return [SITES / f"flaskflex-{name}.conf", SITES / f"flaskflex-{name}-le-ssl.conf"]
 
 
 def served_domains(name: str) -> list[str]:
-    """Return the domains of a project, as its site's file names them."""
+    """Return the domains of a project, as its site's file has them."""
     site = site_files(name)[0]
-    return re.findall(r"^ *Server(?:Name|Alias) (\S+)", site.read_text(), re.MULTILINE) if site.exists() else []
+    text = site.read_text() if site.exists() else ""
+    return re.findall(r"^ *Server(?:Name|Alias) (\S+)", text, re.MULTILINE)
 
 
 def check_apache(name: str, domains: Sequence[str]) -> None:
-    """Raise Failure if Apache's files are wrong already, or unsafe, or another site has one of the domains."""
-    unsafe = re.findall(UNSAFE_MODULES, run_as("root", "apache2ctl", "-M"))
-    if unsafe:
-        raise Failure(f"Apache has {', '.join(unsafe)}: with it, projects could read each other's files",
-                      "Host projects on a machine without it (a2dismod takes it away).")
-    own = {path.name for path in site_files(name)}
-    dump = run_as("root", "apache2ctl", "-t", "-D", "DUMP_VHOSTS")
+    """Raise Failure if Apache's files are wrong or unsafe already, or another site has one of the domains."""
     file = ""
-    for line in dump.splitlines():
-        file = next(iter(re.findall(r"\((/\S+):\d+\)$", line)), file)
-        words = re.sub(r"\(/.*", "", line).split()
-        taken = sorted(set(domains) & set(words))
-        if taken and Path(file).name not in own:
-            raise Failure(f"{taken[0]} is the name of another site already, see {file}",
-                          "Choose another domain, or take that site away (a2dissite).")
+    for line in run_as("root", "apache2ctl", "-t", "-D", "DUMP_VHOSTS", "-D", "DUMP_MODULES").splitlines():
+        unsafe = re.search(UNSAFE_MODULES, line)
+        if unsafe:
+            raise Failure(f"Apache has {unsafe[0]}, with which projects could read each other's files",
+                          f"Host projects on a machine without it: sudo a2dismod {unsafe[1]}")
+        place = re.search(r" \((/\S+):\d+\)$", line)
+        file = place[1] if place else file
+        taken = set(domains) & set(line.split())
+        if taken and Path(file).name not in (path.name for path in site_files(name)):
+            raise Failure(f"{taken.pop()} is the name of another site: see {file}",
+                          "Choose another domain, or take that site away (sudo a2dissite).")
 
 
-def write_site(name: str, domains: Sequence[str]) -> None:
-    """Let Apache serve a project for its domains; raise Failure, with all as it was, if Apache refuses that."""
-    common, site = SITES / "000-flaskflex.conf", site_files(name)[0]
-    old = {path: path.read_text() for path in (common, site) if path.exists()}
-    enabled = [path for path in (common, site) if enabled_link(path).exists()]
-    text = old.get(site, APACHE_SITE.replace("yourprojectname", name))
-    names = "".join(f"    Server{'Alias' if index else 'Name'} {domain}\n" for index, domain in enumerate(domains))
-    if domains:
-        text = re.sub(r"(?m)^ *ServerName .*\n(?: *ServerAlias .*\n)*", names, text, count=1)
-    new = {common: old.get(common, APACHE_CONF), site: text}
-    if new == old and len(enabled) == len(new):
-        return
-    run_as("root", "a2enmod", "--quiet", "suexec", "fcgid", "rewrite")
-    try:
-        for path, content in new.items():
-            write_beside(path, content.encode(), 0o644)
-        run_as("root", "a2ensite", "--quiet", *(path.stem for path in new))
-        run_as("root", "apache2ctl", "configtest")
-    except Failure:
-        run_as("root", "a2dissite", "--quiet", *(path.stem for path in new if path not in enabled))
-        for path in new:
-            path.unlink()
-        for path, content in old.items():
-            write_beside(path, content.encode(), 0o644)
-        raise
-    reload_apache()
-
-
-def enabled_link(site: Path) -> Path:
-    """Return where a2ensite links a site to."""
-    return site.parent.with_name("sites-enabled") / site.name
+def switch_sites(command: str, sites: Sequence[str]) -> None:
+    """Enable or disable sites of Apache's, by a2ensite or a2dissite."""
+    if sites:
+        run_as("root", command, "--quiet", *sites)
 
 
 def reload_apache() -> None:
-    """Let Apache read its files again; no request that it has already is lost."""
+    """Let Apache read its files again; it goes on with the requests that it has."""
     if Path("/run/systemd/system").is_dir():
         run_as("root", "systemctl", "reload-or-restart", "apache2")
     else:
         run_as("root", "apache2ctl", "graceful")
 
 
-# taking a project away
-
-
-def switch_off(name: str, sites: Sequence[str]) -> None:
-    """Let nobody reach a project any more, and end its processes."""
-    if sites:
-        run_as("root", "a2dissite", "--quiet", *sites)
-        reload_apache()
-    run_as("root", "usermod", "--expiredate", "1", name)  # no login, no cron
-    run_as(name, "sh", "-c", "kill -KILL -1 2>/dev/null || true")  # all that this user may end, but the shell
-
-
-def switch_on(name: str, sites: Sequence[str]) -> None:
-    """Let a project be reached again."""
-    run_as("root", "usermod", "--expiredate", "", name)
-    if sites:
-        run_as("root", "a2ensite", "--quiet", *sites)
-        reload_apache()
-
-
-def restore_line(name: str, domains: Sequence[str], archive: Path, database: bool) -> str:
-    """Return the command that makes a removed project again: its files are written as its user."""
-    again = shell_line("python3", *sys.argv[:1], "host", name, *(f"--domain={domain}" for domain in domains),
-                       *(["--database"] if database else []))
-    commands = [again, f"runuser -u {name} -- tar -xPzf - {HOMES / name} <{archive}"]
-    if database:
-        commands += [f"tar -xPOzf {archive} {ARCHIVES / name}.sql | mariadb {name}", again]
-    return shell_line("sudo", "sh", "-ec", "; ".join(commands))
+def write_site(name: str, domains: Sequence[str]) -> None:
+    """Let Apache serve a project at its domains; raise Failure, with all as it was, if that is refused."""
+    common, site = SITES / "000-flaskflex.conf", site_files(name)[0]
+    old = {path: path.read_text() for path in (common, site) if path.exists()}
+    names = "".join(f"    ServerAlias {domain}\n" for domain in domains).replace("Alias", "Name", 1)
+    new = {common: old.get(common, APACHE_CONF),
+           site: re.sub(r"(?m)^ *ServerName .*\n(?: *ServerAlias .*\n)*", names,
+                        old.get(site, APACHE_SITE.replace("yourprojectname", name)), count=1)}
+    disabled = [path.stem for path in new if not (SITES_ENABLED / path.name).exists()]
+    if new == old and not disabled:
+        return
+    run_as("root", "a2enmod", "--quiet", "suexec", "fcgid", "rewrite")
+    try:
+        for path, text in new.items():
+            write_beside(path, text.encode(), 0o644)
+        switch_sites("a2ensite", disabled)
+        run_as("root", "apache2ctl", "configtest")
+    except BaseException:
+        switch_sites("a2dissite", disabled)
+        for path in new:
+            path.unlink(missing_ok=True)
+        for path, text in old.items():
+            write_beside(path, text.encode(), 0o644)
+        raise
+    reload_apache()
 
 
 def remove_project(name: str, report: Report) -> None:
-    """Take a project off the machine: once nobody reaches it any more all of it goes into an archive."""
+    """Take a project off the machine: once nobody reaches it any more, all that it has goes to an archive."""
     if name not in project_users():
-        raise Failure(f"there is no project {name} on this machine", "Without anything else, host lists them.")
+        raise Failure(f"there is no project {name} on this machine", "host without a NAME lists them.")
+    archive, dump = ARCHIVES / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}.tar.gz", ARCHIVES / f"{name}.sql"
     domains = served_domains(name)
-    archive = ARCHIVES / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}.tar.gz"
-    dump = ARCHIVES / f"{name}.sql"
-    sites = [path.stem for path in site_files(name) if enabled_link(path).exists()]
-    switch_off(name, sites)
+    sites = [path.stem for path in site_files(name) if (SITES_ENABLED / path.name).exists()]
     try:
+        switch_sites("a2dissite", sites)
+        reload_apache()
+        run_as("root", "usermod", "--expiredate", "1", name)  # no login, no cron
+        run_as(name, "sh", "-c", "kill -KILL -1 2>/dev/null || true")  # but the shell itself
         database = has_database(name)
         if database:
-            run_as("root", "mariadb-dump", "--single-transaction", "--routines", f"--result-file={dump}", name)
+            run_as("root", "mariadb-dump", "--single-transaction", "--routines", f"--result-file={dump}",
+                   name)
         places = [HOMES / name, LOGS / name, *site_files(name), Path("/var/spool/cron/crontabs", name), dump]
         kept = [str(place) for place in places if os.path.lexists(place)]
-        run_as("root", "tar", "--create", "--gzip", "--absolute-names", f"--file={archive}.part", *kept)
+        run_as("root", "tar", "-cPzf", f"{archive}.part", *kept)
         os.rename(f"{archive}.part", archive)
     except BaseException:
-        switch_on(name, sites)
+        run_as("root", "rm", "-f", f"{archive}.part", str(dump))
+        run_as("root", "usermod", "--expiredate", "", name)
+        switch_sites("a2ensite", sites)
+        reload_apache()
         raise
     if database:
-        run_sql(f"DROP DATABASE `{name}`; DROP USER '{name}'@'localhost';")
+        run_sql(f"DROP DATABASE IF EXISTS `{name}`; DROP USER IF EXISTS '{name}'@'localhost';")
     run_as("root", "rm", "-rf", *kept)
-    with contextlib.suppress(Failure):  # another user may have put a file into such a folder
+    with contextlib.suppress(Failure):  # other users may have files in its folders there
         run_as("root", "find", "/tmp", "/var/tmp", "/dev/shm", "-xdev", "-user", name, "-delete")
     run_as("root", "userdel", name)
-    report.fact("Removed", name)
-    report.fact("Archive", str(archive))
-    report.fact("Restore", restore_line(name, domains, archive, database))
+    report.fact("Removed", f"{name}; all that it had is in {archive}")
+    report.fact("Restore", shell_line(
+        "sudo", "python3", sys.argv[0], "host", name, *(f"--domain={domain}" for domain in domains),
+        *(["--database"] if database else []), f"--restore={archive}"))
 
 
-# the commands
+def restore_home(name: str, archive: str) -> None:
+    """Put what an archive holds of a project's home there, as its user: root only reads the archive."""
+    script = 'runuser -u "$1" -- tar -xPzf - "$2" <"$3"'
+    run_as("root", "sh", "-ec", script, "sh", name, str(HOMES / name), archive)
 
 
-@contextlib.contextmanager
-def machine_locked() -> Iterator[None]:
-    """Be the only one who changes the machine's users and sites; wait for that."""
-    import fcntl
-
-    run_as("root", "install", "-d", "-m", "700", str(ARCHIVES))  # only root can open, and so lock, this folder
-    handle = os.open(ARCHIVES, os.O_RDONLY)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(handle)
+def restore_database(name: str, archive: str) -> None:
+    """Put what an archive holds of a project's database there."""
+    dump = str(ARCHIVES / f"{name}.sql")
+    run_as("root", "sh", "-ec", 'tar -xPzf "$1" "$2"; mariadb "$3" <"$2"; rm "$2"', "sh", archive, dump, name)
 
 
 def host_on_machine(options: argparse.Namespace, report: Report) -> None:
-    """Make a project on this machine, or renew and change it: nothing is changed before all is read."""
-    name, domains = options.name, [domain.lower() for domain in options.domain]
-    for domain in domains:
-        if not re.fullmatch(DOMAIN_NAME, domain):
-            raise Failure(f"{domain!r} is no domain", "It has to be like www.example.org (xn--... for other letters).")
-    added, revoked = read_keys(options.key), read_keys(options.revoke)
-    domains = domains or served_domains(name)
+    """Make a project on this machine, or renew and change it; raise Failure before anything is changed."""
+    name = options.name
+    domains = [domain.lower() for domain in options.domain] or served_domains(name)
     if not domains:
-        raise Failure(f"there is no site for a project {name} on this machine", "Name its --domain to make it.")
+        raise Failure(f"no project {name} has a site on this machine", "Name its --domain to make it.")
+    for domain in domains:
+        if not re.fullmatch(DOMAIN, domain):
+            raise Failure(f"{domain!r} is not a domain", "It is like www.example.org, or xn--... if not ASCII.")
+    if options.restore and name in project_users():
+        raise Failure(f"{name} is there already", "Restore a project that was removed: host NAME --remove")
+    added, revoked = read_keys(options.key), read_keys(options.revoke)
     check_apache(name, domains)
     make_user(name)
-    prepare_home(name, options.url or f"http://{domains[0]}/")
+    if options.restore:
+        restore_home(name, os.path.abspath(options.restore))
+    run_flaskflex(name, name, "--url", options.url or f"http://{domains[0]}/")
+    run_as(name, "chmod", "700", f"{name}.git")
+    run_as(name, "sh", "-c", 'ln -sT "$1" log 2>/dev/null || true', "sh", str(LOGS / name))
     keys = change_keys(name, added, revoked)
     if options.database:
         make_database(name)
+        if options.restore:
+            restore_database(name, os.path.abspath(options.restore))
     write_site(name, domains)
     if not LOGROTATE_FILE.exists():
-        LOGROTATE_FILE.write_text(LOGROTATE)
-    report.fact("Project", f"{name}, the user with the home {HOMES / name}")
-    report.fact("Keys", f"{keys} (--key FILE adds those of a file, --revoke FILE takes them away)")
+        write_beside(LOGROTATE_FILE, LOGROTATE.encode(), 0o644)
+    report.fact("Project", f"{name}, a user with the home {HOMES / name}")
     report.fact("Site", ", ".join(f"http://{domain}/" for domain in domains))
+    report.fact("Keys", f"{keys} (more: --key FILE; fewer: --revoke FILE)")
     report.fact("Clone", f"git clone ssh://{name}@{domains[0]}/~/{name}.git")
     report.fact("Next", "python flaskflex.py in the clone, then git push")
 
 
-def list_machine(report: Report) -> int:
+def list_machine(report: Report) -> None:
     """Report the projects of this machine: domains, what is live, the last push, size and processes."""
-    with readable_script() as script:
-        for name in sorted(project_users()):
-            report.fact(f"{name} ", ", ".join(served_domains(name)))
-            try:
-                lines = run_as(name, "timeout", "20", SYSTEM_PYTHON, "-I", script, "host", "-C", ".").splitlines()
-                size = run_as(name, "timeout", "20", "du", "-sh", ".").split()[0]
-            except Failure as failure:
-                lines, size = [f"{'':<12}{failure.hint}"], "?"
-            for line in lines:
-                report.fact("", printable(os.fsencode(line[12:])))
-            count = len(run_as("root", "find", "/proc", "-maxdepth", "1", "-name", "[0-9]*", "-user", name).split())
-            report.fact("", f"size: {size}; processes: {count}")
-    return 0
+    for name in project_users():
+        report.fact(f"{name} ", ", ".join(served_domains(name)))
+        try:
+            listed = run_flaskflex(name, "-C", ".")
+            size = run_as(name, "du", "-sh", ".").split()[0]
+        except Failure as failure:
+            listed, size = f"{failure}: {failure.hint}", "unknown"
+        for line in printable(os.fsencode(listed)).split("\n"):
+            report.fact("", re.sub(f"^{name} +|^ +", "", line))
+        processes = run_as("root", "find", "/proc", "-maxdepth", "1", "-name", "[0-9]*",
+                           "-user", name).split()
+        report.fact("", f"size: {size}, processes: {len(processes)}")
 
 
-def host_or_machine(options: argparse.Namespace, report: Report) -> int:
-    """Host a project in a folder, or on a machine of one's own if an option asks for that."""
-    root = hasattr(os, "geteuid") and os.geteuid() == 0
+def lock_machine() -> None:
+    """Wait until nobody else changes users and sites, and be the only one as long as this process runs."""
+    import fcntl
+
+    run_as("root", "install", "-d", "-m", "700", str(ARCHIVES))  # no one but root can open, and so lock, it
+    fcntl.flock(os.open(ARCHIVES, os.O_RDONLY), fcntl.LOCK_EX)
+
+
+def require_packages(packages: Sequence[str]) -> None:
+    """Raise Failure, with the line that installs them, if packages of Debian's are missing."""
+    if not shutil.which("dpkg-query"):
+        raise Failure("this machine does not run Debian", "Without --domain any folder can take pushes.")
+    done = subprocess.run(["dpkg-query", "--show", "--showformat=${db:Status-Status} ${Package}\n",
+                           *packages], capture_output=True, text=True)
+    missing = [package for package in packages if f"installed {package}" not in done.stdout.splitlines()]
+    if missing:
+        raise Failure(f"not installed here: {', '.join(missing)}",
+                      f"Type: {shell_line('sudo', 'apt-get', 'install', '--yes', *missing)}")
+
+
+def run_host(options: argparse.Namespace, report: Report) -> int:
+    """Take pushes in a folder, or on a machine of one's own if an option asks; return the exit status."""
+    is_root = hasattr(os, "geteuid") and os.geteuid() == 0
     asked = [f"--{option}" for option in MACHINE_OPTIONS if getattr(options, option)]
     if not asked:
-        if root and not options.name and project_users():
-            return list_machine(report)
+        if is_root and not options.name and not options.hook and project_users():
+            list_machine(report)
+            return 0
         return host(options, report)
-    if not root:
+    if not is_root:
         raise Failure(f"{asked[0]} is for root, on a machine of one's own",
                       f"Type: {shell_line('sudo', 'python3', *sys.argv)}")
     if not re.fullmatch(PROJECT_NAME, options.name or ""):
-        raise Failure(f"{options.name!r} is no name for a project of this machine",
+        raise Failure(f"{options.name or ''!r} is not a name for a project of this machine",
                       "Take small letters, digits and hyphens, no more than 32, beginning with a letter.")
     require_packages([*PACKAGES, *(["mariadb-server"] if options.database else [])])
-    with machine_locked():
-        if options.remove:
-            remove_project(options.name, report)
-        else:
-            host_on_machine(options, report)
+    lock_machine()
+    if options.remove:
+        remove_project(options.name, report)
+    else:
+        host_on_machine(options, report)
     return 0
 
 
@@ -3350,7 +3320,7 @@ def build_parser() -> argparse.ArgumentParser:
            help="ask in a new virtualenv made from req.txt, as the server would make it")
     host_parser = commands.add_parser("host", help="take pushes here: the other end of git push")
     option = host_parser.add_argument
-    host_parser.set_defaults(run=host_or_machine)
+    host_parser.set_defaults(run=run_host)
     option("name", metavar="NAME", nargs="?",
            help="the project: NAME.git takes its pushes, NAME is its site; without it: list the projects")
     option("-C", "--directory", metavar="DIR", default=argparse.SUPPRESS, help="work as if started in DIR")
@@ -3362,7 +3332,8 @@ def build_parser() -> argparse.ArgumentParser:
     option("--key", metavar="FILE", action="append", default=[],
            help="let those who have the keys of a file push, and log in (repeatable)")
     option("--revoke", metavar="FILE", action="append", default=[], help="take the keys of a file away again")
-    option("--database", action="store_true", help="make a MariaDB database, known to [replace] as DB_NAME ...")
+    option("--database", action="store_true", help="make a MariaDB database (DB_NAME ... in [replace])")
+    option("--restore", metavar="FILE", help="put what the archive of a removed project holds there")
     option("--remove", action="store_true", help="take the project off the machine, into an archive")
     option = host_parser.add_argument
     option("--hook", nargs="+", help=argparse.SUPPRESS)  # a hook of git's calls, with its arguments

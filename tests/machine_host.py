@@ -47,6 +47,7 @@ SSH_CONFIG = """\
 Host *
     StrictHostKeyChecking accept-new
     BatchMode yes
+    LogLevel ERROR
 """
 
 MARIADBD = "/usr/sbin/mariadbd --user=mysql --skip-networking >/tmp/mariadb.log 2>&1 </dev/null &"
