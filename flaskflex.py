@@ -3077,9 +3077,10 @@ def write_site(name: str, domains: Sequence[str]) -> None:
     except BaseException:
         switch_sites("a2dissite", disabled)
         for path in new:
-            path.unlink(missing_ok=True)
-        for path, text in old.items():
-            write_beside(path, text.encode(), 0o644)
+            if path in old:
+                write_beside(path, old[path].encode(), 0o644)
+            else:
+                path.unlink(missing_ok=True)
         raise
     reload_apache()
 

@@ -6,8 +6,9 @@ import shlex
 from typing import Iterator, List
 
 import pytest
+from apache import eventually
 from conftest import Environ
-from machine_host import PROGRAM, HostMachine, running_host_machine
+from machine_host import APPLICATION, FLX, PROGRAM, HostMachine, running_host_machine, start_mariadb
 
 
 @pytest.fixture(scope="module")
@@ -139,3 +140,218 @@ def test_two_commands_at_once_make_two_projects(host: HostMachine) -> None:
              f"{PROGRAM} host $name --domain $name.example.org >/tmp/$name.out 2>&1 & done; wait; cat /tmp/twin-?.out")
     for name in ("twin-a", "twin-b", "twin-c"):
         assert host.ask(f"{name}.example.org").status == 503
+
+
+def reloads(host: HostMachine) -> int:
+    """Return how often Apache has read its files again."""
+    return host.run("cat /var/log/apache2/error.log").count("SIGUSR1 received")
+
+
+def test_apache_is_reloaded_once_for_a_project_and_for_a_push_never(host: HostMachine) -> None:
+    before = reloads(host)
+    host.add("reloaded")
+    assert eventually(lambda: reloads(host) == before + 1)
+    host.clone("reloaded")
+    host.push("reloaded")
+    host.add("reloaded")
+    host.host("reloaded", "--key", "/tmp/home/../../home/student/.ssh/id_ed25519.pub")
+    assert host.ask("reloaded.example.org").status == 200
+    assert reloads(host) == before + 1
+
+
+def test_a_site_answers_at_its_domains_only_and_what_was_edited_stays(host: HostMachine) -> None:
+    host.add("named")
+    site = host.root / "etc/apache2/sites-available/flaskflex-named.conf"
+    site.write_text(site.read_text().replace("FcgidIdleTimeout 300", "FcgidIdleTimeout 60"))
+    domains = ["www.named.example", "named.example", "xn--nmed-0ra.example"]
+    host.host("named", *(f"--domain={domain}" for domain in domains))
+    waits = (503, "This site waits for its first git push.\n")
+    nobody = (404, "There is no site of this name here.\n")
+    for domain in domains:
+        assert eventually(lambda: host.ask(domain) == waits)
+    assert "Debian" in host.ask("unknown.example").text
+    host.run("a2dissite -q 000-default; apache2ctl graceful")
+    for domain in ("named.example.org", "unknown.example", host.address, "machine.invalid"):
+        assert eventually(lambda: host.ask(domain) == nobody)
+    assert "FcgidIdleTimeout 60" in site.read_text()
+    assert host.host("named", "--key", "/home/student/.ssh/id_ed25519.pub").count("xn--nmed-0ra.example") == 1
+
+
+def test_a_site_that_apache_refuses_is_taken_back_and_all_others_go_on(host: HostMachine) -> None:
+    host.add("good")
+    before = host.run("cd /etc/apache2; ls -l sites-*; cat sites-available/*")
+    broken = PROGRAM.replace("flaskflex.py", "broken.py")
+    host.run("cd /root; sed 's/^    MergeSlashes Off/    Nonsense On/' flaskflex.py >broken.py")
+    out = host.run(f"cd /root; {broken} host bad --domain bad.example.org", status=1)
+    assert "Nonsense" in out and "flaskflex: error" in out
+    assert host.run("cd /etc/apache2; ls -l sites-*; cat sites-available/*") == before
+    host.run("apache2ctl graceful")
+    assert host.ask("good.example.org").status == 503
+    assert "no project bad has a site" in host.host("bad", "--key", "/tmp/one.pub", status=1)
+    host.add("bad")
+    assert host.ask("bad.example.org").status == 503
+
+
+def test_what_is_wrong_with_apache_already_is_said_and_nothing_is_changed(host: HostMachine) -> None:
+    host.run("echo Nonsense >/etc/apache2/conf-enabled/wrong.conf")
+    before = state(host)
+    out = host.host("late", "--domain", "late.example.org", status=1)
+    assert "wrong.conf" in out
+    assert state(host) == before
+    host.run("rm /etc/apache2/conf-enabled/wrong.conf")
+    host.run("a2enmod -q proxy_http")
+    out = host.host("late", "--domain", "late.example.org", status=1)
+    host.run("a2dismod -q --force proxy_http proxy")
+    assert "sudo a2dismod proxy" in out
+
+
+def test_a_host_name_that_debians_own_site_has_is_not_lost_to_it(host: HostMachine) -> None:
+    host.run("a2ensite -q 000-default; apache2ctl graceful")
+    out = host.host("own", "--domain", "machine.invalid", status=1)
+    assert "000-default.conf" in out and "a2dissite" in out
+    host.run("a2dissite -q 000-default")
+    host.host("own", "--domain", "machine.invalid")
+    host.run("apache2ctl graceful")
+    assert eventually(lambda: host.ask("machine.invalid").status == 503)
+
+
+def test_logs_can_be_read_after_rotation_too_and_not_be_written_or_moved(host: HostMachine) -> None:
+    host.add("logged")
+    host.clone("logged")
+    (host.root / "home/student/logged/application/app.py").write_text(
+        APPLICATION + "\n\n@app.route('/fail')\ndef fail():\n    raise RuntimeError('for the log')\n")
+    host.push("logged")
+    assert host.ask("logged.example.org", "/fail?one").status == 500
+
+    def log(name: str) -> str:
+        return host.as_user("student", f"ssh logged@logged.example.org cat log/{name}")
+
+    assert "RuntimeError: for the log" in log("error.log")
+    assert "/fail?one" in log("access.log")
+    host.run("logrotate --force /etc/logrotate.d/flaskflex")
+    assert eventually(lambda: host.ask("logged.example.org", "/fail?two").status == 500)
+    assert eventually(lambda: "/fail?two" in log("access.log"))
+    assert "/fail?two" not in log("access.log.1") and "/fail?one" in log("access.log.1")
+    host.run("logrotate --force /etc/logrotate.d/flaskflex")
+    assert "/fail?one" in host.as_user("logged", "zcat log/access.log.2.gz")
+    for attack in ("echo x >>log/error.log", "rm log/error.log", "mv log/error.log log/old",
+                   "ln -s /etc/passwd log/x", "mv /var/log/flaskflex/logged /var/log/flaskflex/x"):
+        host.as_user("logged", f"{attack} 2>&1 && exit 9 || exit 3", status=3)
+    host.as_user("logged", "rm log; ln -s /etc log; touch mine")
+    host.add("logged")
+    host.run("apache2ctl graceful")
+    assert eventually(lambda: host.ask("logged.example.org", "/fail?three").status == 500)
+    assert "three" in host.run("cat /var/log/flaskflex/logged/access.log")
+    assert "access.log" not in host.run("ls /etc")
+
+
+# --- the database ---
+
+
+@pytest.fixture(scope="module")
+def mariadb(host: HostMachine) -> HostMachine:
+    """The machine with its MariaDB running."""
+    start_mariadb(host)
+    return host
+
+
+def test_a_database_is_the_projects_own_and_its_variables_reach_replace(mariadb: HostMachine) -> None:
+    host = mariadb
+    host.add("stored", "--database")
+    host.add("other", "--database")
+    host.clone("stored")
+    clone = host.root / "home/student/stored"
+    (clone / "application/settings.txt").write_text("@H@ @N@ @U@ @P@")
+    (clone / ".flx").write_text("[replace]\n" + "".join(
+        f"application/settings.txt @{name[0]}@ DB_{name}\n" for name in ("HOST", "NAME", "USER")
+    ) + "application/settings.txt @P@ DB_PASSWORD\n" + FLX)
+    host.push("stored")
+    settings = host.run("cat /var/www/stored/stored/application/settings.txt")
+    where, name, user, password = settings.split()
+    assert (where, name, user) == ("localhost", "stored", "stored")
+    assert re.fullmatch("[a-zA-Z0-9_-]{32}", password)
+    sql = f"MYSQL_PWD={password} mariadb -h localhost -u stored"
+    host.as_user("stored", f"{sql} stored -e 'CREATE TABLE t (x TEXT); INSERT INTO t VALUES (\"ü\")'")
+    host.add("stored", "--database")
+    assert host.as_user("stored", f"{sql} -N stored -e 'SELECT x FROM t; SHOW DATABASES'") == (
+        "ü\ninformation_schema\nstored\n")
+    host.as_user("other", "mariadb stored 2>&1 && exit 9 || exit 3", status=3)
+    host.as_user("other", f"{sql.replace('stored', 'root')} 2>&1 && exit 9 || exit 3", status=3)
+    variables = "/var/www/stored/stored.git/flaskflex/variables"
+    assert host.run(f"stat -c '%U %a' {variables} /var/www/stored/stored.git") == "stored 600\nstored 700\n"
+
+
+@pytest.mark.parametrize("foreign", ["CREATE DATABASE `{name}`", "CREATE USER '{name}'@'localhost'"])
+def test_a_database_or_a_user_of_somebody_elses_is_left_alone(foreign: str, mariadb: HostMachine) -> None:
+    name = foreign.split()[1].lower()
+    mariadb.run(f"mariadb -e {shlex.quote(foreign.format(name=f'foreign-{name}'))}")
+    mariadb.name(f"foreign-{name}.example.org")
+    out = mariadb.host(f"foreign-{name}", "--domain", f"foreign-{name}.example.org", "--database", status=1)
+    assert f"foreign-{name}, which flaskflex host did not make" in out
+    assert "foreign" not in mariadb.run("mariadb -N -e 'SELECT User, Db FROM mysql.db'")
+
+
+# --- the list, and the end of a project ---
+
+
+def test_the_list_tells_domains_what_is_live_size_and_processes(host: HostMachine) -> None:
+    host.add("listed")
+    assert "listed      listed.example.org\n            nothing is live yet\n            size: " in host.host()
+    host.clone("listed")
+    host.push("listed")
+    host.as_user("listed", "sleep 1000 >/dev/null 2>&1 &")
+    listed = re.search(r"(?m)^listed +listed.example.org\n( .*\n)+", host.host())
+    assert listed
+    assert re.search(r"(?m)^ +[0-9a-f]{7} The application \(.* ago\)$", listed[0])
+    assert re.search(r"(?m)^ +last push: Live", listed[0])
+    assert re.search(r"(?m)^ +size: [0-9.]+M, processes: [1-9]", listed[0])
+
+
+def test_a_removed_project_is_gone_and_comes_back_as_it_was_from_its_archive(mariadb: HostMachine) -> None:
+    host = mariadb
+    host.add("gone-2")
+    host.clone("gone-2")
+    host.push("gone-2")
+    host.add("gone", "--database")
+    host.clone("gone")
+    host.push("gone")
+    page = host.ask("gone.example.org").text
+    host.as_user("gone", "echo visitors >gone/todo.db; mkfifo gone/fifo; ln -s /etc/shadow gone/link; "
+                         "chmod 0 gone/todo.db; touch /tmp/left; (sleep 1000; touch back) >/dev/null 2>&1 &")
+    host.run("mariadb gone -e 'CREATE TABLE t (x INT); INSERT INTO t VALUES (42)'")
+    variables = host.run("cat /var/www/gone/gone.git/flaskflex/variables")
+    live = host.run("runuser -u gone -- git -C /var/www/gone/gone.git rev-parse refs/flaskflex/live")
+    out = host.host("gone", "--remove")
+    assert host.ask("gone.example.org").status == 404
+    assert host.run("ls /tmp/left 2>&1 || true; find /tmp /var /etc -xdev \\( -nouser -o -nogroup \\) 2>/dev/null || true; "
+                    "ls /var/www /etc/apache2/sites-*/ /var/log/flaskflex | grep -E '^(flaskflex-)?gone(.conf)?$' || true;"
+                    "id gone 2>&1 || true") == (
+        "ls: cannot access '/tmp/left': No such file or directory\nid: 'gone': no such user\n")
+    assert "gone" not in host.run("mariadb -N -e 'SHOW DATABASES; SELECT User FROM mysql.user'")
+    assert host.ask("gone-2.example.org").status == 200
+    archive, = re.findall(r"/var/backups/flaskflex/gone-[0-9-]+\.tar\.gz$", out, re.MULTILINE)[:1]
+    assert host.run(f"stat -c '%U %a' {archive.rpartition('/')[0]}") == "root 700\n"
+    restore, = re.findall("^Restore +sudo (.*)$", out, re.MULTILINE)
+    host.run(f"cd /root; {restore}")
+    assert eventually(lambda: host.ask("gone.example.org").status == 200)
+    assert host.ask("gone.example.org").text[4:] == page[4:]
+    assert host.run("cat /var/www/gone/gone/todo.db; readlink /var/www/gone/gone/link") == "visitors\n/etc/shadow\n"
+    assert host.run("cat /var/www/gone/gone.git/flaskflex/variables") == variables
+    assert host.run("mariadb -N gone -e 'SELECT x FROM t'") == "42\n"
+    assert host.run("runuser -u gone -- git -C /var/www/gone/gone.git rev-parse refs/flaskflex/live") == live
+    (host.root / "home/student/gone/more").write_text("more")
+    assert "Live" in host.push("gone")
+    assert "is there already" in host.run(f"cd /root; {restore}", status=1)
+
+
+def test_a_project_that_cannot_be_archived_stays_and_serves(host: HostMachine) -> None:
+    host.add("kept")
+    host.clone("kept")
+    host.push("kept")
+    host.run("mount -t tmpfs -o size=100k tmpfs /var/backups/flaskflex; chmod 700 /var/backups/flaskflex")
+    out = host.host("kept", "--remove", status=1)
+    left = host.run("ls /var/backups/flaskflex; umount /var/backups/flaskflex")
+    assert "tar failed" in out and left == ""
+    assert eventually(lambda: host.ask("kept.example.org").status == 200)
+    (host.root / "home/student/kept/more").write_text("more")
+    assert "Live" in host.push("kept")
