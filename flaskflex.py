@@ -46,7 +46,8 @@ if sys.version_info < OLDEST_PYTHON:
 #   .flx                      its lines, and what is wrong with them
 #   asking an application     FastCGI, a private Apache, and what the answer means
 #   check                     one function an item
-#   host                      taking pushes: git's files, .flx, the trial, going live, the hooks
+#   host                      taking pushes: git's files, .flx, the trial, going live, the hooks; and, on a
+#                             machine of one's own, users, keys, Apache's sites and databases
 #   the commands              prepare, check, serve and demo, as the manual above describes them
 #   the command line          the parser, and main()
 #   the templates             the files that flaskflex writes
@@ -2575,7 +2576,7 @@ def load_modules(modules: Path) -> str:
                    if name not in enabled and (modules / f"mod_{name}.so").exists())
 
 
-def run_as(root: Path) -> list[str]:
+def setpriv_command(root: Path) -> list[str]:
     """Return what to put before Apache's command, which root cannot run: it becomes the project's owner.
 
     In a container that owner may be root, too, and files may be for root alone: root's access to files stays.
@@ -2646,7 +2647,7 @@ def running_apache(root: Path, environ: Environ, log: int, *, port: int = 0) -> 
         (folder / "public_html").symlink_to(os.path.realpath(root / "public_html"))
         (folder / "modules.conf").write_text(load_modules(modules), encoding="utf-8")
         (folder / "apache.conf").write_text(APACHE_CONF, encoding="utf-8")
-        command = [*run_as(root), program, "-d", str(folder), "-f", "apache.conf", "-D", "FOREGROUND",
+        command = [*setpriv_command(root), program, "-d", str(folder), "-f", "apache.conf", "-D", "FOREGROUND",
                    "-D", "REQUESTS" if port else "ERRORS"]
         settings = {"PYTHONPATH": "", **environ,
                     "FLASKFLEX_FOLDER": str(folder), "FLASKFLEX_PORT": str(number)}
@@ -4088,6 +4089,378 @@ def host(options: argparse.Namespace, report: Report) -> int:
     return 0
 
 
+# --- host: a machine of one's own ---
+
+# Root writes to these folders, which are root's alone. What lies in a home is the project's: it is read and
+# written as the project's user, who could put a link to anywhere in its place at any moment.
+HOMES = Path("/var/www")  # below it, Debian's suexec runs programs
+LOGS = Path("/var/log/flaskflex")
+SITES = Path("/etc/apache2/sites-available")
+SITES_ENABLED = Path("/etc/apache2/sites-enabled")
+LOGROTATE_FILE = Path("/etc/logrotate.d/flaskflex")
+ARCHIVES = Path("/var/backups/flaskflex")
+SYSTEM_PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
+SYSTEM_PYTHON = "/usr/bin/python3"  # every user of the machine can run it
+PACKAGES = ("git", "python3-venv", "openssh-server", "apache2", "apache2-suexec-pristine",
+            "libapache2-mod-fcgid", "logrotate")
+MACHINE_OPTIONS = ("domain", "key", "revoke", "database", "restore", "remove")
+
+# With one of these an .htaccess can act as Apache's own user, who may read what any project serves.
+UNSAFE_MODULES = r"\b(php\d*|wsgi|perl|lua|proxy)_module\b"
+
+# A user and a DNS label; not what certbot would call the second file of another project's site.
+PROJECT_NAME = r"(?!.*-le-ssl$)[a-z]([a-z0-9-]{0,30}[a-z0-9])?"
+DOMAIN = r"(?=.{1,253}$)(?!-)[a-z0-9-]{1,63}(?<!-)(\.(?!-)[a-z0-9-]{1,63}(?<!-))*"
+PUBLIC_KEY = r"[a-z0-9@.-]+ ([A-Za-z0-9+/]+={0,2})( [^\x00-\x1f\x7f]*)?"
+VARIABLES = "{0}.git/flaskflex/variables"  # in a project's home: what [replace] knows
+DATABASE_COMMENT = "made by flaskflex host"
+
+
+def last_output(output: bytes) -> str:
+    """Return the end of what a project's programs print, for root to read."""
+    return "\n".join(line[:500] for line in last_lines(output, 50).split("\n"))
+
+
+def run_as(user: str, *command: str, stdin: str = "") -> str:
+    """Run a program as root or as a project's user; return what it prints, raise Failure if it fails.
+
+    Its environment is built anew, and root's terminal is out of its reach.
+    """
+    import pwd
+
+    entry = pwd.getpwnam(user)
+    environ = {"HOME": entry.pw_dir, "USER": user, "LOGNAME": user, "PATH": SYSTEM_PATH, "LANG": "C.UTF-8"}
+    done = subprocess.run(command, input=os.fsencode(stdin), capture_output=True, cwd=entry.pw_dir,
+                          env=environ, umask=0o022, start_new_session=True,
+                          user=entry.pw_uid, group=entry.pw_gid, extra_groups=[])
+    if done.returncode:
+        raise Failure(f"{command[0]} failed (as {user})", last_output(done.stderr or done.stdout))
+    return os.fsdecode(done.stdout)
+
+
+def run_flaskflex(name: str, *args: str) -> str:
+    """Run a copy of this script (it may lie in root's own home) as a user; return what it prints."""
+    with tempfile.TemporaryDirectory(prefix="flaskflex-") as folder:
+        os.chmod(folder, 0o755)
+        script = Path(folder, "flaskflex.py")
+        write_beside(script, Path(__file__).read_bytes(), 0o644)
+        return run_as(name, SYSTEM_PYTHON, "-I", str(script), "host", *args)
+
+
+def read_in_home(name: str, path: str) -> str:
+    """Return the text of a file in a project's home, "" without one."""
+    return run_as(name, "sh", "-c", 'timeout 9 head -c 1000000 "$1" 2>/dev/null || true', "sh", path)
+
+
+def write_in_home(name: str, path: str, text: str) -> None:
+    """Write a file in a project's home that only its user can read."""
+    script = 'umask 077; mkdir -p "${1%/*}"; cat >"$1.flaskflex-new"; mv -f "$1.flaskflex-new" "$1"'
+    run_as(name, "sh", "-ec", script, "sh", path, stdin=text)
+
+
+def project_users() -> list[str]:
+    """Return the names of the projects of this machine."""
+    import pwd
+
+    return sorted(entry.pw_name for entry in pwd.getpwall()
+                  if entry.pw_uid >= 1000 and entry.pw_dir == str(HOMES / entry.pw_name))
+
+
+def make_user(name: str) -> None:
+    """Make the user of a project, with a home that Apache may enter and other users may not."""
+    import pwd
+
+    home = HOMES / name
+    if name not in project_users():
+        if os.path.lexists(home) or name in (entry.pw_name for entry in pwd.getpwall()):
+            raise Failure(f"{name} is a user of this machine already, or {home} a folder",
+                          "Choose another name for the project.")
+        run_as("root", "useradd", "--user-group", "--no-create-home", "--home-dir", str(home),
+               "--shell", "/bin/bash", "--password", "*", name)  # none; a locked one would refuse keys too
+    run_as("root", "install", "-d", "-m", "710", "-o", name, "-g", "www-data", str(home))
+    run_as("root", "install", "-d", "-m", "755", str(LOGS))
+    run_as("root", "install", "-d", "-m", "750", "-g", name, str(LOGS / name))
+
+
+def read_keys(files: Iterable[str]) -> dict[str, str]:
+    """Return the public keys in files: each line by the part that is the key.
+
+    Raise Failure if a file holds anything else: sshd would obey options in front of a key.
+    """
+    keys = {}
+    for file in files:
+        with open(file, "rb") as opened:
+            lines = opened.read(1 << 20).decode("utf-8", "replace").splitlines()
+        for line in [line.strip() for line in lines if line.strip() and not line.startswith("#")] or [""]:
+            if "PRIVATE KEY" in line:
+                raise Failure(f"{file} holds a private key", f"The public one is in {file}.pub.")
+            match = re.fullmatch(PUBLIC_KEY, line)
+            if not match or subprocess.run(["ssh-keygen", "-l", "-f", "-"], input=line.encode(),
+                                           capture_output=True).returncode:
+                raise Failure(f"{file} holds something that is not a public key: {line[:40]!r}",
+                              "A public key is a line such as: ssh-ed25519 AAAA... name@machine\n"
+                              "ssh-keygen makes one, in a file that ends in .pub.")
+            keys[match[1]] = line
+    return keys
+
+
+def change_keys(name: str, added: Mapping[str, str], revoked: Mapping[str, str]) -> int:
+    """Let keys into a project, each once, and take others away; return how many it has now."""
+    path = ".ssh/authorized_keys"
+    old = read_in_home(name, path).splitlines()
+    lines = [line for line in old if revoked.keys().isdisjoint(line.split())]
+    known = {word for line in lines if not line.startswith("#") for word in line.split()}
+    lines += [f"restrict,pty {line}" for key, line in added.items() if key not in known]
+    if lines != old:
+        write_in_home(name, path, "".join(f"{line}\n" for line in lines))
+    return len([line for line in lines if line.strip() and not line.startswith("#")])
+
+
+def run_sql(statements: str) -> str:
+    """Run SQL as MariaDB's root, over its socket; return what it prints."""
+    return run_as("root", "mariadb", "--batch", "--skip-column-names", stdin=statements)
+
+
+def has_database(name: str) -> bool:
+    """Return True if there is a database that was made for a project."""
+    return bool(shutil.which("mariadb", path=SYSTEM_PATH)) and DATABASE_COMMENT in run_sql(
+        f"SELECT SCHEMA_COMMENT FROM information_schema.SCHEMATA WHERE SCHEMA_NAME='{name}'")
+
+
+def make_database(name: str) -> None:
+    """Make a MariaDB database and its user, both named like the project, which gets to know the password."""
+    import secrets
+
+    if not has_database(name) and run_sql(f"SELECT 1 FROM mysql.user WHERE User='{name}'; "
+                                          f"SHOW DATABASES LIKE '{name}'"):
+        raise Failure(f"MariaDB has a database or a user {name}, which flaskflex host did not make",
+                      "Choose another name for the project.")
+    variables = VARIABLES.format(name)
+    known = re.search(r"^DB_PASSWORD=([a-zA-Z0-9_-]{32})$", read_in_home(name, variables), re.MULTILINE)
+    password = known[1] if known else secrets.token_urlsafe(24)
+    run_sql(f"CREATE DATABASE IF NOT EXISTS `{name}` CHARACTER SET utf8mb4 COMMENT '{DATABASE_COMMENT}';"
+            f"CREATE USER IF NOT EXISTS '{name}'@'localhost';"
+            f"ALTER USER '{name}'@'localhost' IDENTIFIED BY '{password}';"
+            f"GRANT ALL ON `{name}`.* TO '{name}'@'localhost';")
+    write_in_home(name, variables,
+                  f"DB_HOST=localhost\nDB_NAME={name}\nDB_USER={name}\nDB_PASSWORD={password}\n")
+
+
+def site_files(name: str) -> list[Path]:
+    """Return the files of a project's site: ours, and the one that certbot makes of it for https."""
+    return [SITES / f"flaskflex-{name}.conf", SITES / f"flaskflex-{name}-le-ssl.conf"]
+
+
+def served_domains(name: str) -> list[str]:
+    """Return the domains of a project, as its site's file has them."""
+    site = site_files(name)[0]
+    text = site.read_text() if site.exists() else ""
+    return re.findall(r"^ *Server(?:Name|Alias) (\S+)", text, re.MULTILINE)
+
+
+def check_apache(name: str, domains: Sequence[str]) -> None:
+    """Raise Failure if Apache's files are wrong or unsafe already, or another site has one of the domains."""
+    file = ""
+    for line in run_as("root", "apache2ctl", "-t", "-D", "DUMP_VHOSTS", "-D", "DUMP_MODULES").splitlines():
+        unsafe = re.search(UNSAFE_MODULES, line)
+        if unsafe:
+            raise Failure(f"Apache has {unsafe[0]}, with which projects could read each other's files",
+                          f"Host projects on a machine without it: sudo a2dismod {unsafe[1]}")
+        place = re.search(r" \((/\S+):\d+\)$", line)
+        file = place[1] if place else file
+        taken = set(domains) & set(line.split())
+        if taken and Path(file).name not in (path.name for path in site_files(name)):
+            raise Failure(f"{taken.pop()} is the name of another site: see {file}",
+                          "Choose another domain, or take that site away (sudo a2dissite).")
+
+
+def switch_sites(command: str, sites: Sequence[str]) -> None:
+    """Enable or disable sites of Apache's, by a2ensite or a2dissite."""
+    if sites:
+        run_as("root", command, "--quiet", *sites)
+
+
+def reload_apache() -> None:
+    """Let Apache read its files again; it goes on with the requests that it has."""
+    if Path("/run/systemd/system").is_dir():
+        run_as("root", "systemctl", "reload-or-restart", "apache2")
+    else:
+        run_as("root", "apache2ctl", "graceful")
+
+
+def write_site(name: str, domains: Sequence[str]) -> None:
+    """Let Apache serve a project at its domains; raise Failure, with all as it was, if that is refused."""
+    common, site = SITES / "000-flaskflex.conf", site_files(name)[0]
+    old = {path: path.read_text() for path in (common, site) if path.exists()}
+    names = "".join(f"    ServerAlias {domain}\n" for domain in domains).replace("Alias", "Name", 1)
+    new = {common: old.get(common, APACHE_DEFAULT),
+           site: re.sub(r"(?m)^ *ServerName .*\n(?: *ServerAlias .*\n)*", names,
+                        old.get(site, APACHE_SITE.replace("yourprojectname", name)), count=1)}
+    disabled = [path.stem for path in new if not (SITES_ENABLED / path.name).exists()]
+    if new == old and not disabled:
+        return
+    run_as("root", "a2enmod", "--quiet", "suexec", "fcgid", "rewrite")
+    try:
+        for path, text in new.items():
+            write_beside(path, text.encode(), 0o644)
+        switch_sites("a2ensite", disabled)
+        run_as("root", "apache2ctl", "configtest")
+    except BaseException:
+        switch_sites("a2dissite", disabled)
+        for path in new:
+            if path in old:
+                write_beside(path, old[path].encode(), 0o644)
+            else:
+                path.unlink(missing_ok=True)
+        raise
+    reload_apache()
+
+
+def remove_project(name: str, report: Report) -> None:
+    """Take a project off the machine: once nobody reaches it any more, all that it has goes to an archive."""
+    if name not in project_users():
+        raise Failure(f"there is no project {name} on this machine", "host without a NAME lists them.")
+    archive, dump = ARCHIVES / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}.tar.gz", ARCHIVES / f"{name}.sql"
+    domains = served_domains(name)
+    sites = [path.stem for path in site_files(name) if (SITES_ENABLED / path.name).exists()]
+    try:
+        switch_sites("a2dissite", sites)
+        reload_apache()
+        run_as("root", "usermod", "--expiredate", "1", name)  # no login, no cron
+        run_as(name, "sh", "-c", "kill -KILL -1 2>/dev/null || true")  # but the shell itself
+        database = has_database(name)
+        if database:
+            run_as("root", "mariadb-dump", "--single-transaction", "--routines", f"--result-file={dump}",
+                   name)
+        places = [HOMES / name, LOGS / name, *site_files(name), Path("/var/spool/cron/crontabs", name), dump]
+        kept = [str(place) for place in places if os.path.lexists(place)]
+        run_as("root", "tar", "-cPzf", f"{archive}.part", *kept)
+        os.rename(f"{archive}.part", archive)
+    except BaseException:
+        run_as("root", "rm", "-f", f"{archive}.part", str(dump))
+        run_as("root", "usermod", "--expiredate", "", name)
+        switch_sites("a2ensite", sites)
+        reload_apache()
+        raise
+    if database:
+        run_sql(f"DROP DATABASE IF EXISTS `{name}`; DROP USER IF EXISTS '{name}'@'localhost';")
+    run_as("root", "rm", "-rf", *kept)
+    with contextlib.suppress(Failure):  # other users may have files in its folders there
+        run_as("root", "find", "/tmp", "/var/tmp", "/dev/shm", "-xdev", "-user", name, "-delete")
+    run_as("root", "userdel", name)
+    report.fact("Removed", f"{name}; all that it had is in {archive}")
+    report.fact("Restore", shell_line(
+        "sudo", "python3", sys.argv[0], "host", name, *(f"--domain={domain}" for domain in domains),
+        *(["--database"] if database else []), f"--restore={archive}"))
+
+
+def restore_home(name: str, archive: str) -> None:
+    """Put what an archive holds of a project's home there, as its user: root only reads the archive."""
+    script = 'runuser -u "$1" -- tar -xPzf - "$2" <"$3"'
+    run_as("root", "sh", "-ec", script, "sh", name, str(HOMES / name), archive)
+
+
+def restore_database(name: str, archive: str) -> None:
+    """Put what an archive holds of a project's database there."""
+    dump = str(ARCHIVES / f"{name}.sql")
+    run_as("root", "sh", "-ec", 'tar -xPzf "$1" "$2"; mariadb "$3" <"$2"; rm "$2"', "sh", archive, dump, name)
+
+
+def host_on_machine(options: argparse.Namespace, report: Report) -> None:
+    """Make a project on this machine, or renew and change it; raise Failure before anything is changed."""
+    name = options.name
+    domains = [domain.lower() for domain in options.domain] or served_domains(name)
+    if not domains:
+        raise Failure(f"no project {name} has a site on this machine", "Name its --domain to make it.")
+    for domain in domains:
+        if not re.fullmatch(DOMAIN, domain):
+            raise Failure(f"{domain!r} is not a domain",
+                          "It is like www.example.org, or xn--... if not ASCII.")
+    if options.restore and name in project_users():
+        raise Failure(f"{name} is there already", "Restore a project that was removed: host NAME --remove")
+    added, revoked = read_keys(options.key), read_keys(options.revoke)
+    check_apache(name, domains)
+    make_user(name)
+    if options.restore:
+        restore_home(name, os.path.abspath(options.restore))
+    run_flaskflex(name, name, "--url", options.url or f"http://{domains[0]}/")
+    run_as(name, "chmod", "700", f"{name}.git")
+    run_as(name, "sh", "-c", 'ln -sT "$1" log 2>/dev/null || true', "sh", str(LOGS / name))
+    keys = change_keys(name, added, revoked)
+    if options.database:
+        make_database(name)
+        if options.restore:
+            restore_database(name, os.path.abspath(options.restore))
+    write_site(name, domains)
+    if not LOGROTATE_FILE.exists():
+        write_beside(LOGROTATE_FILE, LOGROTATE.encode(), 0o644)
+    report.fact("Project", f"{name}, a user with the home {HOMES / name}")
+    report.fact("Site", ", ".join(f"http://{domain}/" for domain in domains))
+    report.fact("Keys", f"{keys} (more: --key FILE; fewer: --revoke FILE)")
+    report.fact("Clone", f"git clone ssh://{name}@{domains[0]}/~/{name}.git")
+    report.fact("Next", "python flaskflex.py in the clone, then git push")
+
+
+def list_machine(report: Report) -> None:
+    """Report the projects of this machine: domains, what is live, the last push, size and processes."""
+    for name in project_users():
+        report.fact(f"{name} ", ", ".join(served_domains(name)))
+        try:
+            listed = run_flaskflex(name, "-C", ".")
+            size = run_as(name, "du", "-sh", ".").split()[0]
+        except Failure as failure:
+            listed, size = f"{failure}: {failure.hint}", "unknown"
+        for line in last_output(os.fsencode(listed)).split("\n"):
+            report.fact("", re.sub(f"^{name} +|^ +", "", line))
+        processes = run_as("root", "find", "/proc", "-maxdepth", "1", "-name", "[0-9]*",
+                           "-user", name).split()
+        report.fact("", f"size: {size}, processes: {len(processes)}")
+
+
+def lock_machine() -> None:
+    """Wait until nobody else changes users and sites, and be the only one as long as this process runs."""
+    import fcntl
+
+    run_as("root", "install", "-d", "-m", "700", str(ARCHIVES))  # no one but root can open, and so lock, it
+    fcntl.flock(os.open(ARCHIVES, os.O_RDONLY), fcntl.LOCK_EX)
+
+
+def require_packages(packages: Sequence[str]) -> None:
+    """Raise Failure, with the line that installs them, if packages of Debian's are missing."""
+    if not shutil.which("dpkg-query"):
+        raise Failure("this machine does not run Debian", "Without --domain any folder can take pushes.")
+    done = subprocess.run(["dpkg-query", "--show", "--showformat=${db:Status-Status} ${Package}\n",
+                           *packages], capture_output=True, text=True)
+    missing = [package for package in packages if f"installed {package}" not in done.stdout.splitlines()]
+    if missing:
+        raise Failure(f"not installed here: {', '.join(missing)}",
+                      f"Type: {shell_line('sudo', 'apt-get', 'install', '--yes', *missing)}")
+
+
+def run_host(options: argparse.Namespace, report: Report) -> int:
+    """Take pushes in a folder, or on a machine of one's own if an option asks; return the exit status."""
+    is_root = hasattr(os, "geteuid") and os.geteuid() == 0
+    asked = [f"--{option}" for option in MACHINE_OPTIONS if getattr(options, option)]
+    if not asked:
+        if is_root and not options.name and not options.hook and project_users():
+            list_machine(report)
+            return 0
+        return host(options, report)
+    if not is_root:
+        raise Failure(f"{asked[0]} is for root, on a machine of one's own",
+                      f"Type: {shell_line('sudo', 'python3', *sys.argv)}")
+    if not re.fullmatch(PROJECT_NAME, options.name or ""):
+        raise Failure(f"{options.name or ''!r} is not a name for a project of this machine",
+                      "Take small letters, digits and hyphens, no more than 32, beginning with a letter.")
+    require_packages([*PACKAGES, *(["mariadb-server"] if options.database else [])])
+    lock_machine()
+    if options.remove:
+        remove_project(options.name, report)
+    else:
+        host_on_machine(options, report)
+    return 0
+
+
 # --- the commands ---
 
 
@@ -4336,13 +4709,23 @@ def add_serve_parser(commands: Subparsers) -> None:
 def add_host_parser(commands: Subparsers) -> None:
     """Add the command host."""
     parser = commands.add_parser("host", help="take pushes here: the other end of git push")
-    parser.set_defaults(run=host)
+    parser.set_defaults(run=run_host)
     option = parser.add_argument
     option("name", metavar="NAME", nargs="?",
            help="the project: NAME.git takes its pushes, NAME is its site; without it: list the projects")
     option("-C", "--directory", metavar="DIR", default=argparse.SUPPRESS, help="work as if started in DIR")
     option("--url", metavar="URL", help="where visitors find the site: asked and shown after each push")
     option("--hook", nargs="+", help=argparse.SUPPRESS)  # a hook of git's calls, with its arguments
+    option = parser.add_argument_group("on a machine of one's own (root, Debian)").add_argument
+    option("--domain", metavar="NAME", action="append", default=[],
+           help="make a user and an Apache site, for this domain (repeatable)")
+    option("--key", metavar="FILE", action="append", default=[],
+           help="let those who have the keys of a file push, and log in (repeatable)")
+    option("--revoke", metavar="FILE", action="append", default=[],
+           help="take the keys of a file away again")
+    option("--database", action="store_true", help="make a MariaDB database (DB_NAME ... in [replace])")
+    option("--restore", metavar="FILE", help="put what the archive of a removed project holds there")
+    option("--remove", action="store_true", help="take the project off the machine, into an archive")
 
 
 def add_demo_parser(commands: Subparsers) -> None:
@@ -4439,7 +4822,9 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
 # import cog
 #
 # for constant, name in (("FLX", "flx"), ("HTACCESS", "htaccess"), ("DISPATCH_FCGI", "dispatch.fcgi"),
-#                        ("APACHE_CONF", "apache.conf"), ("HOOK", "hook")):
+#                        ("APACHE_CONF", "apache.conf"), ("HOOK", "hook"),
+#                        ("APACHE_SITE", "apache-site.conf"), ("APACHE_DEFAULT", "apache-default.conf"),
+#                        ("LOGROTATE", "logrotate.conf")):
 #     text = pathlib.Path("templates", name).read_bytes().decode("utf-8")
 #     assert "'''" not in text and "\r" not in text and text.endswith("\n"), f"{name} cannot be embedded"
 #     cog.out(f"{constant} = r'''{text}'''\n\n")
@@ -4686,6 +5071,92 @@ post-receive)  # called with lines of OLD NEW REF, if the pusher is still there
         fi
     done ;;
 esac
+'''
+
+APACHE_SITE = r'''# The site of one project, for Apache. Written by flaskflex host: change what you
+# like, it keeps your changes, and with --domain replaces the names only.
+
+<VirtualHost *:80>
+    ServerName yourprojectname.example.org
+    DocumentRoot /var/www/yourprojectname/yourprojectname/public_html
+
+    # Root's folder, which the project can read and not write.
+    ErrorLog /var/log/flaskflex/yourprojectname/error.log
+    CustomLog /var/log/flaskflex/yourprojectname/access.log combined
+
+    # Programs run as the project's own user. None runs while nobody visits.
+    SuexecUserGroup yourprojectname yourprojectname
+    FcgidMinProcessesPerClass 0
+    FcgidMaxProcessesPerClass 8
+    FcgidIdleTimeout 300
+    FcgidIOTimeout 120
+    FcgidMaxRequestLen 134217728
+
+    # The application sees the path as it was asked for: a%2Fb, a//b.
+    AllowEncodedSlashes NoDecode
+    MergeSlashes Off
+
+    # .htaccess may name programs and rewrite paths. No link leads to another
+    # user's files, whatever it says.
+    <Directory /var/www/yourprojectname>
+        Options SymLinksIfOwnerMatch
+        AllowOverride FileInfo Options=ExecCGI,SymLinksIfOwnerMatch
+        Require all granted
+    </Directory>
+
+    <If "! -d '/var/www/yourprojectname/yourprojectname/public_html'">
+        ErrorDocument 503 "This site waits for its first git push.\n"
+        Redirect 503 /
+    </If>
+</VirtualHost>
+'''
+
+APACHE_DEFAULT = r'''# What the sites of all projects have in common. Written by flaskflex host, once:
+# change what you like.
+
+# For names that no project has: Apache takes the first site that it reads.
+<VirtualHost *:80>
+    ServerName flaskflex.invalid
+    ErrorDocument 404 "There is no site of this name here.\n"
+    Redirect 404 /
+</VirtualHost>
+
+# The same for https, with the certificate that Debian's package ssl-cert makes.
+<IfModule ssl_module>
+    <IfFile "/etc/ssl/certs/ssl-cert-snakeoil.pem">
+        <VirtualHost *:443>
+            ServerName flaskflex.invalid
+            SSLEngine On
+            SSLCertificateFile /etc/ssl/certs/ssl-cert-snakeoil.pem
+            SSLCertificateKeyFile /etc/ssl/private/ssl-cert-snakeoil.key
+            ErrorDocument 404 "There is no site of this name here.\n"
+            Redirect 404 /
+        </VirtualHost>
+    </IfFile>
+</IfModule>
+
+# How often idle programs are looked for, in seconds.
+FcgidIdleScanInterval 30
+
+# Any .htaccess can ask for the server's status: it tells no neighbour's requests.
+<IfModule status_module>
+    ExtendedStatus Off
+</IfModule>
+'''
+
+LOGROTATE = r'''# The logs of all projects. Written by flaskflex host, once: change what you like.
+/var/log/flaskflex/*/*.log {
+    daily
+    rotate 14
+    missingok
+    notifempty
+    compress
+    delaycompress
+    sharedscripts
+    postrotate
+        /usr/sbin/apache2ctl graceful >/dev/null 2>&1 || true
+    endscript
+}
 '''
 
 # [[[end]]]
