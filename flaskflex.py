@@ -2647,8 +2647,8 @@ def running_apache(root: Path, environ: Environ, log: int, *, port: int = 0) -> 
         (folder / "public_html").symlink_to(os.path.realpath(root / "public_html"))
         (folder / "modules.conf").write_text(load_modules(modules), encoding="utf-8")
         (folder / "apache.conf").write_text(APACHE_CONF, encoding="utf-8")
-        command = [*setpriv_command(root), program, "-d", str(folder), "-f", "apache.conf", "-D", "FOREGROUND",
-                   "-D", "REQUESTS" if port else "ERRORS"]
+        command = [*setpriv_command(root), program, "-d", str(folder), "-f", "apache.conf",
+                   "-D", "FOREGROUND", "-D", "REQUESTS" if port else "ERRORS"]
         settings = {"PYTHONPATH": "", **environ,
                     "FLASKFLEX_FOLDER": str(folder), "FLASKFLEX_PORT": str(number)}
         # Apache waits for flup, which looks up once a second: what was only asked is not waited for.
