@@ -62,7 +62,8 @@ import tempfile
 import time
 from pathlib import Path
 from typing import (
-    TYPE_CHECKING, BinaryIO, Iterable, Iterator, Mapping, NamedTuple, NoReturn, Optional, Sequence, TextIO,
+    TYPE_CHECKING, Any, BinaryIO, Callable, Iterable, Iterator, Mapping, NamedTuple, NoReturn, Optional,
+    Sequence, TextIO,
 )
 from urllib.parse import unquote, urlsplit
 
@@ -153,6 +154,10 @@ class Report:
         """Print a line such as `   create   .flx` or `     fail   .flx is missing`, and its hint below."""
         self._print(f"{verb:>9}   ", text, paint=verb)
         self._print_hint(" " * 14, hint, sys.stdout)
+
+    def line(self, text: str) -> None:
+        """Print a line as it is, such as one of a log."""
+        self._print("", text)
 
     def warning(self, text: str) -> None:
         """Print a line on standard error: something is odd, and the run goes on."""
@@ -2092,168 +2097,179 @@ class Finding(NamedTuple):
     hint: str = ""
 
 
-class CgiResponse(NamedTuple):
-    """What came back over FastCGI: standard output, standard error, and how it ended ("": as it should)."""
+class Response(NamedTuple):
+    """What came back for a request: a status such as "200 OK", or the problem; the log; the time it took."""
 
-    output: bytes
-    errors: bytes
-    trouble: str = ""
+    status: str
+    problem: str
+    log: str
+    seconds: float
 
 
-def check_answer(project: Project, virtualenv: Virtualenv, options: argparse.Namespace,
-                 report: Report) -> Iterator[Finding]:
-    """The application answers GET / when it is started as Apache would start it."""
-    missing = [path for path in ("public_html/dispatch.fcgi", "application/app.py")
-               if not (project.root / path).exists()]
-    if missing:
-        yield Finding("fail", "the application cannot be asked without " + " and ".join(missing),
-                      "Mend that first, as said above, and check again.")
-        return
-    before = read_tracked(project)
+APACHE_ERROR = re.compile(r"^\[(?!fcgid:)\w+:(?:error|crit|alert|emerg)\] ", re.MULTILINE)
+TRACEBACK = "Traceback (most recent call last):\n"
+WARNING = re.compile(r"\S.{0,1000}:\d+: \w*Warning: ")  # as Python's warnings module prints one
+
+# Lines that do not belong to the message of an exception: log entries, and what SQLAlchemy adds to each.
+NO_MESSAGE = re.compile(rf"\[|\(Background on |{WARNING.pattern}")
+
+
+def headline(log: str) -> str:
+    """Return the exception of the last traceback in a log, with its whole message; else the last line.
+
+    A warning is not a reason, nor is the line of code that Python shows below it.
+    """
+    lines = [line for line in log.rpartition(TRACEBACK)[2].split("\n") if line.strip()]
+    if TRACEBACK in log:
+        lines = list(itertools.dropwhile(lambda line: line.startswith(" "), lines))
+        message = itertools.takewhile(lambda line: not NO_MESSAGE.match(line), lines[1:10])
+        return " ".join(map(str.strip, [*lines[:1], *message]))
+    lines = [line for line in lines if not line.startswith(" ") and not WARNING.match(line)]
+    return re.sub(r"^\[\w+:\w+\] ", "", lines[-1].strip()) if lines else ""
+
+
+def read_source(path: Path) -> str:
+    """Return the first megabyte of a Python file, "" if there is none."""
     try:
-        if options.fresh:
-            with fresh_checkout(project, virtualenv) as (copy, fresh):
-                yield ask_application(copy, fresh, options.timeout, report)
-        else:
-            yield ask_application(project.root, virtualenv, options.timeout, report)
-    except Failure as failure:
-        yield Finding("fail", str(failure), failure.hint)
-    after = read_tracked(project)
-    changed = sorted(path for path in before.keys() | after.keys() if before.get(path) != after.get(path))
-    if changed:
-        yield Finding("warn", f"the application changes files that git tracks: {', '.join(changed)}",
-                      f"git rm --cached {changed[0]}, and name it in .gitignore")
+        with open(path, encoding="utf-8", errors="replace") as file:
+            return file.read(1 << 20)
+    except OSError:
+        return ""
 
 
-def read_tracked(project: Project) -> dict[str, tuple[int, int]]:
-    """Size and time of change (in nanoseconds) of each file that git tracks and that is there."""
-    states = {}
-    for path in split_nul(project.git("ls-files", "-z")):
-        with contextlib.suppress(OSError):
-            status = (project.root / path).lstat()
-            states[path] = (status.st_size, status.st_mtime_ns)
-    return states
+def old_name_hint(name: str, log: str, root: Path) -> str:
+    """Return how an application can keep the name by which it imports itself, "" if it is not that.
 
-
-@contextlib.contextmanager
-def fresh_checkout(project: Project, virtualenv: Virtualenv) -> Iterator[tuple[Path, Virtualenv]]:
-    """What a server makes of the last commit: a clone, and in it a virtualenv with what req.txt names."""
-    with tempfile.TemporaryDirectory(prefix="flaskflex-") as folder:
-        clone = Path(folder, "clone")
-        project.git("clone", "--quiet", "--shared", "--", str(project.root), str(clone))
-        fresh = clone / ".venv"
-        for command in ([str(virtualenv.python), "-I", "-m", "venv", str(fresh)],
-                        [str(interpreter(fresh)), "-I", "-m", "pip", "install", "-r", "req.txt"]):
-            status, words = run_killing_group(command, clone, Path(folder))
-            if status:
-                raise Failure("a new virtualenv cannot be made from req.txt", last_lines(words))
-        yield clone, read_virtualenv("--fresh", fresh)
-
-
-def run_killing_group(command: list[str], folder: Path, temporary: Path) -> tuple[int, bytes]:
-    """Run a command, whose own temporary files are to lie in a folder; gives its exit status and its words.
-
-    If this is interrupted, what the command started (pip starts programs) does not go on by itself.
+    Moved from a folder sayhello to application, it may still say `from sayhello import app`. It becomes a
+    package of that name inside application.
     """
-    with subprocess.Popen(command, cwd=folder, env={**os.environ, "TMPDIR": str(temporary)},
-                          stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                          start_new_session=True) as process:
-        try:
-            words = process.communicate()[0]
-        except BaseException:
-            os.killpg(process.pid, signal.SIGKILL)
-            raise
-    return process.returncode, words
+    folder = root / "application"
+    package, module = read_source(folder / "__init__.py"), read_source(folder / "app.py")
+    found = re.findall(rf"^ +(?:from {name}(?:\.| +import +\(?)|import {name}\.)(\w+)", log, re.MULTILINE)
+    if not found or (root / name).exists() or not (
+        (folder / found[-1]).is_dir() or (folder / f"{found[-1]}.py").is_file()
+        or re.search(rf"^(?:def |class )?{found[-1]}\b", f"{package}\n{module}", re.MULTILINE)
+    ):
+        return ""
+    made = re.search(r"^(?:def )?(app|application|create_app|make_app)\b", package, re.MULTILINE)
+    line = f"from {name} import {made[1]}" if made else f"from {name}.app import *"
+    return (f"application was called {name} before, and imports itself by that name. To keep it:\n"
+            f"mv application {name} && mkdir application && mv {name} application/ && "
+            f"{shell_line('echo', line)} > application/app.py")
 
 
-def ask_application(root: Path, virtualenv: Virtualenv, timeout: float, report: Report) -> Finding:
-    """Start dispatch.fcgi, ask it for / as Apache asks through our .htaccess, and judge the answer."""
-    script = root / "public_html" / "dispatch.fcgi"
-    has_flup = any((folder / "flup").is_dir() for folder in site_packages(virtualenv.path))
-    flup = None if has_flup else fetch("flup", FLUP_PINS, virtualenv, report)
-    started = time.monotonic()
-    with running_application(script, virtualenv, flup) as (address, log):
-        answer = fastcgi_request(address, cgi_environ(script, "/"), timeout)
-        elapsed = time.monotonic() - started
-        words = log.read_bytes() + answer.errors
-    return finding_for(answer, words, elapsed)
+def known_hint(log: str, root: Path) -> str:
+    """Return how to go on after a well-known failure of the application in the project `root`, else ""."""
+    if not os.access(root / "public_html" / "dispatch.fcgi", os.X_OK):
+        return "chmod 755 public_html/dispatch.fcgi"
+    if re.search(r"\* Serving Flask app|\* Running on|is in use by another program", log):
+        return 'app.run() serves a port of its own: put it under if __name__ == "__main__":'
+    variable = re.search(r"(?:<frozen os>|/os\.py)\", line \d+, in __getitem__\n(?: .*\n)*KeyError: '(.+)'",
+                         log)
+    if variable:
+        return ("The host does not have the variables of your shell. Let python-dotenv read it from .env, of "
+                "which the host gets its own:\n"
+                f"{shell_line('echo', f'{variable[1]}=VALUE')} >> .env && echo /.env >> .gitignore\n"
+                "python -m pip install python-dotenv")
+    missing = re.search(r"ModuleNotFoundError: No module named '(\w+)", log)
+    if missing is None:
+        return ""
+    return (old_name_hint(missing[1], log, root)
+            or f"If {missing[1]} is a package: python -m pip install {missing[1]}")
 
 
-@contextlib.contextmanager
-def running_application(script: Path, virtualenv: Virtualenv,
-                        flup: Optional[Path]) -> Iterator[tuple[Path, Path]]:
-    """Run dispatch.fcgi as mod_fcgid does: a listening socket as standard input, hardly any environment.
+def failure_finding(what: str, log: str, root: Path) -> Finding:
+    """Return a failure in the application's own words, and what to type if these are well known."""
+    reason = headline(log)
+    lines = [known_hint(log, root), *log.strip().split("\n")[-20:]]
+    return Finding("fail", f"{what}: {reason}" if reason else what, "\n".join(filter(None, lines)))
 
-    Gives the socket's path, and that of a file with what the program prints. At the end the program is gone,
-    and with it all that it started.
+
+def finding_for(response: Response, path: str, way: str, root: Path) -> Finding:
+    """Return what check says of the response to GET `path`; `way` tells how it was asked."""
+    asked = f"GET {path} answers {response.status}"
+    took = f"in {response.seconds:.2f} s, {way}"
+    if response.problem:
+        return failure_finding(response.problem, response.log, root)
+    if response.status.startswith("5") or APACHE_ERROR.search(response.log):
+        return failure_finding(asked, response.log, root)
+    if response.status.startswith("404"):
+        name = re.search(r"doesn't match configured server name '([^']+)'", response.log)
+        hint = f"The application has no page at {path}, or does not import the module that defines it."
+        if name:
+            hint = f"SERVER_NAME is set: the application answers only when it is asked as {name[1]}."
+        return Finding("warn", f"{asked} {took}", hint)
+    if TRACEBACK in response.log:  # in the midst of the answer: the status was sent
+        return failure_finding(f"{asked}, with an exception", response.log, root)._replace(level="warn")
+    return Finding("ok", f"{asked} {took}")
+
+
+# Names and layouts of the FastCGI specification, version 1.0, section 8.
+FCGI_HEADER = struct.Struct(">BBHHBx")  # version, type, requestId, contentLength, paddingLength, reserved
+FCGI_BEGIN_REQUEST_BODY = struct.Struct(">HB5x")  # role, flags, reserved
+FCGI_END_REQUEST_BODY = struct.Struct(">IB3x")  # appStatus, protocolStatus, reserved
+FCGI_BEGIN_REQUEST, FCGI_END_REQUEST, FCGI_PARAMS, FCGI_STDIN, FCGI_STDOUT, FCGI_STDERR = 1, 3, 4, 5, 6, 7
+FCGI_VERSION_1, FCGI_RESPONDER, FCGI_REQUEST_ID = 1, 1, 1
+FCGI_REQUEST_COMPLETE = 0
+
+LOG_SIZE = 1 << 16  # bytes at the end of a log that are looked at
+STREAM_SIZE = 1 << 22  # bytes of an answer that are looked at
+
+
+def fastcgi_record(record_type: int, content: bytes) -> bytes:
+    """Return a record of the one request that a connection carries."""
+    return FCGI_HEADER.pack(FCGI_VERSION_1, record_type, FCGI_REQUEST_ID, len(content), 0) + content
+
+
+def fastcgi_pair(name: bytes, value: bytes) -> bytes:
+    """Return a name and a value, each length in one byte below 128, else in four with the highest bit set."""
+    lengths = (bytes([len(text)]) if len(text) < 128 else struct.pack(">I", len(text) | 1 << 31)
+               for text in (name, value))
+    return b"".join((*lengths, name, value))
+
+
+def recv_some(connection: socket.socket, count: int, deadline: float) -> bytes:
+    """Return the next bytes, `count` at most, none at the end; TimeoutError after a time.monotonic()."""
+    left = deadline - time.monotonic()
+    if left <= 0:
+        raise TimeoutError
+    connection.settimeout(left)
+    return connection.recv(count)
+
+
+def recv_exactly(connection: socket.socket, count: int, deadline: float) -> bytes:
+    """Return the next `count` bytes; ConnectionError if there are fewer, or what recv_some raises."""
+    received = bytearray()
+    while len(received) < count:
+        piece = recv_some(connection, count - len(received), deadline)
+        if not piece:
+            raise ConnectionError("the connection was closed")
+        received += piece
+    return bytes(received)
+
+
+def read_fastcgi(connection: socket.socket, streams: dict[int, bytearray], deadline: float) -> None:
+    """Collect what a FastCGI program writes for one request: its standard output and its standard error.
+
+    Raises ValueError if it speaks another protocol or reports a failure, and what recv_exactly raises.
     """
-    import socket
-
-    # The path of a socket may be 107 bytes long at the most, and a user's own temporary folder may be longer.
-    with tempfile.TemporaryDirectory(prefix="flaskflex-", dir="/tmp") as folder:
-        address, log = Path(folder, "socket"), Path(folder, "log")
-        command = [str(virtualenv.python), str(script)]
-        if flup:  # at the end of the module path, where it hides nothing of the virtualenv's
-            command[1:1] = ["-c", RUN_WITH_FLUP, str(flup)]
-        # No __pycache__: check changes nothing, and "git add application" would take it along.
-        environ = {"PATH": os.defpath.lstrip(":"), "PYTHONDONTWRITEBYTECODE": "1", PROCESS_MARKER: folder}
-        with socket.socket(socket.AF_UNIX) as listener, open(log, "wb") as output:
-            listener.bind(str(address))
-            listener.listen()
-            process = subprocess.Popen(command, cwd=script.parent, env=environ, stdin=listener.fileno(),
-                                       stdout=output, stderr=output, start_new_session=True)
-        try:
-            yield address, log
-        finally:
-            terminate_tree(process, f"{PROCESS_MARKER}={folder}")
-
-
-# Whatever the application starts inherits this variable, and is known by it when it has to be ended.
-PROCESS_MARKER = "FLASKFLEX_CHECK"
-
-RUN_WITH_FLUP = """\
-import runpy, sys
-flup, script = sys.argv[1:]
-sys.argv[:] = [script]
-sys.path[0] = script.rpartition("/")[0]
-sys.path.append(flup)
-runpy.run_path(script, run_name="__main__")
-"""
-
-
-def terminate_tree(process: subprocess.Popen[bytes], mark: str) -> None:
-    """End a process and all that it started: first politely, then for good."""
-    started: set[int] = set()
-    for number in (signal.SIGTERM, signal.SIGKILL):
-        started |= process_tree(process.pid, mark)  # an orphan is known from the first time
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, number)
-        for one in started - {process.pid}:
-            with contextlib.suppress(OSError):
-                os.kill(one, number)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(1)
-
-
-def process_tree(ancestor: int, mark: str) -> set[int]:
-    """The processes that descend from one, and those that carry the mark; none where there is no /proc."""
-    parents, marked = {}, set()
-    for entry in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):
-            facts = (entry / "stat").read_bytes().rpartition(b")")[2].split()  # state, parent, ...
-            parents[int(entry.name)] = int(facts[1])
-            if mark.encode() in (entry / "environ").read_bytes().split(b"\0"):
-                marked.add(int(entry.name))
-    found = marked | {ancestor}
     while True:
-        more = {child for child, parent in parents.items() if parent in found} - found
-        if not more:
-            return found
-        found |= more
+        header = recv_exactly(connection, FCGI_HEADER.size, deadline)
+        version, record_type, request_id, length, padding = FCGI_HEADER.unpack(header)
+        if (version, request_id) != (FCGI_VERSION_1, FCGI_REQUEST_ID):
+            raise ValueError("the application does not speak FastCGI")
+        content = recv_exactly(connection, length + padding, deadline)[:length]
+        if record_type == FCGI_END_REQUEST:
+            if (length != FCGI_END_REQUEST_BODY.size
+                    or FCGI_END_REQUEST_BODY.unpack(content) != (0, FCGI_REQUEST_COMPLETE)):
+                raise ValueError("the application reports over FastCGI that it failed")
+            return
+        if record_type in streams and len(streams[record_type]) < STREAM_SIZE:
+            streams[record_type] += content
 
 
 def cgi_environ(script: Path, path: str) -> dict[str, str]:
-    """What Apache tells a CGI program (RFC 3875) of a GET request that our .htaccess passed on."""
+    """Return what Apache tells a CGI program (RFC 3875) of a GET request that our .htaccess passed on."""
     return {
         "GATEWAY_INTERFACE": "CGI/1.1", "SERVER_PROTOCOL": "HTTP/1.1", "SERVER_SOFTWARE": "flaskflex check",
         "SERVER_NAME": "localhost", "SERVER_ADDR": "127.0.0.1", "SERVER_PORT": "80",
@@ -2265,101 +2281,392 @@ def cgi_environ(script: Path, path: str) -> dict[str, str]:
     }
 
 
-# Names and layouts of the FastCGI specification, version 1.0, section 8.
-FCGI_HEADER = struct.Struct(">BBHHBx")  # version, type, requestId, contentLength, paddingLength, reserved
-FCGI_BEGIN_REQUEST_BODY = struct.Struct(">HB5x")  # role, flags, reserved
-FCGI_BEGIN_REQUEST, FCGI_END_REQUEST, FCGI_PARAMS, FCGI_STDIN, FCGI_STDOUT, FCGI_STDERR = 1, 3, 4, 5, 6, 7
-FCGI_RESPONDER = 1
+def cgi_status(output: bytearray) -> str:
+    """Return the status of a CGI response (RFC 3875, section 6); ValueError if that is not one."""
+    headers, blank, _ = output.replace(b"\r\n", b"\n").partition(b"\n\n")
+    if not blank or not all(re.match(rb"[!#$%&'*+.^_`|~\w-]+:", header) for header in headers.split(b"\n")):
+        raise ValueError(f"the answer is not a CGI response: {ascii(bytes(output[:60]))[2:-1]}")
+    status = re.search(rb"^Status: *(\d{3}.*)$", headers, re.MULTILINE | re.IGNORECASE)
+    return status[1].decode("latin-1") if status else "200 OK"
 
 
-def fastcgi_request(address: Path, variables: dict[str, str], timeout: float) -> CgiResponse:
-    """Send one request without a body to a FastCGI program; it has `timeout` seconds for the whole answer."""
+def fastcgi_status(connection: socket.socket, variables: Environ, errors: bytearray, deadline: float) -> str:
+    """Send a request without a body to a FastCGI program and return its status, collecting its errors.
+
+    Raises what read_fastcgi and cgi_status raise.
+    """
+    params = b"".join(fastcgi_pair(name.encode(), os.fsencode(value)) for name, value in variables.items())
+    streams = {FCGI_STDOUT: bytearray(), FCGI_STDERR: errors}
+    connection.sendall(fastcgi_record(FCGI_BEGIN_REQUEST, FCGI_BEGIN_REQUEST_BODY.pack(FCGI_RESPONDER, 0))
+                       + fastcgi_record(FCGI_PARAMS, params) + fastcgi_record(FCGI_PARAMS, b"")
+                       + fastcgi_record(FCGI_STDIN, b""))
+    read_fastcgi(connection, streams, deadline)
+    return cgi_status(streams[FCGI_STDOUT])
+
+
+def timed(ask: Callable[[float], str], timeout: float) -> Response:
+    """Return the response to a request, without the log: ask(DEADLINE) returns its status.
+
+    What `ask` raises is the problem: TimeoutError, OSError at a closed connection, ValueError with a reason.
+    """
     import socket
 
-    params = b"".join(fastcgi_pair(name.encode(), os.fsencode(value)) for name, value in variables.items())
-    request = (fastcgi_record(FCGI_BEGIN_REQUEST, FCGI_BEGIN_REQUEST_BODY.pack(FCGI_RESPONDER, 0))
-               + fastcgi_record(FCGI_PARAMS, params) + fastcgi_record(FCGI_PARAMS, b"")
-               + fastcgi_record(FCGI_STDIN, b""))
-    deadline = time.monotonic() + timeout
-    streams = {FCGI_STDOUT: bytearray(), FCGI_STDERR: bytearray()}
-    trouble = ""
-    with socket.socket(socket.AF_UNIX) as connection:
+    status, problem, started = "", "", time.monotonic()
+    try:
+        status = ask(started + timeout)
+    except (TimeoutError, socket.timeout):  # one and the same from Python 3.10 on
+        problem = f"the application gave no answer within {timeout:g} s"
+    except OSError:
+        problem = "the application ended without an answer"
+    except ValueError as error:
+        problem = str(error)
+    return Response(status, problem, "", time.monotonic() - started)
+
+
+def remove_folder(folder: Path) -> None:
+    """Remove a folder whatever a program made of it, following no link."""
+    with contextlib.suppress(OSError):
+        folder.unlink()  # a link may have taken its place; a folder is not removed by this
+    for place, names, _ in os.walk(folder):
+        for path in (Path(place, name) for name in names):
+            if not path.is_symlink():
+                path.chmod(0o700)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def temporary_folder(parent: str, prefix: str = "flaskflex-") -> Iterator[Path]:
+    """Give a new folder, which is gone afterwards."""
+    folder = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
+    try:
+        yield folder
+    finally:
+        remove_folder(folder)
+
+
+# Options of prctl(2), from Linux's include/uapi/linux/prctl.h.
+PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
+
+
+def linux_prctl(option: int, value: int) -> None:
+    """Set an attribute of this process on Linux; elsewhere do nothing."""
+    import ctypes
+
+    with contextlib.suppress(AttributeError):
+        ctypes.CDLL(None).prctl(option, value, 0, 0, 0)
+
+
+def descendants(known: set[int]) -> set[int]:
+    """Return the processes that descend from this one, but not the known ones; none if there is no /proc."""
+    children: dict[int, set[int]] = {}
+    for entry in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            state, parent = (entry / "stat").read_bytes().rpartition(b")")[2].split()[:2]
+            if state != b"Z":  # it has ended, and only waits to be asked how
+                children.setdefault(int(parent), set()).add(int(entry.name))
+    found: set[int] = set()
+    new = {os.getpid()}
+    while new:
+        new = set().union(*(children.get(pid, ()) for pid in new)) - known
+        found |= new
+    return found
+
+
+def end_descendants(process: Optional[subprocess.Popen[bytes]], known: set[int], patience: float) -> None:
+    """End a process and all that descends from this one but for the known ones: politely, then for good.
+
+    The process has `patience` seconds to end by itself.
+    """
+    def send(signum: int) -> bool:
+        pids = descendants(known)
+        for pid in pids:
+            with contextlib.suppress(OSError):
+                os.kill(pid, signum)
+        if process and not pids:  # without /proc, only those that stayed in its group can be found
+            with contextlib.suppress(OSError):
+                os.killpg(process.pid, signum)
+        return bool(pids)
+
+    send(signal.SIGTERM)
+    if process:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(patience)
+    deadline = time.monotonic() + 5
+    while send(signal.SIGKILL) and time.monotonic() < deadline:  # what starts others may need several rounds
+        time.sleep(0.005)
+
+
+@contextlib.contextmanager
+def running(command: Sequence[str], *, patience: float = 1,
+            **options: Any) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a program while the block lasts; yield its process. `options` are those of subprocess.Popen.
+
+    It ends with the block, and so does all that it started: on Linux however it has detached itself
+    (orphans become our children), elsewhere what is still in its process group.
+    """
+    known = descendants(set())
+    linux_prctl(PR_SET_CHILD_SUBREAPER, 1)
+    process = None
+    try:
+        process = subprocess.Popen(command, start_new_session=True, **options)
+        yield process
+    finally:
+        end_descendants(process, known, patience)
+        linux_prctl(PR_SET_CHILD_SUBREAPER, 0)
+
+
+LOG_LIMIT = 1 << 30  # bytes that an application may write into any one file, such as its log
+
+
+def prepare_child() -> None:
+    """In a new process, before its program starts: let it fill no disk, and end when flaskflex is killed."""
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    limit = min((size for size in (soft, hard) if size != resource.RLIM_INFINITY), default=LOG_LIMIT)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (min(limit, LOG_LIMIT), hard))
+    linux_prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def end_of_log(log: BinaryIO) -> str:
+    """Return the end of a log that is being written."""
+    size = os.fstat(log.fileno()).st_size
+    return os.pread(log.fileno(), LOG_SIZE, max(0, size - LOG_SIZE)).decode("utf-8", "backslashreplace")
+
+
+def application_environ(virtualenv: Virtualenv, report: Report) -> dict[str, str]:
+    """Return the environment of an application that runs in a virtualenv: as on a host, hardly any.
+
+    It makes no __pycache__: check changes nothing, and "git add application" would take it along. flup comes
+    from flaskflex's cache if the virtualenv has none.
+    """
+    path = f"{virtualenv.python.parent}:{os.defpath.lstrip(':')}"  # dispatch.fcgi begins with env python3
+    environ = {"PATH": path, "PYTHONDONTWRITEBYTECODE": "1"}
+    if not any((folder / "flup").is_dir() for folder in site_packages(virtualenv.path)):
+        environ["PYTHONPATH"] = str(fetch("flup", FLUP_PINS, virtualenv, report))
+    return environ
+
+
+@contextlib.contextmanager
+def listening_socket() -> Iterator[tuple[socket.socket, socket.socket, socket.socket]]:
+    """Give a socket that listens, as mod_fcgid makes one for a program, and two connections that wait in it.
+
+    Its name in the file system is gone by then: no program can put anything else in its place. It was not in
+    the user's temporary folder, because the path of a socket can have 107 bytes at most.
+    """
+    import socket
+
+    with socket.socket(socket.AF_UNIX) as listener, socket.socket(socket.AF_UNIX) as connection, \
+            socket.socket(socket.AF_UNIX) as another:
+        with temporary_folder("/tmp") as folder:
+            listener.bind(f"{folder}/socket")
+            listener.listen()
+            connection.connect(f"{folder}/socket")
+            another.connect(f"{folder}/socket")
+        yield listener, connection, another
+
+
+def ask_over_fastcgi(command: list[str], environ: Environ, request: Environ, timeout: float) -> Response:
+    """Start a FastCGI program as mod_fcgid does, its standard input a listening socket, and ask it.
+
+    `request` holds the CGI variables.
+    """
+    folder = request["DOCUMENT_ROOT"]
+    with tempfile.TemporaryFile("a+b") as log, listening_socket() as (listener, connection, another), \
+            running(command, cwd=folder, env=environ, stdin=listener, stdout=log, stderr=log,
+                    preexec_fn=prepare_child) as process:
+        listener.close()  # only the program has it now, and the connections end when that does
         try:
-            connection.settimeout(timeout)
-            connection.connect(str(address))
-            connection.sendall(request)
-            kind = 0
-            while kind != FCGI_END_REQUEST:
-                header = recv_exactly(connection, FCGI_HEADER.size, deadline)
-                _, kind, _, length, padding = FCGI_HEADER.unpack(header)
-                content = recv_exactly(connection, length + padding, deadline)[:length]
-                if kind in streams and len(streams[kind]) < 1 << 22:  # the rest is not looked at
-                    streams[kind] += content
-        except (TimeoutError, socket.timeout):  # one and the same from Python 3.10 on
-            trouble = f"gave no answer within {timeout:g} s"
-        except OSError:
-            trouble = "ended without an answer"
-    return CgiResponse(bytes(streams[FCGI_STDOUT]), bytes(streams[FCGI_STDERR]), trouble)
+            errors = bytearray()
+            response = timed(lambda deadline: fastcgi_status(connection, request, errors, deadline), timeout)
+            return response._replace(log=end_of_log(log) + errors.decode("utf-8", "backslashreplace"))
+        finally:
+            process.terminate()
+            connection.close()
+            another.close()  # waiting for this one, flup ends at once; it would look up only once a second
 
 
-def fastcgi_record(kind: int, content: bytes) -> bytes:
-    """A record of the one request that a connection carries."""
-    return FCGI_HEADER.pack(1, kind, 1, len(content), 0) + content
+# Where Apache lies on Debian (apache2) and elsewhere (httpd), and what a host has loaded.
+APACHE_PATH = "/usr/sbin:/usr/bin:/usr/local/sbin:/usr/local/bin"
+MODULE_FOLDERS = ("/usr/lib/apache2/modules", "/usr/lib64/httpd/modules", "/usr/lib/httpd/modules")
+APACHE_MODULES = ("mpm_event", "unixd", "log_config", "authz_core", "alias", "dir", "mime", "setenvif", "env",
+                  "rewrite", "headers", "fcgid")
 
 
-def fastcgi_pair(name: bytes, value: bytes) -> bytes:
-    """A name and a value after their lengths: one byte below 128, else four with the highest bit set."""
-    lengths = (bytes([len(text)]) if len(text) < 128 else struct.pack(">I", len(text) | 1 << 31)
-               for text in (name, value))
-    return b"".join((*lengths, name, value))
+def find_apache() -> tuple[str, Path]:
+    """Return this machine's Apache and the folder of its modules; Failure if it has none, or no mod_fcgid."""
+    program = shutil.which("apache2", path=APACHE_PATH) or shutil.which("httpd", path=APACHE_PATH)
+    modules = next((Path(folder) for folder in MODULE_FOLDERS if Path(folder, "mod_fcgid.so").exists()), None)
+    if not program or not modules:
+        raise Failure(f"{'the mod_fcgid of Apache' if program else 'Apache'} is not installed",
+                      "Install it (on Debian: sudo apt install apache2 libapache2-mod-fcgid).")
+    return program, modules
 
 
-def recv_exactly(connection: socket.socket, count: int, deadline: float) -> bytes:
-    """The next `count` bytes; TimeoutError after the deadline (of time.monotonic), OSError at the end."""
+def has_apache() -> bool:
+    """Return whether this machine has an Apache, and its mod_fcgid."""
+    with contextlib.suppress(Failure):
+        return bool(find_apache())
+    return False
+
+
+def load_modules(modules: Path) -> str:
+    """Return the directives that load what a host has and this machine's own configuration does not load."""
+    enabled = {path.stem for path in Path("/etc/apache2/mods-enabled").glob("*.load")}
+    if any(name.startswith("mpm_") for name in enabled):
+        enabled.add("mpm_event")  # there can be only one
+    return "".join(f"LoadModule {name}_module {modules}/mod_{name}.so\n" for name in APACHE_MODULES
+                   if name not in enabled and (modules / f"mod_{name}.so").exists())
+
+
+def run_as(root: Path) -> list[str]:
+    """Return what to put before Apache's command, which root cannot run: it becomes the project's owner.
+
+    In a container that owner may be root, too, and files may be for root alone: root's access to files stays.
+    """
+    if os.geteuid() != 0:
+        return []
+    owner = root.stat()
+    kept = "+dac_override,+fowner"
+    return ["/usr/bin/setpriv", f"--reuid={owner.st_uid or 65534}", f"--regid={owner.st_gid or 65534}",
+            "--clear-groups", f"--inh-caps={kept}", f"--ambient-caps={kept}", "--pdeathsig=TERM"]
+
+
+@contextlib.contextmanager
+def folder_lock(folder: Path) -> Iterator[None]:
+    """Hold the lock of a folder; OSError if it is none, or a link, or another process holds the lock."""
+    import fcntl
+
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def clear_abandoned(folder: Path) -> None:
+    """Remove a folder of a private Apache whose flaskflex was killed, and end what still runs of that.
+
+    It is known by more than its name: it is ours, has an Apache's configuration, and no process has its lock.
+    """
+    with contextlib.suppress(OSError), open(folder / "apache.conf", "rb") as configuration:
+        if folder.lstat().st_uid != os.geteuid() or configuration.read(40) != APACHE_CONF[:40].encode():
+            return
+        with folder_lock(folder):
+            for entry in Path("/proc").glob("[0-9]*"):
+                with contextlib.suppress(OSError):
+                    if f"FLASKFLEX_FOLDER={folder}".encode() in (entry / "environ").read_bytes().split(b"\0"):
+                        os.kill(int(entry.name), signal.SIGKILL)
+            remove_folder(folder)
+
+
+@contextlib.contextmanager
+def reserved_port(port: int) -> Iterator[int]:
+    """Give a port of 127.0.0.1, any one for 0, that no other program is given; Failure if it is taken."""
+    import socket
+
+    with socket.socket() as reservation:
+        reservation.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # and so does Apache
+        try:
+            reservation.bind(("127.0.0.1", port))
+        except OSError as error:
+            raise Failure(f"port {port} cannot be used: {error.strerror}",
+                          "Name another: python flaskflex.py serve --port 8001") from None
+        yield reservation.getsockname()[1]
+
+
+@contextlib.contextmanager
+def running_apache(root: Path, environ: Environ, log: int, *, port: int = 0) -> Iterator[int]:
+    """Serve the project in the folder `root` by an Apache of its own; yield its port of 127.0.0.1.
+
+    Errors go to the file descriptor `log`, and requests if a port is named. Raises Failure if there is no
+    Apache, in Apache's own words if it does not start.
+    """
+    program, modules = find_apache()
+    for left in Path("/tmp").glob("flaskflex-apache-*"):
+        clear_abandoned(left)
+    with temporary_folder("/tmp", "flaskflex-apache-") as folder, folder_lock(folder), \
+            reserved_port(port) as number, tempfile.TemporaryFile("a+b") as errors:
+        (folder / "public_html").symlink_to(os.path.realpath(root / "public_html"))
+        (folder / "modules.conf").write_text(load_modules(modules), encoding="utf-8")
+        (folder / "apache.conf").write_text(APACHE_CONF, encoding="utf-8")
+        command = [*run_as(root), program, "-d", str(folder), "-f", "apache.conf", "-D", "FOREGROUND",
+                   "-D", "REQUESTS" if port else "ERRORS"]
+        settings = {"PYTHONPATH": "", **environ,
+                    "FLASKFLEX_FOLDER": str(folder), "FLASKFLEX_PORT": str(number)}
+        # Apache waits for flup, which looks up once a second: what was only asked is not waited for.
+        with running(command, patience=2 if port else 0.05, cwd=folder, env=settings,
+                     stdin=subprocess.DEVNULL, stdout=log, stderr=errors,
+                     preexec_fn=prepare_child) as apache:
+            while not (folder / "apache.pid").exists():
+                if apache.poll() is not None:
+                    raise Failure("Apache does not start", end_of_log(errors).strip())
+                time.sleep(0.002)
+            yield number
+
+
+def http_status(port: int, path: str, deadline: float) -> str:
+    """Return the status that a server on 127.0.0.1 answers to GET `path`; timed() knows what it raises."""
+    import socket
+
+    request = f"GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
     received = bytearray()
-    while len(received) < count:
-        left = deadline - time.monotonic()
-        if left <= 0:
-            raise TimeoutError
-        connection.settimeout(left)
-        piece = connection.recv(count - len(received))
-        if not piece:
-            raise ConnectionError("the connection was closed")
-        received += piece
-    return bytes(received)
+    with socket.create_connection(("127.0.0.1", port)) as connection:
+        connection.sendall(request.encode())
+        for piece in iter(lambda: recv_some(connection, LOG_SIZE, deadline), b""):
+            received += piece[:LOG_SIZE - len(received)]
+    status = re.match(rb"HTTP/1\.\d (\d{3}[^\r\n]*)", received)
+    if not status:
+        raise ConnectionError("the connection was closed")
+    return status[1].decode("latin-1")
 
 
-def finding_for(answer: CgiResponse, words: bytes, elapsed: float) -> Finding:
-    """Whether an answer would do: a CGI response (RFC 3875, section 6) whose status is not an error."""
-    headers, blank, _ = answer.output.replace(b"\r\n", b"\n").partition(b"\n\n")
-    status = re.search(rb"^Status: *(\d{3}.*)$", headers, re.MULTILINE | re.IGNORECASE)
-    line = status[1].decode("latin-1") if status else "200 OK"
-    if answer.trouble:
-        return failure_finding(f"the application {answer.trouble}", words)
-    if not blank or not all(re.match(rb"[!#$%&'*+.^_`|~\w-]+:", header) for header in headers.split(b"\n")):
-        return failure_finding("the answer to GET / is not a CGI response: "
-                               f"{ascii(answer.output[:60])[2:-1]}", words)
-    if line.startswith("5"):
-        return failure_finding(f"GET / answers {line}", words)
-    if line.startswith("404"):
-        return Finding("warn", f"GET / answers {line} in {elapsed:.2f} s", "Has the application a page at /?")
-    if b"Traceback (most recent call last):" in words:  # in the midst of the answer: the status was sent
-        return failure_finding(f"GET / answers {line}, with an exception", words)._replace(level="warn")
-    return Finding("ok", f"GET / answers {line} in {elapsed:.2f} s")
+def plain_log(log: str, root: Path) -> str:
+    """Return what Apache logged without its notices, the application's lines as it printed them."""
+    log = re.sub(r"^\[\w+:notice\] .*\n", "", log, flags=re.MULTILINE)
+    log = re.sub(r"^\[fcgid:warn\] mod_fcgid: stderr: ?", "", log, flags=re.MULTILINE)
+    return re.sub(r"/tmp/flaskflex-apache-\w+/public_html", lambda _: str(root / "public_html"), log)
 
 
-def failure_finding(what: str, words: bytes) -> Finding:
-    """A failure in the application's own words, and what to do where these are well known."""
-    text = words.decode("utf-8", "backslashreplace").strip()
-    last = text.rpartition("\n")[2].strip()
-    missing = re.search(r"ModuleNotFoundError: No module named '(\w+)", text)
-    hints = []
-    if re.search(r"\* Serving Flask app|\* Running on|is in use by another program", text):
-        hints.append('app.run() serves a port of its own: put it under if __name__ == "__main__":')
-    elif missing:
-        hints.append(f"If {missing[1]} is a package: python -m pip install {missing[1]}")
-    hints.append(last_lines(words))
-    return Finding("fail", f"{what}: {last}" if last else what, "\n".join(hints).strip())
+def ask_through_apache(root: Path, environ: Environ, path: str, timeout: float) -> Response:
+    """Serve a project by an Apache of its own, and ask that for a path. Raises what running_apache raises."""
+    with tempfile.TemporaryFile("a+b") as log, running_apache(root, environ, log.fileno()) as port:
+        response = timed(lambda deadline: http_status(port, path, deadline), timeout)
+        return response._replace(log=plain_log(end_of_log(log), root))
+
+
+def entry_point(root: Path, tree: set[str]) -> str:
+    """Return the path of the module that the host serves: wsgi.py if there is one, as with `flask run`."""
+    path = "application/wsgi.py"
+    return path if path in tree or (root / path).exists() else "application/app.py"
+
+
+def missing_parts(root: Path) -> str:
+    """Return what a project in the folder `root` lacks to be started, "" if it has all of it."""
+    return " and ".join(path for path in ("public_html/dispatch.fcgi", entry_point(root, set()))
+                        if not (root / path).exists())
+
+
+def ask_application(root: Path, virtualenv: Virtualenv, timeout: float, report: Report,
+                    *, path: str = "/") -> Finding:
+    """Start the application of the project in the folder `root`, ask it for a path, and judge the answer.
+
+    It is asked through Apache if this machine has one with mod_fcgid, which tries .htaccess, too; otherwise
+    over FastCGI. It has `timeout` seconds. Nothing that it started is left when this returns. Raises Failure
+    if flup is needed and cannot be fetched.
+    """
+    environ = application_environ(virtualenv, report)
+    script = root / "public_html" / "dispatch.fcgi"
+    if has_apache():
+        try:
+            response = ask_through_apache(root, environ, path, timeout)
+            return finding_for(response, path, "through Apache", root)
+        except Failure as failure:
+            report.warning(f"{failure}, so .htaccess is not tried: {failure.hint}")
+    command = [str(virtualenv.python), str(script)]
+    response = ask_over_fastcgi(command, environ, cgi_environ(script, path), timeout)
+    return finding_for(response, path, "over FastCGI", root)
 
 
 # --- check ---
@@ -2559,12 +2866,6 @@ def foreign_application(folder: Path) -> Iterator[Finding]:
                       + shell_line("git", "add", "application/", *without_data("application/")))
 
 
-def entry_point(root: Path, tree: set[str]) -> str:
-    """Return the path of the module that the host serves: wsgi.py if there is one, as with `flask run`."""
-    path = "application/wsgi.py"
-    return path if path in tree or (root / path).exists() else "application/app.py"
-
-
 def check_changes(entry: str, tree: set[str], status: Mapping[str, str]) -> Finding:
     """The last commit has all of the application, apart from what is the host's own."""
     changes = sorted(path for path, state in status.items() if path.startswith("application/")
@@ -2742,6 +3043,74 @@ def check_public_html(tree: set[str]) -> Iterator[Finding]:
         yield Finding("ok", "public_html holds no source code, no database and no dotfile")
 
 
+def file_states(root: Path, *which: str) -> dict[str, tuple[int, int]]:
+    """Return size and mtime (in nanoseconds) of the files below a folder that `git ls-files` names."""
+    states = {}
+    for path in os.fsdecode(git_output(root, "ls-files", "-z", *which)).split("\0")[:-1]:
+        with contextlib.suppress(OSError):
+            status = (root / path).lstat()
+            states[path] = (status.st_size, status.st_mtime_ns)
+    return states
+
+
+@contextlib.contextmanager
+def fresh_checkout(project: Project, virtualenv: Virtualenv,
+                   report: Report) -> Iterator[tuple[Path, Virtualenv]]:
+    """Give what a server makes of the last commit: a clone, and in it a virtualenv with what req.txt names.
+
+    Raises Failure with pip's own words if that virtualenv cannot be made.
+    """
+    with temporary_folder(tempfile.gettempdir()) as folder:
+        clone = folder / "clone"
+        project.git("clone", "--quiet", "--shared", "--", str(project.root), str(clone))
+        fresh = clone / ".venv"
+        for command in ([str(virtualenv.python), "-I", "-m", "venv", str(fresh)],
+                        [str(interpreter(fresh)), "-I", "-m", "pip", "install", "-r", "req.txt"]):
+            with report.waiting("Making a new virtualenv from req.txt"), running(
+                    command, cwd=clone, env={**os.environ, "TMPDIR": str(folder)}, stdin=subprocess.DEVNULL,
+                    stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
+                output = process.communicate()[0]
+            if process.returncode:
+                raise Failure("a new virtualenv cannot be made from req.txt", hide_urls(last_lines(output)))
+        yield clone, read_virtualenv("--fresh", fresh)
+
+
+def ask_and_compare(root: Path, virtualenv: Virtualenv, timeout: float, report: Report) -> Iterator[Finding]:
+    """The application answers GET /, and leaves the files that git tracks as they are, and no new ones."""
+    others = ("--others", "--exclude-standard")
+    tracked, untracked = file_states(root), file_states(root, *others)
+    with report.waiting("Asking the application for its first page"):
+        finding = ask_application(root, virtualenv, timeout, report)
+    yield finding
+    now = file_states(root)
+    changed = sorted(path for path in tracked.keys() | now.keys() if tracked.get(path) != now.get(path))
+    if changed:
+        yield Finding("warn", f"the application changes files that git tracks: {', '.join(changed)}",
+                      untrack_line(changed, map(pattern, changed)))
+    made = sorted(file_states(root, *others).keys() - untracked.keys())
+    if made:
+        yield Finding("warn", f"the application makes files while it runs: {', '.join(made)}",
+                      ignore_line(map(pattern, made)))
+
+
+def check_answer(project: Project, virtualenv: Virtualenv, options: argparse.Namespace,
+                 report: Report) -> Iterator[Finding]:
+    """The application answers GET / when it is started as Apache would start it."""
+    missing = missing_parts(project.root)
+    if missing:
+        yield Finding("fail", f"the application cannot be asked without {missing}",
+                      "Fix that first, as said above, and check again.")
+        return
+    try:
+        if options.fresh:
+            with fresh_checkout(project, virtualenv, report) as (clone, fresh):
+                yield from ask_and_compare(clone, fresh, options.timeout, report)
+        else:
+            yield from ask_and_compare(project.root, virtualenv, options.timeout, report)
+    except Failure as failure:
+        yield Finding("fail", str(failure), failure.hint)
+
+
 def read_upstream(project: Project) -> tuple[str, str]:
     """Return the remote that this branch is pushed to, and the ref there; "" and "" if there is none."""
     branch = run_git(project.root, "symbolic-ref", "--quiet", "HEAD").stdout.decode().strip()
@@ -2752,7 +3121,7 @@ def read_upstream(project: Project) -> tuple[str, str]:
 
 
 @contextlib.contextmanager
-def asking_host(project: Project, remote: str) -> Iterator[Optional[subprocess.Popen[bytes]]]:
+def asking_host(project: Project, remote: str) -> Iterator[subprocess.Popen[bytes] | None]:
     """Run git ls-remote while the caller does everything else. It asks the user nothing.
 
     A session of its own has no terminal on which ssh could ask. It ends with the block.
@@ -2951,12 +3320,13 @@ def check(options: argparse.Namespace, report: Report) -> int:
         upstream = read_upstream(project)
         with asking_host(project, upstream[0]) as asked:
             committed = list(check_committed(project))  # while pip freezes
+            answered = list(check_answer(project, virtualenv, options, report))
             frozen = frozen_text(freeze, virtualenv)
             for finding in itertools.chain(
                 committed,
                 check_requirements(project, virtualenv, frozen, report),
                 check_processes(parse_requirements(frozen)),
-                check_answer(project, virtualenv, options, report),
+                answered,
                 check_pushed(project, upstream, asked),
             ):
                 report.item(*finding)
@@ -2965,6 +3335,27 @@ def check(options: argparse.Namespace, report: Report) -> int:
                 f"{levels.count('ok')} ok, {plural(levels.count('warn'), 'warning')}, "
                 f"{plural(levels.count('fail'), 'failure')}")
     return 1 if "fail" in levels else 0
+
+
+def serve(options: argparse.Namespace, report: Report) -> int:
+    """Serve the project by an Apache of its own until that is interrupted, and tell what it logs."""
+    virtualenv = find_virtualenv(Path(options.directory).resolve(), options.venv, os.environ, report)
+    project = find_project(Path(options.directory))
+    missing = missing_parts(project.root)
+    if missing:
+        raise Failure(f"there is no {missing} to serve", "Prepare the project (python flaskflex.py) and copy "
+                      "your application to application/app.py.")
+    environ = application_environ(virtualenv, report)
+    reader, writer = os.pipe()
+    with open(reader, encoding="utf-8", errors="backslashreplace") as log, \
+            running_apache(project.root, environ, writer, port=options.port) as port:
+        os.close(writer)
+        report.fact("Serving", f"http://127.0.0.1:{port}/ (Ctrl-C ends it)")
+        for line in iter(lambda: log.readline(LOG_SIZE), ""):
+            line = plain_log(line, project.root)
+            if line:
+                report.line(line.rstrip("\n"))
+    raise Failure("Apache has ended", "Start it again: python flaskflex.py serve")
 
 
 HELLO_WORLD = '''\
@@ -3033,6 +3424,14 @@ def timeout_seconds(text: str) -> float:
     return count
 
 
+def port_number(text: str) -> int:
+    """Return a TCP port from the command line."""
+    port = int(text)
+    if not 0 < port < 65536:
+        raise ValueError(text)  # argparse says how flaskflex is used
+    return port
+
+
 def build_parser() -> argparse.ArgumentParser:
     """The command line, as the module's docstring describes it."""
     parser = argparse.ArgumentParser(prog="flaskflex", description=__doc__, add_help=True,
@@ -3053,7 +3452,7 @@ def build_parser() -> argparse.ArgumentParser:
     option("-m", "--message", metavar="TEXT", default="Prepare for deployment with flaskflex",
            help="the commit's message")
     option("-q", "--quiet", action="store_true", help="say nothing but errors")
-    commands = parser.add_subparsers(dest="command", metavar="[check|demo]", title="commands")
+    commands = parser.add_subparsers(dest="command", metavar="[check|serve|demo]", title="commands")
     check_parser = commands.add_parser("check", help="tell whether this project would deploy")
     option = check_parser.add_argument
     option("-C", "--directory", metavar="DIR", default=argparse.SUPPRESS, help="work as if started in DIR")
@@ -3064,6 +3463,14 @@ def build_parser() -> argparse.ArgumentParser:
     check_parser.set_defaults(run=check)
     option("--fresh", action="store_true",
            help="ask in a new virtualenv made from req.txt, as the server would make it")
+    serve_parser = commands.add_parser("serve", help="serve this project on 127.0.0.1 as a host would")
+    option = serve_parser.add_argument
+    option("-C", "--directory", metavar="DIR", default=argparse.SUPPRESS, help="work as if started in DIR")
+    option("--venv", metavar="DIR", default=argparse.SUPPRESS,
+           help="run the application in this virtualenv instead of the active one")
+    option("--port", metavar="PORT", type=port_number, default=8000,
+           help="the port to listen on (8000)")
+    serve_parser.set_defaults(run=serve)
     demo_parser = commands.add_parser("demo", help="build a small example and prepare it")
     demo_parser.set_defaults(run=demo)
     demo_parser.add_argument("demo_directory", metavar="DIR", nargs="?", default="flaskflex-demo",
@@ -3130,7 +3537,8 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
 # import pathlib
 # import cog
 #
-# for constant, name in (("FLX", "flx"), ("HTACCESS", "htaccess"), ("DISPATCH_FCGI", "dispatch.fcgi")):
+# for constant, name in (("FLX", "flx"), ("HTACCESS", "htaccess"), ("DISPATCH_FCGI", "dispatch.fcgi"),
+#                        ("APACHE_CONF", "apache.conf")):
 #     text = pathlib.Path("templates", name).read_bytes().decode("utf-8")
 #     assert "'''" not in text and "\r" not in text and text.endswith("\n"), f"{name} cannot be embedded"
 #     cog.out(f"{constant} = r'''{text}'''\n\n")
@@ -3284,6 +3692,56 @@ except OSError as error:
     if error.errno != errno.EINVAL:  # shut down, and nobody waits any more
         raise
 signal.alarm(3)  # threads of the application that never end would keep this process
+'''
+
+APACHE_CONF = r'''# An Apache of one project's own, for the user who starts it: flaskflex serve and
+# check run it. It listens on this machine only. All its files are in one folder,
+# FLASKFLEX_FOLDER, where public_html leads to that of the project, so that
+# nothing in here has to be quoted and mod_fcgid meets no path with a space.
+ServerName localhost
+ServerRoot "${FLASKFLEX_FOLDER}"
+DefaultRuntimeDir "${FLASKFLEX_FOLDER}"
+PidFile apache.pid
+Mutex file:${FLASKFLEX_FOLDER} default
+Listen 127.0.0.1:${FLASKFLEX_PORT}
+
+# The modules that a host has, and those that are enabled on this machine.
+Include modules.conf
+IncludeOptional /etc/apache2/mods-enabled/*.load
+TypesConfig /etc/mime.types
+Suexec Off
+
+# One line for each error and each request, to whoever started this Apache.
+ErrorLog /dev/stdout
+ErrorLogFormat "[%-m:%l] %E: %M"
+LogLevel warn
+<IfDefine REQUESTS>
+    CustomLog /dev/stdout "%{%H:%M:%S}t %m %<U%<q %>s (%{ms}T ms)"
+</IfDefine>
+
+# The program dispatch.fcgi. It may take as long as it likes, and large uploads.
+FcgidIPCDir "${FLASKFLEX_FOLDER}/fcgid"
+FcgidProcessTableFile "${FLASKFLEX_FOLDER}/fcgid-processes"
+FcgidIOTimeout 86400
+FcgidBusyTimeout 86400
+FcgidMaxRequestLen 1073741824
+FcgidInitialEnv PATH "${PATH}"
+FcgidInitialEnv PYTHONPATH "${PYTHONPATH}"
+FcgidInitialEnv PYTHONDONTWRITEBYTECODE 1
+FcgidInitialEnv FLASKFLEX_FOLDER "${FLASKFLEX_FOLDER}"
+
+# The document root, with what a project's .htaccess may say on a host.
+<Directory />
+    Options FollowSymLinks
+    AllowOverride None
+    Require all denied
+</Directory>
+DocumentRoot "${FLASKFLEX_FOLDER}/public_html"
+<Directory "${FLASKFLEX_FOLDER}/public_html">
+    Options SymLinksIfOwnerMatch
+    AllowOverride FileInfo Options=ExecCGI,SymLinksIfOwnerMatch
+    Require all granted
+</Directory>
 '''
 
 # [[[end]]]
