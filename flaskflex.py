@@ -1,8 +1,12 @@
 #!/usr/bin/env python3
-"""Prepare a Flask project for deployment by git push, in one run of one file.
+"""Deploy a Flask project by git push: one file for both ends of the push.
 
     python flaskflex.py [options]         prepare this project for deployment
     python flaskflex.py check [options]   tell whether this project would deploy
+    python flaskflex.py serve [options]   serve this project on 127.0.0.1, as a
+                                          host would: by a private Apache
+    python flaskflex.py host [NAME] ...   take pushes here: the other end of
+                                          git push
     python flaskflex.py demo [DIR]        build a small example, and run all of
                                           the above on it
 
@@ -25,6 +29,14 @@ flaskflex fetches it into a cache of its own; your virtualenv stays as it is.
 
 Exit status: 0 done, or nothing to do; 1 it could not; 2 wrong usage;
 130 interrupted.
+
+Examples:
+    python flaskflex.py --dry-run           show what a run would change
+    python flaskflex.py --exclude pytest    leave a package out, and remember it
+    python flaskflex.py check --fresh       try the last commit as a host would
+    python flaskflex.py check --help        list the options of a command
+    python3 flaskflex.py host blog --url https://blog.example.org/
+    sudo python3 flaskflex.py host blog --domain blog.example.org --key me.pub
 """
 from __future__ import annotations  # flaskflex needs Python 3.9 or newer
 
@@ -107,7 +119,7 @@ if TYPE_CHECKING:
 
     Subparsers = argparse._SubParsersAction[argparse.ArgumentParser]
 
-__version__ = "1.0.0"
+__version__ = "1.1.0"
 
 Environ = Mapping[str, str]
 
@@ -4737,8 +4749,9 @@ def add_demo_parser(commands: Subparsers) -> None:
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """Return the command line, as the module's docstring describes it."""
-    parser = argparse.ArgumentParser(prog="flaskflex", description=__doc__, add_help=True,
+    """Return the parser of the command line: its help is the module's docstring, around the options."""
+    description, title, epilog = (__doc__ or "").partition("Exit status:")
+    parser = argparse.ArgumentParser(prog="flaskflex", description=description, epilog=title + epilog,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     option = parser.add_argument
     parser.set_defaults(run=prepare)
