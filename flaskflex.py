@@ -2163,6 +2163,18 @@ def remove_tree(path: Path) -> None:
         raise Failure(f"{path} cannot be removed", "See on the host who owns what is in it.")
 
 
+def is_real_folder(path: Path) -> bool:
+    """Return True for a folder that is no link to one."""
+    return path.is_dir() and not path.is_symlink()
+
+
+def user_name() -> str:
+    """Return the name of the user who runs this."""
+    import pwd  # not on Windows
+
+    return pwd.getpwuid(os.geteuid()).pw_name
+
+
 class Log:
     """What a push prints: kept in a file, and copied from there to the pusher, who is never waited for.
 
@@ -2175,24 +2187,6 @@ class Log:
         self.position = path.stat().st_size  # what is written to the file from here on is shown
         self.shown = shown
         self.waiting = b""
-
-    def write(self, text: str) -> None:
-        """Add lines, and show them; on a full disk they are only shown."""
-        content = text.encode("utf-8", "backslashreplace") + b"\n"
-        try:
-            with open(self.path, "ab", buffering=0) as file:
-                file.write(content)
-        except OSError:
-            self.waiting += content
-        self.show()
-
-    def fact(self, label: str, text: str) -> None:
-        """Add a line such as `Going live  1a2b3c4 A better application`."""
-        self.write(f"{label:<12}{text}")
-
-    def failure(self, label: str, failure: Exception) -> None:
-        """Add why something failed, and how to go on."""
-        self.fact(label, f"{failure}\n{getattr(failure, 'hint', '')}".rstrip())
 
     def show(self) -> None:
         """Copy whole lines that are new in the file to standard error, as far as it takes them now."""
@@ -2217,6 +2211,27 @@ class Log:
             time.sleep(0.01)
             self.show()
 
+    def write(self, text: str) -> None:
+        """Add lines, and show them; on a full disk they are only shown."""
+        content = text.encode("utf-8", "backslashreplace") + b"\n"
+        try:
+            with open(self.path, "ab", buffering=0) as file:
+                file.write(content)
+        except OSError:
+            self.waiting += content
+        self.show()
+
+    def fact(self, label: str, text: str) -> None:
+        """Add a line such as `Going live  1a2b3c4 A better application`."""
+        self.write(f"{label:<12}{text}")
+
+    def failure(self, label: str, failure: Exception) -> None:
+        """Add why something failed, and how to go on."""
+        self.fact(label, f"{failure}\n{getattr(failure, 'hint', '')}".rstrip())
+
+
+# --- host: the files of a project, in the site or in a trial's copy of it ---
+
 
 class FileChange(NamedTuple):
     """A file in which two commits differ: its modes in both (ABSENT: not there), its blob in the second."""
@@ -2224,6 +2239,17 @@ class FileChange(NamedTuple):
     old_mode: str
     new_mode: str
     new_id: str
+
+
+def in_the_way_failure(site: Path, paths: Sequence[str]) -> Failure:
+    """Return why a push is refused that would replace files of the site's own, and how to go on."""
+    return Failure("\n".join((
+        f"the push would replace what the site made or changed itself: {', '.join(paths)}",
+        "Leave it to the site: take it out of git (and name it in .gitignore), and push again:",
+        f"    {shell_line('git', 'rm', '-r', '--quiet', '--cached', '--', *paths)}",
+        "    git commit -m 'The host has this file'",
+        "Or replace it: move it away on the host, and push again:",
+    )), "\n".join("    " + shell_line("mv", str(site / path), str(site / f"{path}.old")) for path in paths))
 
 
 class Checkout(NamedTuple):
@@ -2242,30 +2268,6 @@ class Checkout(NamedTuple):
         if done.returncode:
             raise Failure(f"git {args[0]} failed in {self.root}", error_text(done.stderr))
         return done.stdout
-
-    def update(self, old: str, new: str, ours: set[str], *, keep: bool) -> set[str]:
-        """Replace the files of one commit by another's; return those that the site has changed and keeps.
-
-        What may be replaced is what git's two-tree rules allow (git-read-tree(1), "Two Tree Merge"): nothing
-        that the site made or changed itself. More than by git is allowed: a file may be as the new commit has
-        it already, one that the site changed and the new commit lacks stays, untracked, and files in which
-        [replace] works (ours) are the host's. Raise Failure, with nothing changed, if another file is in the
-        way; with keep it stays.
-        """
-        self.index_file.with_name(f"{self.index_file.name}.lock").unlink(missing_ok=True)  # of a killed git
-        self.git("read-tree", "-i", "-m", old)
-        changes, edited = self.changes(old, new), self.edited()
-        doubtful = {path for path, change in changes.items() if path in ours
-                    or self.has_file(path) and (path in edited or change.old_mode == ABSENT)}
-        gone = {path for path, change in changes.items() if change.new_mode == ABSENT}
-        removed, written = gone - (doubtful - ours), changes.keys() - gone
-        in_the_way = self.settle({path: changes[path] for path in doubtful}) - ours
-        in_the_way |= {path for path in written if self.is_blocked(path, removed)}
-        if in_the_way and not keep:
-            raise in_the_way_failure(self.repository.with_suffix(""), sorted(in_the_way))
-        self.git("read-tree", "-i", "-m", old, new)
-        self.place(written - in_the_way, removed)
-        return (edited - changes.keys() | doubtful & gone) - ours
 
     def edited(self) -> set[str]:
         """Return the paths of files that are not as the index has them."""
@@ -2324,148 +2326,29 @@ class Checkout(NamedTuple):
             os.replace(self.root / stage / path, self.root / path)
         shutil.rmtree(self.root / stage, ignore_errors=True)
 
+    def update(self, old: str, new: str, ours: set[str], *, keep: bool) -> set[str]:
+        """Replace the files of one commit by another's; return those that the site has changed and keeps.
 
-def is_real_folder(path: Path) -> bool:
-    """Return True for a folder that is no link to one."""
-    return path.is_dir() and not path.is_symlink()
-
-
-def in_the_way_failure(site: Path, paths: Sequence[str]) -> Failure:
-    """Return why a push is refused that would replace files of the site's own, and how to go on."""
-    return Failure("\n".join((
-        f"the push would replace what the site made or changed itself: {', '.join(paths)}",
-        "Leave it to the site: take it out of git (and name it in .gitignore), and push again:",
-        f"    {shell_line('git', 'rm', '-r', '--quiet', '--cached', '--', *paths)}",
-        "    git commit -m 'The host has this file'",
-        "Or replace it: move it away on the host, and push again:",
-    )), "\n".join("    " + shell_line("mv", str(site / path), str(site / f"{path}.old")) for path in paths))
-
-
-# --- host: what .flx says is carried out ---
-
-
-class FlxRun(NamedTuple):
-    """Where .flx is carried out: the folder, the values for [replace], the mark of its processes, the log."""
-
-    root: Path
-    variables: Mapping[str, str]
-    mark: str
-    seconds: float  # for each line
-    log: Log
-
-    def carry_out(self, lines: Sequence[FlxLine], pushed: Callable[[str], bytes], *, setup: bool) -> None:
-        """Do what the lines say; pushed returns a file as the commit has it. Raise Failure if one fails."""
-        actions: dict[str, Callable[[FlxLine], None]] = {
-            "setup": self.run, "deploy": self.run, "permission": self.set_mode}
-        for line in lines:
-            if line.section not in FLX_SECTIONS:
-                self.log.fact("Left out", f".flx, line {line.number}: {flx_warning(line, set())}")
-            elif flx_error(line):
-                raise flx_failure(line, flx_error(line))
-        self.replace([line for line in lines if line.section == "replace"], pushed)
-        for section, action in actions.items():
-            for line in lines:
-                if line.section == section and (setup or section != "setup"):
-                    action(line)
-
-    def replace(self, lines: Sequence[FlxLine], pushed: Callable[[str], bytes]) -> None:
-        """Put values into files, always into what was pushed: a value may hold the token that it replaces."""
-        contents: dict[Path, bytes] = {}
-        for line in lines:
-            path, token, name = line.fields
-            place = self.inside(line, path)
-            if name not in self.variables:
-                raise flx_failure(line, f"this host has no {name} for the project")
-            content = contents.get(place) or pushed(os.path.normpath(path))
-            contents[place] = content.replace(os.fsencode(token), os.fsencode(self.variables[name]))
-        for place, content in contents.items():
-            write_beside(place, content, place.stat().st_mode & 0o777)
-
-    def set_mode(self, line: FlxLine) -> None:
-        """Set the mode of a file or folder."""
-        path, mode = line.fields
-        self.inside(line, path).chmod(int(mode, 8))
-
-    def inside(self, line: FlxLine, path: str) -> Path:
-        """Return the place of a path that a line names; raise Failure if nothing of the project is there."""
-        place = (self.root / path).resolve()
-        if self.root not in (place, *place.parents) or not place.exists():
-            raise flx_failure(line, f"{path} is not in the project")
-        return place
-
-    def run(self, line: FlxLine) -> None:
-        """Run a command in a shell of its own; raise Failure if it fails, or takes or prints too much."""
-        self.log.write(f"$ {line.text}")
-        with open(self.log.path, "ab") as output:
-            limit, deadline = output.tell() + OUTPUT_LIMIT, time.monotonic() + self.seconds
-            process = subprocess.Popen(["/bin/sh", "-c", line.text], cwd=self.root, start_new_session=True,
-                                       env=command_environ(self.mark), stdin=subprocess.DEVNULL,
-                                       stdout=output, stderr=output)
-        reason, pause = "", 0.001
-        try:
-            while process.poll() is None and not reason:
-                self.log.show()
-                if time.monotonic() > deadline:
-                    reason = f"takes longer than {self.seconds:g} s (git config flaskflex.timeout SECONDS)"
-                elif self.log.path.stat().st_size > limit:
-                    reason = f"prints more than {OUTPUT_LIMIT >> 20} MB"
-                time.sleep(pause)
-                pause = min(2 * pause, 0.01)
-        finally:
-            if process.poll() is None:
-                end_marked(self.mark)
-                process.wait()
-        self.log.show()
-        if reason or process.returncode:
-            raise flx_failure(line, reason or f"ended with {process.returncode}")
-
-
-def flx_failure(line: FlxLine, reason: str) -> Failure:
-    """Return why a line of .flx was not carried out."""
-    return Failure(f".flx, line {line.number}: {line.text}: {reason}",
-                   "Fix that line, commit, and push again.")
-
-
-def command_environ(mark: str) -> dict[str, str]:
-    """Return the environment of commands, built anew: nothing of git's, which would lead their git astray.
-
-    For its hooks git puts the folder of its own programs in front of PATH.
-    """
-    folders = os.environ.get("PATH", os.defpath).split(os.pathsep)
-    return {
-        "HOME": os.path.expanduser("~"), "USER": user_name(), "LOGNAME": user_name(),
-        "LANG": os.environ.get("LANG", "C.UTF-8"), HOST_MARKER: mark,
-        "PATH": os.pathsep.join(folder for folder in folders if not folder.endswith("/git-core")),
-    }
-
-
-def user_name() -> str:
-    """Return the name of the user who runs this."""
-    import pwd  # not on Windows
-
-    return pwd.getpwuid(os.geteuid()).pw_name
-
-
-def end_marked(mark: str) -> None:
-    """End the processes that carry a mark, and what they start meanwhile."""
-    for _ in range(10):
-        pids = process_tree(os.getpid(), f"{HOST_MARKER}={mark}") - {os.getpid()}
-        if not pids:
-            break
-        for pid in pids:
-            with contextlib.suppress(OSError):
-                os.kill(pid, signal.SIGKILL)
-
-
-def has_lost_python(root: Path) -> bool:
-    """Return True if the system, upgraded perhaps, has no more the Python of a site's virtualenv."""
-    python = interpreter(root / ".venv")
-    version = re.fullmatch(r"python3\.\d+", python.resolve().name)
-    return os.path.lexists(python) and not (
-        python.exists() and (version is None or (root / ".venv" / "lib" / version[0]).is_dir()))
-
-
-# --- host: a trial's copy of the site ---
+        What may be replaced is what git's two-tree rules allow (git-read-tree(1), "Two Tree Merge"): nothing
+        that the site made or changed itself. More than by git is allowed: a file may be as the new commit has
+        it already, one that the site changed and the new commit lacks stays, untracked, and files in which
+        [replace] works (ours) are the host's. Raise Failure, with nothing changed, if another file is in the
+        way; with keep it stays.
+        """
+        self.index_file.with_name(f"{self.index_file.name}.lock").unlink(missing_ok=True)  # of a killed git
+        self.git("read-tree", "-i", "-m", old)
+        changes, edited = self.changes(old, new), self.edited()
+        doubtful = {path for path, change in changes.items() if path in ours
+                    or self.has_file(path) and (path in edited or change.old_mode == ABSENT)}
+        gone = {path for path, change in changes.items() if change.new_mode == ABSENT}
+        removed, written = gone - (doubtful - ours), changes.keys() - gone
+        in_the_way = self.settle({path: changes[path] for path in doubtful}) - ours
+        in_the_way |= {path for path in written if self.is_blocked(path, removed)}
+        if in_the_way and not keep:
+            raise in_the_way_failure(self.repository.with_suffix(""), sorted(in_the_way))
+        self.git("read-tree", "-i", "-m", old, new)
+        self.place(written - in_the_way, removed)
+        return (edited - changes.keys() | doubtful & gone) - ours
 
 
 def copy_site(site: Path, copy: Path, log: Log) -> None:
@@ -2503,220 +2386,124 @@ def adopt_copy(site: Path, copy: Path) -> None:
             os.symlink(new + target[len(old):], link)
 
 
-# --- host: a project on its host ---
+# --- host: what .flx says is carried out ---
 
 
-class HostedProject:
-    """A project on its host: the repository NAME.git, and the site NAME beside it."""
+def has_lost_python(root: Path) -> bool:
+    """Return True if the system, upgraded perhaps, has no more the Python of a site's virtualenv."""
+    python = interpreter(root / ".venv")
+    version = re.fullmatch(r"python3\.\d+", python.resolve().name)
+    return os.path.lexists(python) and not (
+        python.exists() and (version is None or (root / ".venv" / "lib" / version[0]).is_dir()))
 
-    def __init__(self, repository: Path) -> None:
-        self.repository = repository
-        self.site = repository.with_suffix("")
-        self.state = repository / "flaskflex"  # the script that the hooks call, the lock, the logs
-        self.checkout = Checkout(repository, self.site, self.state / "index")
-        self.before = self.state / "before"  # what the site held before the first push, until that is live
-        self.mark = f"{os.getpid()}-{time.time_ns()}"  # by it, processes that this one starts are known
-        self.described: dict[str, str] = {}
 
-    def git(self, *args: str) -> str:
-        """Return what git prints in the repository, without the last line break, or raise Failure."""
-        return os.fsdecode(git_output(self.repository, *args)).rstrip("\n")
+def command_environ(mark: str) -> dict[str, str]:
+    """Return the environment of commands, built anew: nothing of git's, which would lead their git astray.
 
-    def branch(self) -> str:
-        """Return the ref that deploys, such as refs/heads/main: the first one pushed became HEAD."""
-        return os.fsdecode((self.repository / "HEAD").read_bytes()).partition(": ")[2].rstrip("\n")
+    For its hooks git puts the folder of its own programs in front of PATH.
+    """
+    folders = os.environ.get("PATH", os.defpath).split(os.pathsep)
+    return {
+        "HOME": os.path.expanduser("~"), "USER": user_name(), "LOGNAME": user_name(),
+        "LANG": os.environ.get("LANG", "C.UTF-8"), HOST_MARKER: mark,
+        "PATH": os.pathsep.join(folder for folder in folders if not folder.endswith("/git-core")),
+    }
 
-    def commits(self) -> tuple[str, str]:
-        """Return the commit that the branch names, and the one that is live; "" if there is none."""
-        branch = self.branch()
-        listing = self.git("for-each-ref", "--format=%(objectname) %(refname)", "--", branch, LIVE)
-        found = {ref: commit for commit, ref in (line.split(" ", 1) for line in listing.splitlines())}
-        return found.get(branch, ""), found.get(LIVE, "")
 
-    def setting(self, name: str) -> str:
-        """Return what `git config NAME` says in the repository, "" if nothing."""
-        return os.fsdecode(run_git(self.repository, "config", name).stdout).strip()
+def end_marked(mark: str) -> None:
+    """End the processes that carry a mark, and what they start meanwhile."""
+    for _ in range(10):
+        pids = process_tree(os.getpid(), f"{HOST_MARKER}={mark}") - {os.getpid()}
+        if not pids:
+            break
+        for pid in pids:
+            with contextlib.suppress(OSError):
+                os.kill(pid, signal.SIGKILL)
 
-    def describe(self, commit: str) -> str:
-        """Return a commit's short name and subject."""
-        if commit and commit not in self.described:
-            shown = self.git("log", "-1", "--no-show-signature", "--format=%h %s", commit)
-            self.described[commit] = shown[:100]
-        return self.described.get(commit, "nothing")
 
-    def flx(self, commit: str) -> list[FlxLine]:
-        """Return the lines of a commit's .flx, none if it has no such file."""
-        content = run_git(self.repository, "cat-file", "blob", f"{commit}:.flx").stdout
-        return parse_flx(content.decode("utf-8", "surrogateescape"))
+def flx_failure(line: FlxLine, reason: str) -> Failure:
+    """Return why a line of .flx was not carried out."""
+    return Failure(f".flx, line {line.number}: {line.text}: {reason}",
+                   "Fix that line, commit, and push again.")
 
-    def log_path(self, commit: str) -> Path:
-        """Return where the log of a push is kept; only the newest logs stay."""
-        folder = self.state / "logs"
-        folder.mkdir(exist_ok=True)
-        for old in sorted(folder.iterdir(), key=lambda path: path.stat().st_mtime)[:-20]:
-            old.unlink(missing_ok=True)
-        return folder / f"{commit}.log"
 
-    @contextlib.contextmanager
-    def locked(self, log: Log, holder: str) -> Iterator[None]:
-        """Be the only one who works on this project; say for whom it waits until then.
+class FlxRun(NamedTuple):
+    """Where .flx is carried out: the folder, the values for [replace], the mark of its processes, the log."""
 
-        The lock ends with its process. One that was killed leaves its marks in the file: what it had started
-        is ended.
-        """
-        with open(self.state / "lock", "a+b") as lock:
-            if not try_lock(lock.fileno()):
-                lock.seek(0)
-                log.fact("Waiting", f"for {lock.readline(200).decode('utf-8', 'replace').strip()}")
-                while not try_lock(lock.fileno()):
-                    log.show()
-                    time.sleep(0.01)
-            lock.seek(0)
-            for mark in lock.read().decode().split("\n")[1:]:
-                end_marked(mark)
-            lock.truncate(0)
-            lock.write(f"{holder}\n{self.mark}\n{self.mark}-live".encode())
-            lock.flush()
-            os.environ[HOST_MARKER] = self.mark
-            self.remove_stale_locks()
-            try:
-                yield
-            finally:
-                lock.truncate(0)
+    root: Path
+    variables: Mapping[str, str]
+    mark: str
+    seconds: float  # for each line
+    log: Log
 
-    def remove_stale_locks(self) -> None:
-        """Remove the locks of a git that was killed: one that runs keeps them for some milliseconds."""
-        for name in ("HEAD", "config", self.branch(), LIVE):
-            path = self.repository / f"{name}.lock"
-            with contextlib.suppress(FileNotFoundError):
-                while time.time() - path.stat().st_mtime < 3:
-                    time.sleep(0.05)
-                path.unlink()
+    def inside(self, line: FlxLine, path: str) -> Path:
+        """Return the place of a path that a line names; raise Failure if nothing of the project is there."""
+        place = (self.root / path).resolve()
+        if self.root not in (place, *place.parents) or not place.exists():
+            raise flx_failure(line, f"{path} is not in the project")
+        return place
 
-    def deploy(self, tree: Checkout, old: str, new: str, log: Log, *, keep: bool = False) -> set[str]:
-        """Let a folder that holds one commit run another; return files that the site changed and keeps."""
-        lines = self.flx(new)
-        ours = {os.path.normpath(line.fields[0]) for line in (*self.flx(old), *lines)
-                if line.section == "replace"}
-        kept = tree.update(old, new, ours, keep=keep)
-        mark = f"{self.mark}-live" if tree.root == self.site else self.mark
-        run = FlxRun(tree.root, self.variables(), mark, self.line_seconds(), log)
-        run.carry_out(lines, lambda path: tree.git("cat-file", "--filters", f"{new}:{path}"),
-                      setup=old == EMPTY_TREE or has_lost_python(tree.root))
-        return kept
+    def replace(self, lines: Sequence[FlxLine], pushed: Callable[[str], bytes]) -> None:
+        """Put values into files, always into what was pushed: a value may hold the token that it replaces."""
+        contents: dict[Path, bytes] = {}
+        for line in lines:
+            path, token, name = line.fields
+            place = self.inside(line, path)
+            if name not in self.variables:
+                raise flx_failure(line, f"this host has no {name} for the project")
+            content = contents.get(place) or pushed(os.path.normpath(path))
+            contents[place] = content.replace(os.fsencode(token), os.fsencode(self.variables[name]))
+        for place, content in contents.items():
+            write_beside(place, content, place.stat().st_mode & 0o777)
 
-    def variables(self) -> dict[str, str]:
-        """Return the values for [replace]; those of a project's database are in a file of its own."""
-        variables = {"PROJECT_NAME": self.site.name}
-        with contextlib.suppress(FileNotFoundError):
-            text = (self.state / "variables").read_text(encoding="utf-8")
-            variables.update(re.findall(r"^(\w+)=(.*)$", text, re.MULTILINE))
-        return variables
+    def set_mode(self, line: FlxLine) -> None:
+        """Set the mode of a file or folder."""
+        path, mode = line.fields
+        self.inside(line, path).chmod(int(mode, 8))
 
-    def line_seconds(self) -> float:
-        """Return how long a line of .flx may take; raise Failure if the setting is no number."""
-        setting = self.setting("flaskflex.timeout") or f"{LINE_SECONDS}"
-        if not re.fullmatch(r"\d+(\.\d+)?", setting):
-            raise Failure(f"flaskflex.timeout is {setting!r}, and no number of seconds",
-                          "On the host, in the repository: git config flaskflex.timeout 600")
-        return float(setting)
-
-    def try_commit(self, old: str, new: str, log: Log) -> None:
-        """Try a commit on a copy of the site, which stays as it is; raise Failure if it does not run."""
-        log.fact("Trying", f"{self.describe(new)} (in a copy of the site)")
-        trial = Checkout(self.repository, self.state / "trial", self.state / "trial-index")
+    def run(self, line: FlxLine) -> None:
+        """Run a command in a shell of its own; raise Failure if it fails, or takes or prints too much."""
+        self.log.write(f"$ {line.text}")
+        with open(self.log.path, "ab") as output:
+            limit, deadline = output.tell() + OUTPUT_LIMIT, time.monotonic() + self.seconds
+            process = subprocess.Popen(["/bin/sh", "-c", line.text], cwd=self.root, start_new_session=True,
+                                       env=command_environ(self.mark), stdin=subprocess.DEVNULL,
+                                       stdout=output, stderr=output)
+        reason, pause = "", 0.001
         try:
-            copy_site(self.site, trial.root, log)
-            adopt_copy(self.site, trial.root)
-            shutil.copyfile(self.checkout.index_file, trial.index_file)
-            for path in sorted(self.deploy(trial, old, new, log)):
-                log.fact("Note", f"{path} was changed on the host, and stays as it is there")
-            report_answer(ask_site(trial.root), log)
+            while process.poll() is None and not reason:
+                self.log.show()
+                if time.monotonic() > deadline:
+                    reason = f"takes longer than {self.seconds:g} s (git config flaskflex.timeout SECONDS)"
+                elif self.log.path.stat().st_size > limit:
+                    reason = f"prints more than {OUTPUT_LIMIT >> 20} MB"
+                time.sleep(pause)
+                pause = min(2 * pause, 0.01)
         finally:
-            end_marked(self.mark)
-            remove_tree(trial.root)
+            if process.poll() is None:
+                end_marked(self.mark)
+                process.wait()
+        self.log.show()
+        if reason or process.returncode:
+            raise flx_failure(line, reason or f"ended with {process.returncode}")
 
-    def try_first(self, new: str, log: Log) -> None:
-        """Try the first commit in the site itself: nothing is live that this could harm.
+    def carry_out(self, lines: Sequence[FlxLine], pushed: Callable[[str], bytes], *, setup: bool) -> None:
+        """Do what the lines say; pushed returns a file as the commit has it. Raise Failure if one fails."""
+        actions: dict[str, Callable[[FlxLine], None]] = {
+            "setup": self.run, "deploy": self.run, "permission": self.set_mode}
+        for line in lines:
+            if line.section not in FLX_SECTIONS:
+                self.log.fact("Left out", f".flx, line {line.number}: {flx_warning(line, set())}")
+            elif flx_error(line):
+                raise flx_failure(line, flx_error(line))
+        self.replace([line for line in lines if line.section == "replace"], pushed)
+        for section, action in actions.items():
+            for line in lines:
+                if line.section == section and (setup or section != "setup"):
+                    action(line)
 
-        If it fails, the site holds again what it held before (a .env, perhaps).
-        """
-        log.fact("Trying", self.describe(new))
-        self.restore_before()
-        copy_site(self.site, self.state / "trial", log)
-        os.rename(self.state / "trial", self.before)
-        try:
-            with starts_delayed(self.site):
-                self.deploy(self.checkout, EMPTY_TREE, new, log)
-            report_answer(ask_site(self.site), log)
-        except BaseException:
-            end_marked(f"{self.mark}-live")
-            self.restore_before()
-            raise
 
-    def restore_before(self) -> None:
-        """Let the site hold what it held before a first push that failed, or was cut off."""
-        if self.before.exists():
-            for path in self.site.iterdir():
-                remove_tree(path)
-            if subprocess.run(["cp", "-a", f"{self.before}/.", str(self.site)]).returncode:
-                raise Failure(f"{self.before} cannot be copied back to {self.site}", "See df on the host.")
-            self.forget_before()
-
-    def forget_before(self) -> None:
-        """Remove the copy of what the site held before the first push: all of it, or nothing."""
-        if self.before.exists():
-            remove_tree(self.state / "trial")
-            os.rename(self.before, self.state / "trial")
-            remove_tree(self.state / "trial")
-
-    def go_live(self, log: Log) -> None:
-        """Let the site serve what the branch names, if it does not yet; if that fails, put the old back.
-
-        If this was cut off, be it anywhere, calling it again finishes.
-        """
-        new, old = self.commits()
-        if not new:
-            self.restore_before()
-        if new == old:
-            return
-        log.fact("Going live", self.describe(new))
-        tried_here = not old and self.before.exists()
-        try:
-            if not tried_here:
-                with starts_delayed(self.site):
-                    self.deploy(self.checkout, old or EMPTY_TREE, new, log)
-            self.ask_live(log, tried_here)
-            self.git("update-ref", "--create-reflog", "-m", f"push: {self.describe(new)}", LIVE, new)
-        except (Failure, OSError) as failure:
-            log.failure("Failed", failure)
-            if old:
-                self.put_back(new, old, log)
-            return
-        self.forget_before()
-        log.fact("Live", self.describe(new))
-        log.write(self.setting("flaskflex.url") or f"Its document root is {self.site / 'public_html'}")
-
-    def ask_live(self, log: Log, tried_here: bool) -> None:
-        """Ask the site for its first page, at its URL if that is known; raise Failure if it does not run."""
-        url = self.setting("flaskflex.url")
-        if url:
-            finding = ask_url(url)
-            if tried_here and finding.level == "fail":  # it ran: what fails is Apache's setting
-                finding = finding._replace(level="warn")
-            report_answer(finding, log)
-        elif not tried_here:
-            report_answer(ask_site(self.site), log)
-
-    def put_back(self, new: str, old: str, log: Log) -> None:
-        """Serve the old commit again, and let the branch name it, so that the new one can be pushed again."""
-        try:
-            with starts_delayed(self.site):
-                self.deploy(self.checkout, new, old, log, keep=True)
-        except (Failure, OSError) as failure:
-            log.failure("Failed", failure)
-        self.git("update-ref", "-m", "what was pushed did not run", self.branch(), old, new)
-        log.fact("Served", self.describe(old))
+# --- host: the application is asked ---
 
 
 def site_virtualenv(root: Path) -> Virtualenv:
@@ -2760,7 +2547,237 @@ def report_answer(finding: Finding, log: Log) -> None:
     log.fact("Asked", finding.text)
 
 
+# --- host: a project on its host ---
+
+
+class HostedProject:
+    """A project on its host: the repository NAME.git, and the site NAME beside it."""
+
+    def __init__(self, repository: Path) -> None:
+        self.repository = repository
+        self.site = repository.with_suffix("")
+        self.state = repository / "flaskflex"  # the script that the hooks call, the lock, the logs
+        self.checkout = Checkout(repository, self.site, self.state / "index")
+        self.before = self.state / "before"  # what the site held before the first push, until that is live
+        self.mark = f"{os.getpid()}-{time.time_ns()}"  # by it, processes that this one starts are known
+        self.described: dict[str, str] = {}
+
+    def git(self, *args: str) -> str:
+        """Return what git prints in the repository, without the last line break, or raise Failure."""
+        return os.fsdecode(git_output(self.repository, *args)).rstrip("\n")
+
+    def branch(self) -> str:
+        """Return the ref that deploys, such as refs/heads/main: the first one pushed became HEAD."""
+        return os.fsdecode((self.repository / "HEAD").read_bytes()).partition(": ")[2].rstrip("\n")
+
+    def commits(self) -> tuple[str, str]:
+        """Return the commit that the branch names, and the one that is live; "" if there is none."""
+        branch = self.branch()
+        listing = self.git("for-each-ref", "--format=%(objectname) %(refname)", "--", branch, LIVE)
+        found = {ref: commit for commit, ref in (line.split(" ", 1) for line in listing.splitlines())}
+        return found.get(branch, ""), found.get(LIVE, "")
+
+    def setting(self, name: str) -> str:
+        """Return what `git config NAME` says in the repository, "" if nothing."""
+        return os.fsdecode(run_git(self.repository, "config", name).stdout).strip()
+
+    def describe(self, commit: str) -> str:
+        """Return a commit's short name and subject."""
+        if commit and commit not in self.described:
+            shown = self.git("log", "-1", "--no-show-signature", "--format=%h %s", commit)
+            self.described[commit] = shown[:100]
+        return self.described.get(commit, "nothing")
+
+    def log_path(self, commit: str) -> Path:
+        """Return where the log of a push is kept; only the newest logs stay."""
+        folder = self.state / "logs"
+        folder.mkdir(exist_ok=True)
+        for old in sorted(folder.iterdir(), key=lambda path: path.stat().st_mtime)[:-20]:
+            old.unlink(missing_ok=True)
+        return folder / f"{commit}.log"
+
+    def remove_stale_locks(self) -> None:
+        """Remove the locks of a git that was killed: one that runs keeps them for some milliseconds."""
+        for name in ("HEAD", "config", self.branch(), LIVE):
+            path = self.repository / f"{name}.lock"
+            with contextlib.suppress(FileNotFoundError):
+                while time.time() - path.stat().st_mtime < 3:
+                    time.sleep(0.05)
+                path.unlink()
+
+    @contextlib.contextmanager
+    def locked(self, log: Log, holder: str) -> Iterator[None]:
+        """Be the only one who works on this project; say for whom it waits until then.
+
+        The lock ends with its process. One that was killed leaves its marks in the file: what it had started
+        is ended.
+        """
+        with open(self.state / "lock", "a+b") as lock:
+            if not try_lock(lock.fileno()):
+                lock.seek(0)
+                log.fact("Waiting", f"for {lock.readline(200).decode('utf-8', 'replace').strip()}")
+                while not try_lock(lock.fileno()):
+                    log.show()
+                    time.sleep(0.01)
+            lock.seek(0)
+            for mark in lock.read().decode().split("\n")[1:]:
+                end_marked(mark)
+            lock.truncate(0)
+            lock.write(f"{holder}\n{self.mark}\n{self.mark}-live".encode())
+            lock.flush()
+            os.environ[HOST_MARKER] = self.mark
+            self.remove_stale_locks()
+            try:
+                yield
+            finally:
+                lock.truncate(0)
+
+    def flx(self, commit: str) -> list[FlxLine]:
+        """Return the lines of a commit's .flx, none if it has no such file."""
+        content = run_git(self.repository, "cat-file", "blob", f"{commit}:.flx").stdout
+        return parse_flx(content.decode("utf-8", "surrogateescape"))
+
+    def variables(self) -> dict[str, str]:
+        """Return the values for [replace]; those of a project's database are in a file of its own."""
+        variables = {"PROJECT_NAME": self.site.name}
+        with contextlib.suppress(FileNotFoundError):
+            text = (self.state / "variables").read_text(encoding="utf-8")
+            variables.update(re.findall(r"^(\w+)=(.*)$", text, re.MULTILINE))
+        return variables
+
+    def line_seconds(self) -> float:
+        """Return how long a line of .flx may take; raise Failure if the setting is no number."""
+        setting = self.setting("flaskflex.timeout") or f"{LINE_SECONDS}"
+        if not re.fullmatch(r"\d+(\.\d+)?", setting):
+            raise Failure(f"flaskflex.timeout is {setting!r}, and no number of seconds",
+                          "On the host, in the repository: git config flaskflex.timeout 600")
+        return float(setting)
+
+    def deploy(self, tree: Checkout, old: str, new: str, log: Log, *, keep: bool = False) -> set[str]:
+        """Let a folder that holds one commit run another; return files that the site changed and keeps."""
+        lines = self.flx(new)
+        ours = {os.path.normpath(line.fields[0]) for line in (*self.flx(old), *lines)
+                if line.section == "replace"}
+        kept = tree.update(old, new, ours, keep=keep)
+        mark = f"{self.mark}-live" if tree.root == self.site else self.mark
+        run = FlxRun(tree.root, self.variables(), mark, self.line_seconds(), log)
+        run.carry_out(lines, lambda path: tree.git("cat-file", "--filters", f"{new}:{path}"),
+                      setup=old == EMPTY_TREE or has_lost_python(tree.root))
+        return kept
+
+    def try_commit(self, old: str, new: str, log: Log) -> None:
+        """Try a commit on a copy of the site, which stays as it is; raise Failure if it does not run."""
+        log.fact("Trying", f"{self.describe(new)} (in a copy of the site)")
+        trial = Checkout(self.repository, self.state / "trial", self.state / "trial-index")
+        try:
+            copy_site(self.site, trial.root, log)
+            adopt_copy(self.site, trial.root)
+            shutil.copyfile(self.checkout.index_file, trial.index_file)
+            for path in sorted(self.deploy(trial, old, new, log)):
+                log.fact("Note", f"{path} was changed on the host, and stays as it is there")
+            report_answer(ask_site(trial.root), log)
+        finally:
+            end_marked(self.mark)
+            remove_tree(trial.root)
+
+    def forget_before(self) -> None:
+        """Remove the copy of what the site held before the first push: all of it, or nothing."""
+        if self.before.exists():
+            remove_tree(self.state / "trial")
+            os.rename(self.before, self.state / "trial")
+            remove_tree(self.state / "trial")
+
+    def restore_before(self) -> None:
+        """Let the site hold what it held before a first push that failed, or was cut off."""
+        if self.before.exists():
+            for path in self.site.iterdir():
+                remove_tree(path)
+            if subprocess.run(["cp", "-a", f"{self.before}/.", str(self.site)]).returncode:
+                raise Failure(f"{self.before} cannot be copied back to {self.site}", "See df on the host.")
+            self.forget_before()
+
+    def try_first(self, new: str, log: Log) -> None:
+        """Try the first commit in the site itself: nothing is live that this could harm.
+
+        If it fails, the site holds again what it held before (a .env, perhaps).
+        """
+        log.fact("Trying", self.describe(new))
+        self.restore_before()
+        copy_site(self.site, self.state / "trial", log)
+        os.rename(self.state / "trial", self.before)
+        try:
+            with starts_delayed(self.site):
+                self.deploy(self.checkout, EMPTY_TREE, new, log)
+            report_answer(ask_site(self.site), log)
+        except BaseException:
+            end_marked(f"{self.mark}-live")
+            self.restore_before()
+            raise
+
+    def ask_live(self, log: Log, tried_here: bool) -> None:
+        """Ask the site for its first page, at its URL if that is known; raise Failure if it does not run."""
+        url = self.setting("flaskflex.url")
+        if url:
+            finding = ask_url(url)
+            if tried_here and finding.level == "fail":  # it ran: what fails is Apache's setting
+                finding = finding._replace(level="warn")
+            report_answer(finding, log)
+        elif not tried_here:
+            report_answer(ask_site(self.site), log)
+
+    def put_back(self, new: str, old: str, log: Log) -> None:
+        """Serve the old commit again, and let the branch name it, so that the new one can be pushed again."""
+        try:
+            with starts_delayed(self.site):
+                self.deploy(self.checkout, new, old, log, keep=True)
+        except (Failure, OSError) as failure:
+            log.failure("Failed", failure)
+        self.git("update-ref", "-m", "what was pushed did not run", self.branch(), old, new)
+        log.fact("Served", self.describe(old))
+
+    def go_live(self, log: Log) -> None:
+        """Let the site serve what the branch names, if it does not yet; if that fails, put the old back.
+
+        If this was cut off, be it anywhere, calling it again finishes.
+        """
+        new, old = self.commits()
+        if not new:
+            self.restore_before()
+        if new == old:
+            return
+        log.fact("Going live", self.describe(new))
+        tried_here = not old and self.before.exists()
+        try:
+            if not tried_here:
+                with starts_delayed(self.site):
+                    self.deploy(self.checkout, old or EMPTY_TREE, new, log)
+            self.ask_live(log, tried_here)
+            self.git("update-ref", "--create-reflog", "-m", f"push: {self.describe(new)}", LIVE, new)
+        except (Failure, OSError) as failure:
+            log.failure("Failed", failure)
+            if old:
+                self.put_back(new, old, log)
+            return
+        self.forget_before()
+        log.fact("Live", self.describe(new))
+        log.write(self.setting("flaskflex.url") or f"Its document root is {self.site / 'public_html'}")
+
+
 # --- host: git's hooks ---
+
+
+def try_push(hosted: HostedProject, log: Log, old: str, new: str) -> None:
+    """Try a push to the branch that deploys, once what that names now is live; raise Failure to refuse."""
+    hosted.go_live(Log(hosted.log_path(hosted.commits()[0] or "host"), shown=False))
+    now, live = hosted.commits()
+    if old != now:
+        raise Failure("somebody else has pushed meanwhile", "git pull, and push again.")
+    if new == live:
+        log.fact("Live", f"already: {hosted.describe(new)}")
+    elif live:
+        hosted.try_commit(live, new, log)
+    else:
+        hosted.try_first(new, log)
 
 
 def take_push(hosted: HostedProject, log: Log, ref: str, old: str, new: str) -> None:
@@ -2783,18 +2800,14 @@ def take_push(hosted: HostedProject, log: Log, ref: str, old: str, new: str) -> 
             hosted.git("symbolic-ref", "HEAD", branch)
 
 
-def try_push(hosted: HostedProject, log: Log, old: str, new: str) -> None:
-    """Try a push to the branch that deploys, once what that names now is live; raise Failure to refuse."""
-    hosted.go_live(Log(hosted.log_path(hosted.commits()[0] or "host"), shown=False))
-    now, live = hosted.commits()
-    if old != now:
-        raise Failure("somebody else has pushed meanwhile", "git pull, and push again.")
-    if new == live:
-        log.fact("Live", f"already: {hosted.describe(new)}")
-    elif live:
-        hosted.try_commit(live, new, log)
-    else:
-        hosted.try_first(new, log)
+def finish_push(hosted: HostedProject, log: Log) -> None:
+    """Let the branch go live, or see it go live.
+
+    The pusher's last hook and a process of the host's own both do this: the first one does the work, and
+    nothing is left to do for the other.
+    """
+    with hosted.locked(log, "a push that goes live"):
+        hosted.go_live(log)
 
 
 def run_hook(hook: str, args: Sequence[str]) -> int:
@@ -2823,16 +2836,6 @@ def run_hook(hook: str, args: Sequence[str]) -> int:
     return status
 
 
-def finish_push(hosted: HostedProject, log: Log) -> None:
-    """Let the branch go live, or see it go live.
-
-    The pusher's last hook and a process of the host's own both do this: the first one does the work, and
-    nothing is left to do for the other.
-    """
-    with hosted.locked(log, "a push that goes live"):
-        hosted.go_live(log)
-
-
 # --- host: the command ---
 
 OLDEST_GIT = (2, 28)  # the first that has the hook reference-transaction
@@ -2843,35 +2846,6 @@ HOST_SETTINGS = {
     "core.hooksPath": "hooks", "core.logAllRefUpdates": "always",
     "receive.shallowUpdate": "true", "receive.advertiseAtomic": "false",
 }
-
-
-def host(options: argparse.Namespace, report: Report) -> int:
-    """Take pushes of a project in a folder, or list the projects there; return the exit status."""
-    if options.hook:
-        return run_hook(options.hook[0], options.hook[1:])
-    folder = Path(options.directory).resolve()
-    if not shutil.which("git"):
-        raise Failure(*NO_GIT)
-    if options.name is None:
-        list_projects(folder, report)
-        return 0
-    if not re.fullmatch(r"(?!.*\.(git|lock)$)[A-Za-z0-9][A-Za-z0-9._-]*", options.name):
-        raise Failure(f"{options.name!r} is no name for a project",
-                      "Take letters, digits, dots and hyphens; for another folder: -C DIR")
-    hosted = HostedProject(folder / f"{options.name}.git")
-    if not hosted.state.is_dir():
-        make_repository(hosted)
-    log = Log(hosted.log_path("host"))
-    with hosted.locked(log, "flaskflex host"):
-        renew_repository(hosted, options.url)
-        hosted.go_live(log)
-    log.finish()
-    report.fact("Repository", str(hosted.repository))
-    report.fact("Site", f"{hosted.site}, with the document root {hosted.site / 'public_html'}")
-    url = f"{user_name()}@{os.uname().nodename}:{hosted.repository}"
-    report.fact("Clone", shell_line("git", "clone", url))
-    report.fact("Next", "python flaskflex.py in the clone, then git push")
-    return 0
 
 
 def make_repository(hosted: HostedProject) -> None:
@@ -2922,7 +2896,37 @@ def list_projects(folder: Path, report: Report) -> None:
         report.fact("Nothing", f"is hosted in {folder} (flaskflex.py host NAME makes a project)")
 
 
+def host(options: argparse.Namespace, report: Report) -> int:
+    """Take pushes of a project in a folder, or list the projects there; return the exit status."""
+    if options.hook:
+        return run_hook(options.hook[0], options.hook[1:])
+    folder = Path(options.directory).resolve()
+    if not shutil.which("git"):
+        raise Failure(*NO_GIT)
+    if options.name is None:
+        list_projects(folder, report)
+        return 0
+    if not re.fullmatch(r"(?!.*\.(git|lock)$)[A-Za-z0-9][A-Za-z0-9._-]*", options.name):
+        raise Failure(f"{options.name!r} is no name for a project",
+                      "Take letters, digits, dots and hyphens; for another folder: -C DIR")
+    hosted = HostedProject(folder / f"{options.name}.git")
+    if not hosted.state.is_dir():
+        make_repository(hosted)
+    log = Log(hosted.log_path("host"))
+    with hosted.locked(log, "flaskflex host"):
+        renew_repository(hosted, options.url)
+        hosted.go_live(log)
+    log.finish()
+    report.fact("Repository", str(hosted.repository))
+    report.fact("Site", f"{hosted.site}, with the document root {hosted.site / 'public_html'}")
+    url = f"{user_name()}@{os.uname().nodename}:{hosted.repository}"
+    report.fact("Clone", shell_line("git", "clone", url))
+    report.fact("Next", "python flaskflex.py in the clone, then git push")
+    return 0
+
+
 # --- demo ---
+
 
 HELLO_WORLD = '''\
 from flask import Flask
@@ -2934,6 +2938,23 @@ app = Flask(__name__)
 def hello():
     return "Hello, world!"
 '''
+
+
+def echo_and_run(folder: Optional[Path], *command: str) -> None:
+    """Show a command as it would be typed, and run it; Failure where it fails."""
+    print(f"$ {shell_line(*command)}", flush=True)
+    if subprocess.run(command, cwd=folder, stdin=subprocess.DEVNULL).returncode:
+        raise Failure(f"the demo stopped at: {shell_line(*command)}",
+                      "Mend what it says above (on Debian: apt install python3-venv), remove the folder, "
+                      "and try again.")
+
+
+def page_of(site: Path) -> str:
+    """Return the first page that a site serves."""
+    script = site / "public_html" / "dispatch.fcgi"
+    with running_application(script, site_virtualenv(site), None) as (address, _):
+        answer = fastcgi_request(address, cgi_environ(script, "/"), ANSWER_SECONDS)
+    return answer.output.replace(b"\r\n", b"\n").partition(b"\n\n")[2].decode("utf-8", "replace")
 
 
 def demo(options: argparse.Namespace, report: Report) -> int:
@@ -2974,23 +2995,6 @@ def demo(options: argparse.Namespace, report: Report) -> int:
     report.fact("See it run", shell_line(python, "-m", "flask", "--app", application, "run"))
     report.fact("Next", "the same in the clone of your own project: python flaskflex.py")
     return 0
-
-
-def page_of(site: Path) -> str:
-    """Return the first page that a site serves."""
-    script = site / "public_html" / "dispatch.fcgi"
-    with running_application(script, site_virtualenv(site), None) as (address, _):
-        answer = fastcgi_request(address, cgi_environ(script, "/"), ANSWER_SECONDS)
-    return answer.output.replace(b"\r\n", b"\n").partition(b"\n\n")[2].decode("utf-8", "replace")
-
-
-def echo_and_run(folder: Optional[Path], *command: str) -> None:
-    """Show a command as it would be typed, and run it; Failure where it fails."""
-    print(f"$ {shell_line(*command)}", flush=True)
-    if subprocess.run(command, cwd=folder, stdin=subprocess.DEVNULL).returncode:
-        raise Failure(f"the demo stopped at: {shell_line(*command)}",
-                      "Mend what it says above (on Debian: apt install python3-venv), remove the folder, "
-                      "and try again.")
 
 
 # --- the command line ---
