@@ -3814,6 +3814,7 @@ class HostedProject:
 
     def deploy(self, tree: Checkout, old: str, new: str, log: Log, *, keep: bool = False) -> set[str]:
         """Let a folder that holds one commit run another; return files that the site changed and keeps."""
+        # Five parameters: a folder and two commits are what a deploy is, trial or live, and each logs elsewhere.
         lines = self.flx(new)
         ours = {os.path.normpath(line.fields[0]) for line in (*self.flx(old), *lines)
                 if line.section == "replace"}
@@ -3957,6 +3958,7 @@ def try_push(hosted: HostedProject, log: Log, old: str, new: str) -> None:
 
 def take_push(hosted: HostedProject, log: Log, ref: str, old: str, new: str) -> None:
     """Judge a push of one ref, for the hook `update`; raise Failure to refuse it."""
+    # Five parameters: the last three are what git calls the hook with.
     branch = hosted.branch()
     if ref.startswith("refs/heads/") and not any(hosted.commits()):
         branch = ref  # the first branch that is pushed
