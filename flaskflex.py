@@ -1675,7 +1675,7 @@ typing_extensions==4.16.0 --hash=sha256:481caa481374e813c1b176ada14e97f1f67a4539
 
 
 def is_private(folder: Path) -> bool:
-    """Return True if a folder that is there can be changed by nobody but the user and root.
+    """Return True if a folder that is there can be changed by the user and root alone.
 
     That holds if it holds for each folder above it, too: who can write there can put another one into its
     place. A sticky one, such as /tmp, does not let others do that.
@@ -2237,7 +2237,7 @@ def known_hint(log: str, root: Path) -> str:
 
 
 def failure_finding(what: str, log: str, root: Path) -> Finding:
-    """Return a failure in the application's own words, and what to type if these are well known."""
+    """Return a failure with the application's own message, and what to type if these are well known."""
     reason = headline(log)
     lines = [known_hint(log, root), *log.strip().split("\n")[-20:]]
     return Finding("fail", f"{what}: {reason}" if reason else what, "\n".join(filter(None, lines)))
@@ -2394,7 +2394,7 @@ def remove_folder(folder: Path) -> None:
 
 @contextlib.contextmanager
 def temporary_folder(parent: str, prefix: str = "flaskflex-") -> Iterator[Path]:
-    """Give a new folder, which is gone afterwards."""
+    """Yield a new folder, which is gone afterwards."""
     folder = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
     try:
         yield folder
@@ -2517,7 +2517,7 @@ def application_environ(virtualenv: Virtualenv, report: Report) -> dict[str, str
 
 @contextlib.contextmanager
 def listening_socket() -> Iterator[tuple[socket.socket, socket.socket, socket.socket]]:
-    """Give a socket that listens, as mod_fcgid makes one for a program, and two connections that wait in it.
+    """Yield a socket that listens, as mod_fcgid makes one for a program, and two connections that wait in it.
 
     Its name in the file system is gone by then: no program can put anything else in its place. It was not in
     the user's temporary folder, because the path of a socket can have 107 bytes at most.
@@ -2631,7 +2631,7 @@ def clear_abandoned(folder: Path) -> None:
 
 @contextlib.contextmanager
 def reserved_port(port: int) -> Iterator[int]:
-    """Give a port of 127.0.0.1, any one for 0, that no other program is given; Failure if it is taken."""
+    """Yield a port of 127.0.0.1, any one for 0, kept from other programs. Raise Failure if it is taken."""
     import socket
 
     with socket.socket() as reservation:
@@ -2649,7 +2649,7 @@ def running_apache(root: Path, environ: Environ, log: int, *, port: int = 0) -> 
     """Serve the project in the folder `root` by an Apache of its own; yield its port of 127.0.0.1.
 
     Errors go to the file descriptor `log`, and requests if a port is named. Raises Failure if there is no
-    Apache, in Apache's own words if it does not start.
+    Apache, with Apache's own message if it does not start.
     """
     program, modules = find_apache()
     for left in Path("/tmp").glob("flaskflex-apache-*"):
@@ -2899,7 +2899,7 @@ def missing_application_hint(root: Path) -> str:
 DATABASE = re.compile(r"\.(db|db3|sqlite\d?)(-\w+)?$")
 SETTINGS = re.compile(r"(^|/)(\.env(\.(?!example|sample)\w+)?$|instance/(?!\.git)[^/]|[^/]*\.key$)")
 
-# What is made anew everywhere, and what only the developer has a use for.
+# What is made again everywhere, and what only the developer has a use for.
 LOCAL = re.compile(r"(^|/)(__pycache__|node_modules|\.(DS_Store|coverage|idea|vscode|[\w-]*cache))(/|$)"
                    r"|(\.egg-info/|\.py[co]|\.log|\.swp|~|/Thumbs\.db)$")
 
@@ -3014,7 +3014,7 @@ def check_unwanted(tree: set[str], status: Mapping[str, str]) -> Iterator[Findin
         yield Finding("warn", f"{listed(new)}: local data or settings, not to be committed",
                       ignore_line(map(pattern, new)))
     if any("__pycache__/" in path and not path.startswith(inside) for path in tree):
-        yield Finding("warn", "__pycache__ is committed: Python makes it anew everywhere",
+        yield Finding("warn", "__pycache__ is committed: Python makes it everywhere",
                       untrack_line(["*__pycache__/*"], ["__pycache__/"]))
 
 
@@ -3094,7 +3094,7 @@ PRIVATE = re.compile(r"public_html/(.*/)?(\.(?!well-known/)|[^/]*\.(py|pyc|ini|c
 
 
 def check_public_html(tree: set[str]) -> Iterator[Finding]:
-    """public_html holds nothing that Apache would show to everybody and that nobody should see."""
+    """public_html holds nothing private, which Apache would show to everybody."""
     exposed = sorted(path for path in tree if PRIVATE.match(path) and path not in FILES)
     for path in exposed:
         name = path.rpartition("/")[2]
@@ -3120,9 +3120,9 @@ def file_states(root: Path, *which: str) -> dict[str, tuple[int, int]]:
 @contextlib.contextmanager
 def fresh_checkout(project: Project, virtualenv: Virtualenv,
                    report: Report) -> Iterator[tuple[Path, Virtualenv]]:
-    """Give what a server makes of the last commit: a clone, and in it a virtualenv with what req.txt names.
+    """Yield what a server makes of the last commit: a clone, and in it a virtualenv with what req.txt names.
 
-    Raises Failure with pip's own words if that virtualenv cannot be made.
+    Raises Failure with pip's own message if that virtualenv cannot be made.
     """
     with temporary_folder(tempfile.gettempdir()) as folder:
         clone = folder / "clone"
@@ -3434,7 +3434,7 @@ class Checkout(NamedTuple):
     index_file: Path
 
     def git(self, *args: str, stdin: bytes = b"") -> bytes:
-        """Return what git prints about the files and the index; raise Failure with git's words."""
+        """Return what git prints about the files and the index; raise Failure with git's message."""
         folders = (f"--git-dir={self.repository}", f"--work-tree={self.root}")
         environ = {**os.environ, **REPOSITORY_SETTINGS_ONLY, "GIT_INDEX_FILE": str(self.index_file)}
         done = subprocess.run(["git", *folders, *CHECKOUT_SETTINGS, *args], cwd=self.root, env=environ,
@@ -3814,7 +3814,7 @@ class HostedProject:
 
     def deploy(self, tree: Checkout, old: str, new: str, log: Log, *, keep: bool = False) -> set[str]:
         """Let a folder that holds one commit run another; return files that the site changed and keeps."""
-        # Five parameters: a folder and two commits are what a deploy is, trial or live, and each logs elsewhere.
+        # Five parameters: a folder and two commits make a deploy, of a trial or the site, and each has its log.
         lines = self.flx(new)
         ours = {os.path.normpath(line.fields[0]) for line in (*self.flx(old), *lines)
                 if line.section == "replace"}
