@@ -1,8 +1,12 @@
 #!/usr/bin/env python3
-"""Prepare a Flask project for deployment by git push, in one run of one file.
+"""Deploy a Flask project by git push: one file for both ends of the push.
 
     python flaskflex.py [options]         prepare this project for deployment
     python flaskflex.py check [options]   tell whether this project would deploy
+    python flaskflex.py serve [options]   serve this project on 127.0.0.1, as a
+                                          host would: by a private Apache
+    python flaskflex.py host [NAME] ...   take pushes here: the other end of
+                                          git push
     python flaskflex.py demo [DIR]        build a small example, and run all of
                                           the above on it
 
@@ -25,6 +29,14 @@ flaskflex fetches it into a cache of its own; your virtualenv stays as it is.
 
 Exit status: 0 done, or nothing to do; 1 it could not; 2 wrong usage;
 130 interrupted.
+
+Examples:
+    python flaskflex.py --dry-run           show what a run would change
+    python flaskflex.py --exclude pytest    leave a package out, and remember it
+    python flaskflex.py check --fresh       try the last commit as a host would
+    python flaskflex.py check --help        list the options of a command
+    python3 flaskflex.py host blog --url https://blog.example.org/
+    sudo python3 flaskflex.py host blog --domain blog.example.org --key me.pub
 """
 from __future__ import annotations  # flaskflex needs Python 3.9 or newer
 
@@ -107,7 +119,7 @@ if TYPE_CHECKING:
 
     Subparsers = argparse._SubParsersAction[argparse.ArgumentParser]
 
-__version__ = "1.0.0"
+__version__ = "1.1.0"
 
 Environ = Mapping[str, str]
 
@@ -1663,7 +1675,7 @@ typing_extensions==4.16.0 --hash=sha256:481caa481374e813c1b176ada14e97f1f67a4539
 
 
 def is_private(folder: Path) -> bool:
-    """Return True if a folder that is there can be changed by nobody but the user and root.
+    """Return True if a folder that is there can be changed by the user and root alone.
 
     That holds if it holds for each folder above it, too: who can write there can put another one into its
     place. A sticky one, such as /tmp, does not let others do that.
@@ -2225,7 +2237,7 @@ def known_hint(log: str, root: Path) -> str:
 
 
 def failure_finding(what: str, log: str, root: Path) -> Finding:
-    """Return a failure in the application's own words, and what to type if these are well known."""
+    """Return a failure with the application's own message, and what to type if these are well known."""
     reason = headline(log)
     lines = [known_hint(log, root), *log.strip().split("\n")[-20:]]
     return Finding("fail", f"{what}: {reason}" if reason else what, "\n".join(filter(None, lines)))
@@ -2382,7 +2394,7 @@ def remove_folder(folder: Path) -> None:
 
 @contextlib.contextmanager
 def temporary_folder(parent: str, prefix: str = "flaskflex-") -> Iterator[Path]:
-    """Give a new folder, which is gone afterwards."""
+    """Yield a new folder, which is gone afterwards."""
     folder = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
     try:
         yield folder
@@ -2505,7 +2517,7 @@ def application_environ(virtualenv: Virtualenv, report: Report) -> dict[str, str
 
 @contextlib.contextmanager
 def listening_socket() -> Iterator[tuple[socket.socket, socket.socket, socket.socket]]:
-    """Give a socket that listens, as mod_fcgid makes one for a program, and two connections that wait in it.
+    """Yield a socket that listens, as mod_fcgid makes one for a program, and two connections that wait in it.
 
     Its name in the file system is gone by then: no program can put anything else in its place. It was not in
     the user's temporary folder, because the path of a socket can have 107 bytes at most.
@@ -2619,7 +2631,7 @@ def clear_abandoned(folder: Path) -> None:
 
 @contextlib.contextmanager
 def reserved_port(port: int) -> Iterator[int]:
-    """Give a port of 127.0.0.1, any one for 0, that no other program is given; Failure if it is taken."""
+    """Yield a port of 127.0.0.1, any one for 0, kept from other programs. Raise Failure if it is taken."""
     import socket
 
     with socket.socket() as reservation:
@@ -2637,7 +2649,7 @@ def running_apache(root: Path, environ: Environ, log: int, *, port: int = 0) -> 
     """Serve the project in the folder `root` by an Apache of its own; yield its port of 127.0.0.1.
 
     Errors go to the file descriptor `log`, and requests if a port is named. Raises Failure if there is no
-    Apache, in Apache's own words if it does not start.
+    Apache, with Apache's own message if it does not start.
     """
     program, modules = find_apache()
     for left in Path("/tmp").glob("flaskflex-apache-*"):
@@ -2647,8 +2659,8 @@ def running_apache(root: Path, environ: Environ, log: int, *, port: int = 0) -> 
         (folder / "public_html").symlink_to(os.path.realpath(root / "public_html"))
         (folder / "modules.conf").write_text(load_modules(modules), encoding="utf-8")
         (folder / "apache.conf").write_text(APACHE_CONF, encoding="utf-8")
-        command = [*setpriv_command(root), program, "-d", str(folder), "-f", "apache.conf", "-D", "FOREGROUND",
-                   "-D", "REQUESTS" if port else "ERRORS"]
+        command = [*setpriv_command(root), program, "-d", str(folder), "-f", "apache.conf",
+                   "-D", "FOREGROUND", "-D", "REQUESTS" if port else "ERRORS"]
         settings = {"PYTHONPATH": "", **environ,
                     "FLASKFLEX_FOLDER": str(folder), "FLASKFLEX_PORT": str(number)}
         # Apache waits for flup, which looks up once a second: what was only asked is not waited for.
@@ -2887,7 +2899,7 @@ def missing_application_hint(root: Path) -> str:
 DATABASE = re.compile(r"\.(db|db3|sqlite\d?)(-\w+)?$")
 SETTINGS = re.compile(r"(^|/)(\.env(\.(?!example|sample)\w+)?$|instance/(?!\.git)[^/]|[^/]*\.key$)")
 
-# What is made anew everywhere, and what only the developer has a use for.
+# What is made again everywhere, and what only the developer has a use for.
 LOCAL = re.compile(r"(^|/)(__pycache__|node_modules|\.(DS_Store|coverage|idea|vscode|[\w-]*cache))(/|$)"
                    r"|(\.egg-info/|\.py[co]|\.log|\.swp|~|/Thumbs\.db)$")
 
@@ -3002,7 +3014,7 @@ def check_unwanted(tree: set[str], status: Mapping[str, str]) -> Iterator[Findin
         yield Finding("warn", f"{listed(new)}: local data or settings, not to be committed",
                       ignore_line(map(pattern, new)))
     if any("__pycache__/" in path and not path.startswith(inside) for path in tree):
-        yield Finding("warn", "__pycache__ is committed: Python makes it anew everywhere",
+        yield Finding("warn", "__pycache__ is committed: Python makes it everywhere",
                       untrack_line(["*__pycache__/*"], ["__pycache__/"]))
 
 
@@ -3082,7 +3094,7 @@ PRIVATE = re.compile(r"public_html/(.*/)?(\.(?!well-known/)|[^/]*\.(py|pyc|ini|c
 
 
 def check_public_html(tree: set[str]) -> Iterator[Finding]:
-    """public_html holds nothing that Apache would show to everybody and that nobody should see."""
+    """public_html holds nothing private, which Apache would show to everybody."""
     exposed = sorted(path for path in tree if PRIVATE.match(path) and path not in FILES)
     for path in exposed:
         name = path.rpartition("/")[2]
@@ -3108,9 +3120,9 @@ def file_states(root: Path, *which: str) -> dict[str, tuple[int, int]]:
 @contextlib.contextmanager
 def fresh_checkout(project: Project, virtualenv: Virtualenv,
                    report: Report) -> Iterator[tuple[Path, Virtualenv]]:
-    """Give what a server makes of the last commit: a clone, and in it a virtualenv with what req.txt names.
+    """Yield what a server makes of the last commit: a clone, and in it a virtualenv with what req.txt names.
 
-    Raises Failure with pip's own words if that virtualenv cannot be made.
+    Raises Failure with pip's own message if that virtualenv cannot be made.
     """
     with temporary_folder(tempfile.gettempdir()) as folder:
         clone = folder / "clone"
@@ -3422,7 +3434,7 @@ class Checkout(NamedTuple):
     index_file: Path
 
     def git(self, *args: str, stdin: bytes = b"") -> bytes:
-        """Return what git prints about the files and the index; raise Failure with git's words."""
+        """Return what git prints about the files and the index; raise Failure with git's message."""
         folders = (f"--git-dir={self.repository}", f"--work-tree={self.root}")
         environ = {**os.environ, **REPOSITORY_SETTINGS_ONLY, "GIT_INDEX_FILE": str(self.index_file)}
         done = subprocess.run(["git", *folders, *CHECKOUT_SETTINGS, *args], cwd=self.root, env=environ,
@@ -3802,6 +3814,7 @@ class HostedProject:
 
     def deploy(self, tree: Checkout, old: str, new: str, log: Log, *, keep: bool = False) -> set[str]:
         """Let a folder that holds one commit run another; return files that the site changed and keeps."""
+        # Five parameters: a folder and two commits make a deploy, of a trial or the site, and each has its log.
         lines = self.flx(new)
         ours = {os.path.normpath(line.fields[0]) for line in (*self.flx(old), *lines)
                 if line.section == "replace"}
@@ -3945,6 +3958,7 @@ def try_push(hosted: HostedProject, log: Log, old: str, new: str) -> None:
 
 def take_push(hosted: HostedProject, log: Log, ref: str, old: str, new: str) -> None:
     """Judge a push of one ref, for the hook `update`; raise Failure to refuse it."""
+    # Five parameters: the last three are what git calls the hook with.
     branch = hosted.branch()
     if ref.startswith("refs/heads/") and not any(hosted.commits()):
         branch = ref  # the first branch that is pushed
@@ -4737,8 +4751,9 @@ def add_demo_parser(commands: Subparsers) -> None:
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """Return the command line, as the module's docstring describes it."""
-    parser = argparse.ArgumentParser(prog="flaskflex", description=__doc__, add_help=True,
+    """Return the parser of the command line: its help is the module's docstring, around the options."""
+    description, title, epilog = (__doc__ or "").partition("Exit status:")
+    parser = argparse.ArgumentParser(prog="flaskflex", description=description, epilog=title + epilog,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     option = parser.add_argument
     parser.set_defaults(run=prepare)

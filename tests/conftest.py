@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, NamedTuple, Optional
 
 import pytest
-from machine import Machine, Sshd, running_machine, running_sshd
 
 # Their assertions show what they compared; it has to be said before any of them is imported.
 pytest.register_assert_rewrite("apache", "deployed", "helpers", "installing", "machine")
+
+from machine import Machine, Sshd, running_machine, running_sshd  # noqa: E402
 
 
 SCRIPT = Path(__file__).resolve().parent.parent / "flaskflex.py"
