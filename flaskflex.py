@@ -20,9 +20,8 @@ active. It writes four files, commits exactly these, and touches nothing else:
     req.txt                     the virtualenv, frozen
 
 Run it again whenever the virtualenv has changed. What you edit in the first
-three files is kept, and so is what you write at the end of req.txt. If
-flaskflex cannot go on without losing something of yours, it changes nothing
-and says what to do.
+three files is kept, and so is what you write at the end of req.txt. A run
+that would replace something of yours changes nothing, and says what to do.
 
 Staging and committing are done with GitPython. If that is not installed,
 flaskflex fetches it into a cache of its own; your virtualenv stays as it is.
@@ -3444,13 +3443,47 @@ def port_number(text: str) -> int:
     return port
 
 
+def add_check(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command check, and its options."""
+    parser = commands.add_parser("check", help="tell whether this project would deploy")
+    parser.set_defaults(run=check)
+    option = parser.add_argument
+    option("-C", "--directory", metavar="DIR", default=argparse.SUPPRESS, help="work as if started in DIR")
+    option("--venv", metavar="DIR", default=argparse.SUPPRESS,
+           help="compare with this virtualenv instead of the active one")
+    option("--timeout", metavar="SECONDS", type=timeout_seconds, default=30.0,
+           help="how long the application may take to answer (30)")
+    option("--fresh", action="store_true",
+           help="ask in a new virtualenv made from req.txt, as the server would make it")
+
+
+def add_serve(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command serve, and its options."""
+    parser = commands.add_parser("serve", help="serve this project on 127.0.0.1 as a host would")
+    parser.set_defaults(run=serve)
+    option = parser.add_argument
+    option("-C", "--directory", metavar="DIR", default=argparse.SUPPRESS, help="work as if started in DIR")
+    option("--venv", metavar="DIR", default=argparse.SUPPRESS,
+           help="run the application in this virtualenv instead of the active one")
+    option("--port", metavar="PORT", type=port_number, default=8000,
+           help="the port to listen on (8000)")
+
+
+def add_demo(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command demo, and its argument."""
+    parser = commands.add_parser("demo", help="build a small example and prepare it")
+    parser.set_defaults(run=demo)
+    parser.add_argument("demo_directory", metavar="DIR", nargs="?", default="flaskflex-demo",
+                        help="the folder to build it in (flaskflex-demo); it must not exist yet")
+
+
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser of the command line: its help is the module's docstring, around the options."""
     description, title, epilog = (__doc__ or "").partition("Exit status:")
     parser = argparse.ArgumentParser(prog="flaskflex", description=description, epilog=title + epilog,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
-    option = parser.add_argument
     parser.set_defaults(run=prepare)
+    option = parser.add_argument
     option("--version", action="version", version=f"flaskflex {__version__}")
     option("-C", "--directory", metavar="DIR", default=".", help="work as if started in DIR")
     option("--venv", metavar="DIR",
@@ -3466,28 +3499,8 @@ def build_parser() -> argparse.ArgumentParser:
            help="the commit's message")
     option("-q", "--quiet", action="store_true", help="say nothing but errors")
     commands = parser.add_subparsers(dest="command", metavar="[check|serve|demo]", title="commands")
-    check_parser = commands.add_parser("check", help="tell whether this project would deploy")
-    option = check_parser.add_argument
-    option("-C", "--directory", metavar="DIR", default=argparse.SUPPRESS, help="work as if started in DIR")
-    option("--venv", metavar="DIR", default=argparse.SUPPRESS,
-           help="compare with this virtualenv instead of the active one")
-    option("--timeout", metavar="SECONDS", type=timeout_seconds, default=30.0,
-           help="how long the application may take to answer (30)")
-    check_parser.set_defaults(run=check)
-    option("--fresh", action="store_true",
-           help="ask in a new virtualenv made from req.txt, as the server would make it")
-    serve_parser = commands.add_parser("serve", help="serve this project on 127.0.0.1 as a host would")
-    option = serve_parser.add_argument
-    option("-C", "--directory", metavar="DIR", default=argparse.SUPPRESS, help="work as if started in DIR")
-    option("--venv", metavar="DIR", default=argparse.SUPPRESS,
-           help="run the application in this virtualenv instead of the active one")
-    option("--port", metavar="PORT", type=port_number, default=8000,
-           help="the port to listen on (8000)")
-    serve_parser.set_defaults(run=serve)
-    demo_parser = commands.add_parser("demo", help="build a small example and prepare it")
-    demo_parser.set_defaults(run=demo)
-    demo_parser.add_argument("demo_directory", metavar="DIR", nargs="?", default="flaskflex-demo",
-                             help="the folder to build it in (flaskflex-demo); it must not exist yet")
+    for add_command in (add_check, add_serve, add_demo):
+        add_command(commands)
     return parser
 
 
