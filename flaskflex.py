@@ -45,6 +45,38 @@ OLDEST_PYTHON: tuple[int, int] = (3, 9)  # flaskflex needs Python 3.9 or newer
 if sys.version_info < OLDEST_PYTHON:
     sys.exit("flaskflex: error: Python 3.9 or newer is needed, and this is %d.%d" % sys.version_info[:2])
 
+# The map. A section uses only what stands above it, and in a section a helper stands above its first user;
+# only the templates, which are data, come last. Search for "# ---" to go from one to the next.
+#
+#   report and processes      what is printed, signals, files that others wrote
+#   git                       the project: its work tree and its HEAD
+#   the virtualenv            which one, its Python, its pip
+#   req.txt                   the virtualenv, frozen so that a server can install it
+#   the files                 what is to become of each of the four, and writing them
+#   the commit                GitPython and its cache, the index and its lock, killed runs
+#   .flx                      its lines, and what is wrong with them
+#   asking an application     FastCGI, a private Apache, and what the answer means
+#   check                     one function an item
+#   host                      taking pushes: git's files, .flx, the trial, going live, the hooks; and, on a
+#                             machine of one's own, users, keys, Apache's sites and databases
+#   the commands              prepare, check, serve and demo, as the manual above describes them
+#   the command line          the parser, and main()
+#   the templates             the files that flaskflex writes
+#
+# Words that have a meaning of their own here:
+#
+#   base       what flaskflex itself committed last at a path: the base of a three-way merge
+#   change     what is to become of one file; it is pending if HEAD does not hold the file as it will be
+#   finding    what check has to say of one item: ok, warn or fail
+#   fingerprint  the first digits of a text's hash
+#   freeze     what pip freeze prints of the virtualenv, and what becomes of it in req.txt
+#   live       the commit that a site serves: refs/flaskflex/live
+#   marker     the line of req.txt above which flaskflex writes, and below which the user does
+#   run folder   where a run notes what it is about to write, in git's own folder
+#   site       the folder on a host that is served
+#   template   the text of a file that flaskflex writes
+#   trial      a copy of the site, in which a push is tried
+
 import os
 
 # A project may hold a git.py or a typing.py: nothing is imported from its folder.
@@ -63,6 +95,7 @@ import contextlib
 import errno
 import itertools
 import re
+import select
 import shlex
 import shutil
 import signal
@@ -82,6 +115,8 @@ if TYPE_CHECKING:
     import socket
 
     import git
+
+    Subparsers = argparse._SubParsersAction[argparse.ArgumentParser]
 
 __version__ = "1.1.0"
 
@@ -1619,6 +1654,9 @@ def write_files(tree: WorkTree, changes: Sequence[Change], run_folder: Path) -> 
                 undo.callback(tree.remove, unfinished)  # first: ^C may come at any moment
                 tree.create(unfinished, change.new_content, change.new_mode)
                 ready.append((unfinished, change.path))
+        for change in changes:
+            if change.path == "req.txt" and change.needs_write:
+                note_frozen(tree.project, (change.old_content, change.new_content))
         for unfinished, path in ready:
             tree.rename(unfinished, path)
 
@@ -1636,7 +1674,7 @@ typing_extensions==4.16.0 --hash=sha256:481caa481374e813c1b176ada14e97f1f67a4539
 
 
 def is_private(folder: Path) -> bool:
-    """Return True if a folder that is there can be changed by nobody but the user and root.
+    """Return True if a folder that is there can be changed by the user and root alone.
 
     That holds if it holds for each folder above it, too: who can write there can put another one into its
     place. A sticky one, such as /tmp, does not let others do that.
@@ -2108,13 +2146,21 @@ class Finding(NamedTuple):
     hint: str = ""
 
 
+ANSWER_SECONDS = 30.0  # what an application may take to answer
+
+
 class Response(NamedTuple):
-    """What came back for a request: a status such as "200 OK", or the problem; the log; the time it took."""
+    """What came back for a request: a status such as "200 OK", or the problem; the page, the log.
+
+    seconds is the time that it took, way tells how it was asked.
+    """
 
     status: str
     problem: str
-    log: str
+    page: str
     seconds: float
+    log: str = ""
+    way: str = ""
 
 
 APACHE_ERROR = re.compile(r"^\[(?!fcgid:)\w+:(?:error|crit|alert|emerg)\] ", re.MULTILINE)
@@ -2190,23 +2236,23 @@ def known_hint(log: str, root: Path) -> str:
 
 
 def failure_finding(what: str, log: str, root: Path) -> Finding:
-    """Return a failure in the application's own words, and what to type if these are well known."""
+    """Return a failure with the application's own message, and what to type if these are well known."""
     reason = headline(log)
     lines = [known_hint(log, root), *log.strip().split("\n")[-20:]]
     return Finding("fail", f"{what}: {reason}" if reason else what, "\n".join(filter(None, lines)))
 
 
-def finding_for(response: Response, path: str, way: str, root: Path) -> Finding:
-    """Return what check says of the response to GET `path`; `way` tells how it was asked."""
-    asked = f"GET {path} answers {response.status}"
-    took = f"in {response.seconds:.2f} s, {way}"
+def finding_for(response: Response, root: Path) -> Finding:
+    """Return what check says of the response to GET / of the application in the project `root`."""
+    asked = f"GET / answers {response.status}"
+    took = f"in {response.seconds:.2f} s, {response.way}"
     if response.problem:
         return failure_finding(response.problem, response.log, root)
     if response.status.startswith("5") or APACHE_ERROR.search(response.log):
         return failure_finding(asked, response.log, root)
     if response.status.startswith("404"):
         name = re.search(r"doesn't match configured server name '([^']+)'", response.log)
-        hint = f"The application has no page at {path}, or does not import the module that defines it."
+        hint = "The application has no page at /, or does not import the module that defines it."
         if name:
             hint = f"SERVER_NAME is set: the application answers only when it is asked as {name[1]}."
         return Finding("warn", f"{asked} {took}", hint)
@@ -2222,7 +2268,6 @@ FCGI_END_REQUEST_BODY = struct.Struct(">IB3x")  # appStatus, protocolStatus, res
 FCGI_BEGIN_REQUEST, FCGI_END_REQUEST, FCGI_PARAMS, FCGI_STDIN, FCGI_STDOUT, FCGI_STDERR = 1, 3, 4, 5, 6, 7
 FCGI_VERSION_1, FCGI_RESPONDER, FCGI_REQUEST_ID = 1, 1, 1
 FCGI_REQUEST_COMPLETE = 0
-
 LOG_SIZE = 1 << 16  # bytes at the end of a log that are looked at
 STREAM_SIZE = 1 << 22  # bytes of an answer that are looked at
 
@@ -2292,19 +2337,20 @@ def cgi_environ(script: Path, path: str) -> dict[str, str]:
     }
 
 
-def cgi_status(output: bytearray) -> str:
-    """Return the status of a CGI response (RFC 3875, section 6); ValueError if that is not one."""
-    headers, blank, _ = output.replace(b"\r\n", b"\n").partition(b"\n\n")
+def cgi_response(output: bytearray) -> tuple[str, str]:
+    """Return the status and page of a CGI response (RFC 3875, section 6); ValueError if that is not one."""
+    headers, blank, page = output.replace(b"\r\n", b"\n").partition(b"\n\n")
     if not blank or not all(re.match(rb"[!#$%&'*+.^_`|~\w-]+:", header) for header in headers.split(b"\n")):
         raise ValueError(f"the answer is not a CGI response: {ascii(bytes(output[:60]))[2:-1]}")
     status = re.search(rb"^Status: *(\d{3}.*)$", headers, re.MULTILINE | re.IGNORECASE)
-    return status[1].decode("latin-1") if status else "200 OK"
+    return status[1].decode("latin-1") if status else "200 OK", page.decode("utf-8", "replace")
 
 
-def fastcgi_status(connection: socket.socket, variables: Environ, errors: bytearray, deadline: float) -> str:
-    """Send a request without a body to a FastCGI program and return its status, collecting its errors.
+def ask_program(connection: socket.socket, variables: Environ, errors: bytearray,
+                deadline: float) -> tuple[str, str]:
+    """Send a request without a body to a FastCGI program; return its status and page, and collect its errors.
 
-    Raises what read_fastcgi and cgi_status raise.
+    Raises what read_fastcgi and cgi_response raise.
     """
     params = b"".join(fastcgi_pair(name.encode(), os.fsencode(value)) for name, value in variables.items())
     streams = {FCGI_STDOUT: bytearray(), FCGI_STDERR: errors}
@@ -2312,26 +2358,26 @@ def fastcgi_status(connection: socket.socket, variables: Environ, errors: bytear
                        + fastcgi_record(FCGI_PARAMS, params) + fastcgi_record(FCGI_PARAMS, b"")
                        + fastcgi_record(FCGI_STDIN, b""))
     read_fastcgi(connection, streams, deadline)
-    return cgi_status(streams[FCGI_STDOUT])
+    return cgi_response(streams[FCGI_STDOUT])
 
 
-def timed(ask: Callable[[float], str], timeout: float) -> Response:
-    """Return the response to a request, without the log: ask(DEADLINE) returns its status.
+def timed(ask: Callable[[float], tuple[str, str]], timeout: float) -> Response:
+    """Return the response to a request, without the log: ask(DEADLINE) returns its status and page.
 
     What `ask` raises is the problem: TimeoutError, OSError at a closed connection, ValueError with a reason.
     """
     import socket
 
-    status, problem, started = "", "", time.monotonic()
+    status, page, problem, started = "", "", "", time.monotonic()
     try:
-        status = ask(started + timeout)
+        status, page = ask(started + timeout)
     except (TimeoutError, socket.timeout):  # one and the same from Python 3.10 on
         problem = f"the application gave no answer within {timeout:g} s"
     except OSError:
         problem = "the application ended without an answer"
     except ValueError as error:
         problem = str(error)
-    return Response(status, problem, "", time.monotonic() - started)
+    return Response(status, problem, page, time.monotonic() - started)
 
 
 def remove_folder(folder: Path) -> None:
@@ -2347,7 +2393,7 @@ def remove_folder(folder: Path) -> None:
 
 @contextlib.contextmanager
 def temporary_folder(parent: str, prefix: str = "flaskflex-") -> Iterator[Path]:
-    """Give a new folder, which is gone afterwards."""
+    """Yield a new folder, which is gone afterwards."""
     folder = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
     try:
         yield folder
@@ -2365,6 +2411,16 @@ def linux_prctl(option: int, value: int) -> None:
 
     with contextlib.suppress(AttributeError):
         ctypes.CDLL(None).prctl(option, value, 0, 0, 0)
+
+
+def marked_processes(variable: str) -> set[int]:
+    """Return the processes that have a variable (NAME=VALUE) in their environment; none without /proc."""
+    found = set()
+    for entry in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if os.fsencode(variable) in (entry / "environ").read_bytes().split(b"\0"):
+                found.add(int(entry.name))
+    return found - {os.getpid()}
 
 
 def descendants(known: set[int]) -> set[int]:
@@ -2460,7 +2516,7 @@ def application_environ(virtualenv: Virtualenv, report: Report) -> dict[str, str
 
 @contextlib.contextmanager
 def listening_socket() -> Iterator[tuple[socket.socket, socket.socket, socket.socket]]:
-    """Give a socket that listens, as mod_fcgid makes one for a program, and two connections that wait in it.
+    """Yield a socket that listens, as mod_fcgid makes one for a program, and two connections that wait in it.
 
     Its name in the file system is gone by then: no program can put anything else in its place. It was not in
     the user's temporary folder, because the path of a socket can have 107 bytes at most.
@@ -2489,8 +2545,9 @@ def ask_over_fastcgi(command: list[str], environ: Environ, request: Environ, tim
         listener.close()  # only the program has it now, and the connections end when that does
         try:
             errors = bytearray()
-            response = timed(lambda deadline: fastcgi_status(connection, request, errors, deadline), timeout)
-            return response._replace(log=end_of_log(log) + errors.decode("utf-8", "backslashreplace"))
+            response = timed(lambda deadline: ask_program(connection, request, errors, deadline), timeout)
+            lines = end_of_log(log) + errors.decode("utf-8", "backslashreplace")
+            return response._replace(log=lines, way="over FastCGI")
         finally:
             process.terminate()
             connection.close()
@@ -2530,7 +2587,7 @@ def load_modules(modules: Path) -> str:
                    if name not in enabled and (modules / f"mod_{name}.so").exists())
 
 
-def run_as(root: Path) -> list[str]:
+def setpriv_command(root: Path) -> list[str]:
     """Return what to put before Apache's command, which root cannot run: it becomes the project's owner.
 
     In a container that owner may be root, too, and files may be for root alone: root's access to files stays.
@@ -2565,16 +2622,15 @@ def clear_abandoned(folder: Path) -> None:
         if folder.lstat().st_uid != os.geteuid() or configuration.read(40) != APACHE_CONF[:40].encode():
             return
         with folder_lock(folder):
-            for entry in Path("/proc").glob("[0-9]*"):
+            for pid in marked_processes(f"FLASKFLEX_FOLDER={folder}"):
                 with contextlib.suppress(OSError):
-                    if f"FLASKFLEX_FOLDER={folder}".encode() in (entry / "environ").read_bytes().split(b"\0"):
-                        os.kill(int(entry.name), signal.SIGKILL)
+                    os.kill(pid, signal.SIGKILL)
             remove_folder(folder)
 
 
 @contextlib.contextmanager
 def reserved_port(port: int) -> Iterator[int]:
-    """Give a port of 127.0.0.1, any one for 0, that no other program is given; Failure if it is taken."""
+    """Yield a port of 127.0.0.1, any one for 0, kept from other programs. Raise Failure if it is taken."""
     import socket
 
     with socket.socket() as reservation:
@@ -2592,7 +2648,7 @@ def running_apache(root: Path, environ: Environ, log: int, *, port: int = 0) -> 
     """Serve the project in the folder `root` by an Apache of its own; yield its port of 127.0.0.1.
 
     Errors go to the file descriptor `log`, and requests if a port is named. Raises Failure if there is no
-    Apache, in Apache's own words if it does not start.
+    Apache, with Apache's own message if it does not start.
     """
     program, modules = find_apache()
     for left in Path("/tmp").glob("flaskflex-apache-*"):
@@ -2602,8 +2658,8 @@ def running_apache(root: Path, environ: Environ, log: int, *, port: int = 0) -> 
         (folder / "public_html").symlink_to(os.path.realpath(root / "public_html"))
         (folder / "modules.conf").write_text(load_modules(modules), encoding="utf-8")
         (folder / "apache.conf").write_text(APACHE_CONF, encoding="utf-8")
-        command = [*run_as(root), program, "-d", str(folder), "-f", "apache.conf", "-D", "FOREGROUND",
-                   "-D", "REQUESTS" if port else "ERRORS"]
+        command = [*setpriv_command(root), program, "-d", str(folder), "-f", "apache.conf",
+                   "-D", "FOREGROUND", "-D", "REQUESTS" if port else "ERRORS"]
         settings = {"PYTHONPATH": "", **environ,
                     "FLASKFLEX_FOLDER": str(folder), "FLASKFLEX_PORT": str(number)}
         # Apache waits for flup, which looks up once a second: what was only asked is not waited for.
@@ -2617,11 +2673,11 @@ def running_apache(root: Path, environ: Environ, log: int, *, port: int = 0) -> 
             yield number
 
 
-def http_status(port: int, path: str, deadline: float) -> str:
-    """Return the status that a server on 127.0.0.1 answers to GET `path`; timed() knows what it raises."""
+def http_response(port: int, deadline: float) -> tuple[str, str]:
+    """Return the status and page of a server on 127.0.0.1 for GET /; timed() knows what it raises."""
     import socket
 
-    request = f"GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+    request = "GET / HTTP/1.0\r\nHost: localhost\r\nConnection: close\r\n\r\n"
     received = bytearray()
     with socket.create_connection(("127.0.0.1", port)) as connection:
         connection.sendall(request.encode())
@@ -2630,7 +2686,7 @@ def http_status(port: int, path: str, deadline: float) -> str:
     status = re.match(rb"HTTP/1\.\d (\d{3}[^\r\n]*)", received)
     if not status:
         raise ConnectionError("the connection was closed")
-    return status[1].decode("latin-1")
+    return status[1].decode("latin-1"), received.partition(b"\r\n\r\n")[2].decode("utf-8", "replace")
 
 
 def plain_log(log: str, root: Path) -> str:
@@ -2640,11 +2696,11 @@ def plain_log(log: str, root: Path) -> str:
     return re.sub(r"/tmp/flaskflex-apache-\w+/public_html", lambda _: str(root / "public_html"), log)
 
 
-def ask_through_apache(root: Path, environ: Environ, path: str, timeout: float) -> Response:
-    """Serve a project by an Apache of its own, and ask that for a path. Raises what running_apache raises."""
+def ask_through_apache(root: Path, environ: Environ, timeout: float) -> Response:
+    """Serve a project by an Apache of its own, and ask for its first page. Raise as running_apache does."""
     with tempfile.TemporaryFile("a+b") as log, running_apache(root, environ, log.fileno()) as port:
-        response = timed(lambda deadline: http_status(port, path, deadline), timeout)
-        return response._replace(log=plain_log(end_of_log(log), root))
+        response = timed(lambda deadline: http_response(port, deadline), timeout)
+        return response._replace(log=plain_log(end_of_log(log), root), way="through Apache")
 
 
 def entry_point(root: Path, tree: set[str]) -> str:
@@ -2659,25 +2715,21 @@ def missing_parts(root: Path) -> str:
                         if not (root / path).exists())
 
 
-def ask_application(root: Path, virtualenv: Virtualenv, timeout: float, report: Report,
-                    *, path: str = "/") -> Finding:
-    """Start the application of the project in the folder `root`, ask it for a path, and judge the answer.
+def request_page(root: Path, environ: Environ, timeout: float, report: Report) -> Response:
+    """Start the application of the project in the folder `root`, and ask it for its first page.
 
-    It is asked through Apache if this machine has one with mod_fcgid, which tries .htaccess, too; otherwise
-    over FastCGI. It has `timeout` seconds. Nothing that it started is left when this returns. Raises Failure
-    if flup is needed and cannot be fetched.
+    `environ` is the environment of the application, with its python3 on PATH. It is asked through Apache if
+    this machine has one with mod_fcgid, which tries .htaccess, too; otherwise over FastCGI. It has `timeout`
+    seconds. Nothing that it started is left when this returns.
     """
-    environ = application_environ(virtualenv, report)
-    script = root / "public_html" / "dispatch.fcgi"
     if has_apache():
         try:
-            response = ask_through_apache(root, environ, path, timeout)
-            return finding_for(response, path, "through Apache", root)
+            return ask_through_apache(root, environ, timeout)
         except Failure as failure:
             report.warning(f"{failure}, so .htaccess is not tried: {failure.hint}")
-    command = [str(virtualenv.python), str(script)]
-    response = ask_over_fastcgi(command, environ, cgi_environ(script, path), timeout)
-    return finding_for(response, path, "over FastCGI", root)
+    script = root / "public_html" / "dispatch.fcgi"
+    command = [shutil.which("python3", path=environ["PATH"]) or sys.executable, str(script)]
+    return ask_over_fastcgi(command, environ, cgi_environ(script, "/"), timeout)
 
 
 # --- check ---
@@ -2846,7 +2898,7 @@ def missing_application_hint(root: Path) -> str:
 DATABASE = re.compile(r"\.(db|db3|sqlite\d?)(-\w+)?$")
 SETTINGS = re.compile(r"(^|/)(\.env(\.(?!example|sample)\w+)?$|instance/(?!\.git)[^/]|[^/]*\.key$)")
 
-# What is made anew everywhere, and what only the developer has a use for.
+# What is made again everywhere, and what only the developer has a use for.
 LOCAL = re.compile(r"(^|/)(__pycache__|node_modules|\.(DS_Store|coverage|idea|vscode|[\w-]*cache))(/|$)"
                    r"|(\.egg-info/|\.py[co]|\.log|\.swp|~|/Thumbs\.db)$")
 
@@ -2961,7 +3013,7 @@ def check_unwanted(tree: set[str], status: Mapping[str, str]) -> Iterator[Findin
         yield Finding("warn", f"{listed(new)}: local data or settings, not to be committed",
                       ignore_line(map(pattern, new)))
     if any("__pycache__/" in path and not path.startswith(inside) for path in tree):
-        yield Finding("warn", "__pycache__ is committed: Python makes it anew everywhere",
+        yield Finding("warn", "__pycache__ is committed: Python makes it everywhere",
                       untrack_line(["*__pycache__/*"], ["__pycache__/"]))
 
 
@@ -3041,7 +3093,7 @@ PRIVATE = re.compile(r"public_html/(.*/)?(\.(?!well-known/)|[^/]*\.(py|pyc|ini|c
 
 
 def check_public_html(tree: set[str]) -> Iterator[Finding]:
-    """public_html holds nothing that Apache would show to everybody and that nobody should see."""
+    """public_html holds nothing private, which Apache would show to everybody."""
     exposed = sorted(path for path in tree if PRIVATE.match(path) and path not in FILES)
     for path in exposed:
         name = path.rpartition("/")[2]
@@ -3067,9 +3119,9 @@ def file_states(root: Path, *which: str) -> dict[str, tuple[int, int]]:
 @contextlib.contextmanager
 def fresh_checkout(project: Project, virtualenv: Virtualenv,
                    report: Report) -> Iterator[tuple[Path, Virtualenv]]:
-    """Give what a server makes of the last commit: a clone, and in it a virtualenv with what req.txt names.
+    """Yield what a server makes of the last commit: a clone, and in it a virtualenv with what req.txt names.
 
-    Raises Failure with pip's own words if that virtualenv cannot be made.
+    Raises Failure with pip's own message if that virtualenv cannot be made.
     """
     with temporary_folder(tempfile.gettempdir()) as folder:
         clone = folder / "clone"
@@ -3091,8 +3143,9 @@ def ask_and_compare(root: Path, virtualenv: Virtualenv, timeout: float, report: 
     others = ("--others", "--exclude-standard")
     tracked, untracked = file_states(root), file_states(root, *others)
     with report.waiting("Asking the application for its first page"):
-        finding = ask_application(root, virtualenv, timeout, report)
-    yield finding
+        environ = application_environ(virtualenv, report)
+        response = request_page(root, environ, timeout, report)
+    yield finding_for(response, root)
     now = file_states(root)
     changed = sorted(path for path in tracked.keys() | now.keys() if tracked.get(path) != now.get(path))
     if changed:
@@ -3230,6 +3283,1197 @@ def check_committed(project: Project) -> Iterator[Finding]:
     yield from check_public_html(tree)
 
 
+# --- host ---
+
+EMPTY_TREE = "4b825dc642cb6eb9a060e54bf8d69288fbee4904"  # to git, what a site holds before its first push
+ABSENT = "000000"  # git's mode of a file that a commit lacks
+LINE_SECONDS = 600.0  # what a line of .flx may take, if git config flaskflex.timeout says nothing else
+HOST_MARKER = "FLASKFLEX_HOST"  # in the environment of what a push starts: which push that is
+OUTPUT_LIMIT = 16 << 20  # bytes that one line of .flx may print
+
+# Git on the site's files. Sizes and times tell what has changed: a copy has other inodes, and [permission]
+# sets modes. The settings of the host's user do not count, and no hook runs.
+CHECKOUT_SETTINGS = (
+    "-c", "core.bare=false", "-c", "core.checkStat=minimal", "-c", "core.trustctime=false",
+    "-c", "core.fileMode=false", "-c", "core.fsmonitor=false", "-c", "core.hooksPath=/dev/null",
+)
+REPOSITORY_SETTINGS_ONLY = {"GIT_CONFIG_NOSYSTEM": "1", "GIT_CONFIG_GLOBAL": os.devnull}
+
+
+def try_lock(handle: int) -> bool:
+    """Return True if an exclusive lock on an open file is ours now; it ends when the file is closed."""
+    import fcntl  # not on Windows
+
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+@contextlib.contextmanager
+def starts_delayed(site: Path) -> Iterator[None]:
+    """Let a process that starts meanwhile wait: dispatch.fcgi first takes a shared lock on the site's folder.
+
+    One that never lets go of it delays a deploy no longer than an answer may take.
+    """
+    handle = os.open(site, os.O_RDONLY)
+    deadline = time.monotonic() + ANSWER_SECONDS
+    try:
+        while not try_lock(handle) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        yield
+    finally:
+        os.close(handle)
+
+
+def write_beside(path: Path, content: bytes, mode: int) -> None:
+    """Write a file that appears at once and whole; one that is so already is not touched."""
+    if not (path.is_file() and path.read_bytes() == content and path.stat().st_mode & 0o777 == mode):
+        beside = path.with_name(f".{path.name}.flaskflex-new")
+        beside.write_bytes(content)
+        beside.chmod(mode)
+        os.replace(beside, path)
+
+
+def remove_tree(path: Path) -> None:
+    """Remove a file, or a folder and all that it holds, write-protected or not; raise Failure if it stays."""
+    for command in (["rm", "-rf"], ["chmod", "-R", "u+rwX"], ["rm", "-rf"]):
+        if os.path.lexists(path):
+            subprocess.run([*command, str(path)], stderr=subprocess.DEVNULL)
+    if os.path.lexists(path):
+        raise Failure(f"{path} cannot be removed", "See on the host who owns what is in it.")
+
+
+class Log:
+    """What a push prints: kept in a file, and copied from there to the pusher, who is never waited for.
+
+    They may be gone, or not read: standard error is written to only if it takes a piece at once.
+    """
+
+    def __init__(self, path: Path, *, shown: bool = True) -> None:
+        path.touch()
+        self.path = path
+        self.position = path.stat().st_size  # what is written to the file from here on is shown
+        self.shown = shown
+        self.waiting = b""
+
+    def write(self, text: str) -> None:
+        """Add lines, and show them; on a full disk they are only shown."""
+        content = text.encode("utf-8", "backslashreplace") + b"\n"
+        try:
+            with open(self.path, "ab", buffering=0) as file:
+                file.write(content)
+        except OSError:
+            self.waiting += content
+        self.show()
+
+    def fact(self, label: str, text: str) -> None:
+        """Add a line such as `Going live  1a2b3c4 A better application`."""
+        self.write(f"{label:<12}{text}")
+
+    def failure(self, label: str, failure: Exception) -> None:
+        """Add why something failed, and how to go on."""
+        self.fact(label, f"{failure}\n{getattr(failure, 'hint', '')}".rstrip())
+
+    def show(self) -> None:
+        """Copy whole lines that are new in the file to standard error, as far as it takes them now."""
+        if not self.shown:
+            return
+        with open(self.path, "rb") as file:
+            file.seek(self.position)
+            fresh = file.read()
+        fresh = fresh[:fresh.rfind(b"\n") + 1]
+        self.position += len(fresh)
+        lines = [line for line in fresh.splitlines(keepends=True)
+                 if not line.startswith((b"Requirement already satisfied:", b"[notice]"))]
+        self.waiting += printable(b"".join(lines).decode("utf-8", "backslashreplace")).encode()
+        with contextlib.suppress(OSError):
+            while self.waiting and select.select([], [2], [], 0)[1]:
+                self.waiting = self.waiting[os.write(2, self.waiting[:select.PIPE_BUF]):]
+
+    def finish(self) -> None:
+        """Show the rest to a pusher who goes on reading."""
+        deadline = time.monotonic() + 5
+        self.show()
+        while self.waiting and time.monotonic() < deadline:
+            time.sleep(0.01)
+            self.show()
+
+
+class FileChange(NamedTuple):
+    """A file in which two commits differ: its modes in both (ABSENT: not there), its blob in the second."""
+
+    old_mode: str
+    new_mode: str
+    new_id: str
+
+
+def is_real_folder(path: Path) -> bool:
+    """Return True for a folder that is no link to one."""
+    return path.is_dir() and not path.is_symlink()
+
+
+def in_the_way_failure(site: Path, paths: Sequence[str]) -> Failure:
+    """Return why a push is refused that would replace files of the site's own, and how to go on."""
+    return Failure("\n".join((
+        f"the push would replace what the site made or changed itself: {', '.join(paths)}",
+        "Leave it to the site: take it out of git (and name it in .gitignore), and push again:",
+        f"    {shell_line('git', 'rm', '-r', '--quiet', '--cached', '--', *paths)}",
+        "    git commit -m 'The host has this file'",
+        "Or replace it: move it away on the host, and push again:",
+    )), "\n".join("    " + shell_line("mv", str(site / path), str(site / f"{path}.old")) for path in paths))
+
+
+class Checkout(NamedTuple):
+    """The project's files in a folder, the site or a trial's copy of it, with an index of the host's own."""
+
+    repository: Path
+    root: Path
+    index_file: Path
+
+    def git(self, *args: str, stdin: bytes = b"") -> bytes:
+        """Return what git prints about the files and the index; raise Failure with git's message."""
+        folders = (f"--git-dir={self.repository}", f"--work-tree={self.root}")
+        environ = {**os.environ, **REPOSITORY_SETTINGS_ONLY, "GIT_INDEX_FILE": str(self.index_file)}
+        done = subprocess.run(["git", *folders, *CHECKOUT_SETTINGS, *args], cwd=self.root, env=environ,
+                              input=stdin, capture_output=True)
+        if done.returncode:
+            raise Failure(f"git {args[0]} failed in {self.root}", error_text(done.stderr))
+        return done.stdout
+
+    def update(self, old: str, new: str, ours: set[str], *, keep: bool) -> set[str]:
+        """Replace the files of one commit by another's; return those that the site has changed and keeps.
+
+        What may be replaced is what git's two-tree rules allow (git-read-tree(1), "Two Tree Merge"): nothing
+        that the site made or changed itself. More than by git is allowed: a file may be as the new commit has
+        it already, one that the site changed and the new commit lacks stays, untracked, and files in which
+        [replace] works (ours) are the host's. Raise Failure, with nothing changed, if another file is in the
+        way; with keep it stays.
+        """
+        self.index_file.with_name(f"{self.index_file.name}.lock").unlink(missing_ok=True)  # of a killed git
+        self.git("read-tree", "-i", "-m", old)
+        changes, edited = self.changes(old, new), self.edited()
+        doubtful = {path for path, change in changes.items() if path in ours
+                    or self.has_file(path) and (path in edited or change.old_mode == ABSENT)}
+        gone = {path for path, change in changes.items() if change.new_mode == ABSENT}
+        removed, written = gone - (doubtful - ours), changes.keys() - gone
+        in_the_way = self.settle({path: changes[path] for path in doubtful}) - ours
+        in_the_way |= {path for path in written if self.is_blocked(path, removed)}
+        if in_the_way and not keep:
+            raise in_the_way_failure(self.repository.with_suffix(""), sorted(in_the_way))
+        self.git("read-tree", "-i", "-m", old, new)
+        self.place(written - in_the_way, removed)
+        return (edited - changes.keys() | doubtful & gone) - ours
+
+    def edited(self) -> set[str]:
+        """Return the paths of files that are not as the index has them."""
+        output = self.git("diff", "--name-only", "-z", "--no-ext-diff", "--no-renames",
+                          "--ignore-submodules=all")
+        return set(split_nul(output))
+
+    def changes(self, old: str, new: str) -> dict[str, FileChange]:
+        """Return the files in which two commits differ, by path; submodules are left out."""
+        fields = split_nul(self.git("diff-tree", "-r", "-z", "--no-renames", old, new))
+        changes = {}
+        for facts, path in zip(fields[::2], fields[1::2]):  # :100644 100755 OLD NEW M
+            old_mode, new_mode, _, new_id, _ = facts.lstrip(":").split(" ")
+            if "160000" not in (old_mode, new_mode):
+                changes[path] = FileChange(old_mode, new_mode, new_id)
+        return changes
+
+    def settle(self, changes: Mapping[str, FileChange]) -> set[str]:
+        """Let the index have files as the new commit does; return those that the folder has otherwise."""
+        entries = "".join(f"{0 if change.new_mode == ABSENT else change.new_mode} {change.new_id}\t{path}\0"
+                          for path, change in changes.items())
+        if not entries:
+            return set()
+        self.git("update-index", "-z", "--replace", "--index-info", stdin=os.fsencode(entries))
+        return self.edited() & changes.keys()
+
+    def has_file(self, path: str) -> bool:
+        """Return True if there is a file or a link at a path, and no link on the way to it."""
+        place = self.root / path
+        return os.path.lexists(place) and not is_real_folder(place) and place.parent.resolve() == place.parent
+
+    def is_blocked(self, path: str, removed: set[str]) -> bool:
+        """Return True if no file can be at a path: a folder with files is there, or a file or link above."""
+        place = self.root / path
+        files = [folder for folder in list(place.parents)[:path.count("/")]
+                 if os.path.lexists(folder) and not is_real_folder(folder)]
+        if is_real_folder(place):
+            files += [found for found in place.rglob("*") if not is_real_folder(found)]
+        return any(str(found.relative_to(self.root)) not in removed for found in files)
+
+    def place(self, written: Iterable[str], removed: Iterable[str]) -> None:
+        """Remove files, and write others from the index: first beside, so that a full disk changes nothing.
+
+        Each appears at once and whole: whoever opens one finds the old or the new.
+        """
+        stage = ".flaskflex-new"
+        remove_tree(self.root / stage)
+        self.git("checkout-index", "-q", "-z", "--stdin", f"--prefix={stage}/",
+                 stdin=b"".join(os.fsencode(path) + b"\0" for path in written))
+        for place in (self.root / path for path in removed):
+            place.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # up to the first folder that is not empty
+                for folder in place.relative_to(self.root).parents[:-1]:
+                    (self.root / folder).rmdir()
+        for path in written:
+            (self.root / path).parent.mkdir(parents=True, exist_ok=True)
+            os.replace(self.root / stage / path, self.root / path)
+        shutil.rmtree(self.root / stage, ignore_errors=True)
+
+
+# --- host: what .flx says is carried out ---
+
+
+def flx_failure(line: FlxLine, reason: str) -> Failure:
+    """Return why a line of .flx was not carried out."""
+    return Failure(f".flx, line {line.number}: {line.text}: {reason}",
+                   "Fix that line, commit, and push again.")
+
+
+def user_name() -> str:
+    """Return the name of the user who runs this."""
+    import pwd  # not on Windows
+
+    return pwd.getpwuid(os.geteuid()).pw_name
+
+
+def command_environ(mark: str) -> dict[str, str]:
+    """Return the environment of commands, built anew: nothing of git's, which would lead their git astray.
+
+    For its hooks git puts the folder of its own programs in front of PATH.
+    """
+    folders = os.environ.get("PATH", os.defpath).split(os.pathsep)
+    return {
+        "HOME": os.path.expanduser("~"), "USER": user_name(), "LOGNAME": user_name(),
+        "LANG": os.environ.get("LANG", "C.UTF-8"), HOST_MARKER: mark,
+        "PATH": os.pathsep.join(folder for folder in folders if not folder.endswith("/git-core")),
+    }
+
+
+def end_marked(variable: str) -> None:
+    """End the processes that have a variable such as NAME=VALUE in their environment, or descend from us."""
+    for _ in range(10):  # what starts others may need several rounds
+        pids = marked_processes(variable) | descendants(set())
+        if not pids:
+            break
+        for pid in pids:
+            with contextlib.suppress(OSError):
+                os.kill(pid, signal.SIGKILL)
+
+
+class FlxRun(NamedTuple):
+    """Where .flx is carried out: the folder, the values for [replace], the mark of its processes, the log."""
+
+    root: Path
+    variables: Mapping[str, str]
+    mark: str
+    seconds: float  # for each line
+    log: Log
+
+    def carry_out(self, lines: Sequence[FlxLine], pushed: Callable[[str], bytes], *, setup: bool) -> None:
+        """Do what the lines say; pushed returns a file as the commit has it. Raise Failure if one fails."""
+        actions: dict[str, Callable[[FlxLine], None]] = {
+            "setup": self.run, "deploy": self.run, "permission": self.set_mode}
+        for line in lines:
+            if line.section not in FLX_SECTIONS:
+                self.log.fact("Left out", f".flx, line {line.number}: {flx_warning(line, set())}")
+            elif flx_error(line):
+                raise flx_failure(line, flx_error(line))
+        self.replace([line for line in lines if line.section == "replace"], pushed)
+        for section, action in actions.items():
+            for line in lines:
+                if line.section == section and (setup or section != "setup"):
+                    action(line)
+
+    def replace(self, lines: Sequence[FlxLine], pushed: Callable[[str], bytes]) -> None:
+        """Put values into files, always into what was pushed: a value may hold the token that it replaces."""
+        contents: dict[Path, bytes] = {}
+        for line in lines:
+            path, token, name = line.fields
+            place = self.inside(line, path)
+            if name not in self.variables:
+                raise flx_failure(line, f"this host has no {name} for the project")
+            content = contents.get(place) or pushed(os.path.normpath(path))
+            contents[place] = content.replace(os.fsencode(token), os.fsencode(self.variables[name]))
+        for place, content in contents.items():
+            write_beside(place, content, place.stat().st_mode & 0o777)
+
+    def set_mode(self, line: FlxLine) -> None:
+        """Set the mode of a file or folder."""
+        path, mode = line.fields
+        self.inside(line, path).chmod(int(mode, 8))
+
+    def inside(self, line: FlxLine, path: str) -> Path:
+        """Return the place of a path that a line names; raise Failure if nothing of the project is there."""
+        place = (self.root / path).resolve()
+        if self.root not in (place, *place.parents) or not place.exists():
+            raise flx_failure(line, f"{path} is not in the project")
+        return place
+
+    def run(self, line: FlxLine) -> None:
+        """Run a command in a shell of its own; raise Failure if it fails, or takes or prints too much."""
+        self.log.write(f"$ {line.text}")
+        with open(self.log.path, "ab") as output:
+            limit, deadline = output.tell() + OUTPUT_LIMIT, time.monotonic() + self.seconds
+            process = subprocess.Popen(["/bin/sh", "-c", line.text], cwd=self.root, start_new_session=True,
+                                       env=command_environ(self.mark), stdin=subprocess.DEVNULL,
+                                       stdout=output, stderr=output)
+        reason, pause = "", 0.001
+        try:
+            while process.poll() is None and not reason:
+                self.log.show()
+                if time.monotonic() > deadline:
+                    reason = f"takes longer than {self.seconds:g} s (git config flaskflex.timeout SECONDS)"
+                elif self.log.path.stat().st_size > limit:
+                    reason = f"prints more than {OUTPUT_LIMIT >> 20} MB"
+                time.sleep(pause)
+                pause = min(2 * pause, 0.01)
+        finally:
+            if process.poll() is None:
+                end_marked(f"{HOST_MARKER}={self.mark}")
+                process.wait()
+        self.log.show()
+        if reason or process.returncode:
+            raise flx_failure(line, reason or f"ended with {process.returncode}")
+
+
+def has_lost_python(root: Path) -> bool:
+    """Return True if the system, upgraded perhaps, has no more the Python of a site's virtualenv."""
+    python = interpreter(root / ".venv")
+    version = re.fullmatch(r"python3\.\d+", python.resolve().name)
+    return os.path.lexists(python) and not (
+        python.exists() and (version is None or (root / ".venv" / "lib" / version[0]).is_dir()))
+
+
+# --- host: a trial's copy of the site ---
+
+
+def copy_site(site: Path, copy: Path, log: Log) -> None:
+    """Copy a site that is in use, with links, times and modes; what may not be read is left out and told."""
+    remove_tree(copy)
+    reflink = ["--reflink=auto"] if sys.platform == "linux" else []
+    done = subprocess.run(["cp", "-a", *reflink, f"{site}/.", str(copy)], stderr=subprocess.PIPE,
+                          env={**os.environ, "LC_ALL": "C"})
+    lines = [line for line in done.stderr.decode("utf-8", "backslashreplace").splitlines()
+             if "No such file" not in line]  # it was there a moment ago
+    for line in lines:
+        log.write(line)
+    if any("Permission denied" not in line for line in lines):
+        raise Failure("the site cannot be copied for a trial", "See above, and df on the host.")
+
+
+def adopt_copy(site: Path, copy: Path) -> None:
+    """Make a copied site one of its own: links, the virtualenv's programs and editable installs name it."""
+    old, new = os.fsencode(site), os.fsencode(copy)
+    pattern = re.compile(re.escape(old) + rb"(?![\w.-])")  # not a neighbour whose name begins alike
+    virtualenv = copy / ".venv"
+    files = [*virtualenv.glob("bin/*"), virtualenv / "pyvenv.cfg"]
+    for kind in ("*.pth", "*.egg-link", "__editable__*.py", "*.dist-info/direct_url.json"):
+        files += virtualenv.glob(f"lib/*/site-packages/{kind}")
+    for path in files:
+        if path.is_file() and not path.is_symlink() and path.stat().st_size < 1 << 20:
+            content = path.read_bytes()
+            if pattern.search(content) and b"\0" not in content:
+                path.write_bytes(pattern.sub(lambda _: new, content))
+    links = subprocess.run(["find", str(copy), "-type", "l", "-print0"], stdout=subprocess.PIPE).stdout
+    for link in links.split(b"\0")[:-1]:
+        target = os.readlink(link)
+        if pattern.match(target):
+            os.unlink(link)
+            os.symlink(new + target[len(old):], link)
+
+
+# --- host: a project on its host ---
+
+
+def ask_site(root: Path, mark: str) -> Finding:
+    """Start the application of a site, or of a trial, as Apache would, and ask it for its first page."""
+    if not (root / "public_html" / "dispatch.fcgi").exists():
+        return Finding("fail", "public_html/dispatch.fcgi is missing", "In the project: python flaskflex.py")
+    environ = {"PATH": command_environ(mark)["PATH"], HOST_MARKER: mark}
+    silent = Report()  # what a hook prints goes through its log alone
+    silent.quiet = True
+    return finding_for(request_page(root, environ, ANSWER_SECONDS, silent), root)
+
+
+def ask_url(url: str) -> Finding:
+    """Ask for a page as a visitor would: an error of the server's is a failure, no server a warning."""
+    import urllib.error
+    import urllib.request
+
+    try:
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        with opener.open(url, timeout=ANSWER_SECONDS) as page:
+            status = page.status
+    except urllib.error.HTTPError as error:
+        status = error.code
+    except (OSError, ValueError) as error:
+        return Finding("warn", f"{url} cannot be asked from here: {error}")
+    return Finding("fail" if status >= 500 else "ok", f"GET {url} answers {status}",
+                   "See the site's error log.")
+
+
+def report_answer(finding: Finding, log: Log) -> None:
+    """Log how the application answered; raise Failure if it does not run."""
+    if finding.level == "fail":
+        raise Failure(finding.text, finding.hint)
+    log.fact("Asked", finding.text)
+
+
+class HostedProject:
+    """A project on its host: the repository NAME.git, and the site NAME beside it."""
+
+    def __init__(self, repository: Path) -> None:
+        self.repository = repository
+        self.site = repository.with_suffix("")
+        self.state = repository / "flaskflex"  # the script that the hooks call, the lock, the logs
+        self.checkout = Checkout(repository, self.site, self.state / "index")
+        self.before = self.state / "before"  # what the site held before the first push, until that is live
+        self.mark = f"{os.getpid()}-{time.time_ns()}"  # by it, processes that this one starts are known
+        self.described: dict[str, str] = {}
+
+    def git(self, *args: str) -> str:
+        """Return what git prints in the repository, without the last line break, or raise Failure."""
+        return os.fsdecode(git_output(self.repository, *args)).rstrip("\n")
+
+    def branch(self) -> str:
+        """Return the ref that deploys, such as refs/heads/main: the first one pushed became HEAD."""
+        return os.fsdecode((self.repository / "HEAD").read_bytes()).partition(": ")[2].rstrip("\n")
+
+    def commits(self) -> tuple[str, str]:
+        """Return the commit that the branch names, and the one that is live; "" if there is none."""
+        branch = self.branch()
+        listing = self.git("for-each-ref", "--format=%(objectname) %(refname)", "--", branch, LIVE_REF)
+        found = {ref: commit for commit, ref in (line.split(" ", 1) for line in listing.splitlines())}
+        return found.get(branch, ""), found.get(LIVE_REF, "")
+
+    def setting(self, name: str) -> str:
+        """Return what `git config NAME` says in the repository, "" if nothing."""
+        return os.fsdecode(run_git(self.repository, "config", name).stdout).strip()
+
+    def describe(self, commit: str) -> str:
+        """Return a commit's short name and subject."""
+        if commit and commit not in self.described:
+            shown = self.git("log", "-1", "--no-show-signature", "--format=%h %s", commit)
+            self.described[commit] = shown[:100]
+        return self.described.get(commit, "nothing")
+
+    def flx(self, commit: str) -> list[FlxLine]:
+        """Return the lines of a commit's .flx, none if it has no such file."""
+        content = run_git(self.repository, "cat-file", "blob", f"{commit}:.flx").stdout
+        return parse_flx(content.decode("utf-8", "surrogateescape"))
+
+    def log_path(self, commit: str) -> Path:
+        """Return where the log of a push is kept; only the newest logs stay."""
+        folder = self.state / "logs"
+        folder.mkdir(exist_ok=True)
+        for old in sorted(folder.iterdir(), key=lambda path: path.stat().st_mtime)[:-20]:
+            old.unlink(missing_ok=True)
+        return folder / f"{commit}.log"
+
+    @contextlib.contextmanager
+    def locked(self, log: Log, holder: str) -> Iterator[None]:
+        """Be the only one who works on this project; say for whom it waits until then.
+
+        The lock ends with its process. One that was killed leaves its marks in the file: what it had started
+        is ended.
+        """
+        with open(self.state / "lock", "a+b") as lock:
+            if not try_lock(lock.fileno()):
+                lock.seek(0)
+                log.fact("Waiting", f"for {lock.readline(200).decode('utf-8', 'replace').strip()}")
+                while not try_lock(lock.fileno()):
+                    log.show()
+                    time.sleep(0.01)
+            lock.seek(0)
+            for mark in lock.read().decode().split("\n")[1:]:
+                end_marked(f"{HOST_MARKER}={mark}")
+            lock.truncate(0)
+            lock.write(f"{holder}\n{self.mark}\n{self.mark}-live".encode())
+            lock.flush()
+            os.environ[HOST_MARKER] = self.mark
+            self.remove_stale_locks()
+            try:
+                yield
+            finally:
+                lock.truncate(0)
+
+    def remove_stale_locks(self) -> None:
+        """Remove the locks of a git that was killed: one that runs keeps them for some milliseconds."""
+        for name in ("HEAD", "config", self.branch(), LIVE_REF):
+            path = self.repository / f"{name}.lock"
+            with contextlib.suppress(FileNotFoundError):
+                while time.time() - path.stat().st_mtime < 3:
+                    time.sleep(0.05)
+                path.unlink()
+
+    def deploy(self, tree: Checkout, old: str, new: str, log: Log, *, keep: bool = False) -> set[str]:
+        """Let a folder that holds one commit run another; return files that the site changed and keeps."""
+        # Five parameters: a folder and two commits make a deploy, of a trial or the site, and each has its log.
+        lines = self.flx(new)
+        ours = {os.path.normpath(line.fields[0]) for line in (*self.flx(old), *lines)
+                if line.section == "replace"}
+        kept = tree.update(old, new, ours, keep=keep)
+        mark = f"{self.mark}-live" if tree.root == self.site else self.mark
+        run = FlxRun(tree.root, self.variables(), mark, self.line_seconds(), log)
+        run.carry_out(lines, lambda path: tree.git("cat-file", "--filters", f"{new}:{path}"),
+                      setup=old == EMPTY_TREE or has_lost_python(tree.root))
+        return kept
+
+    def variables(self) -> dict[str, str]:
+        """Return the values for [replace]; those of a project's database are in a file of its own."""
+        variables = {"PROJECT_NAME": self.site.name}
+        with contextlib.suppress(FileNotFoundError):
+            text = (self.state / "variables").read_text(encoding="utf-8")
+            variables.update(re.findall(r"^(\w+)=(.*)$", text, re.MULTILINE))
+        return variables
+
+    def line_seconds(self) -> float:
+        """Return how long a line of .flx may take; raise Failure if the setting is no number."""
+        setting = self.setting("flaskflex.timeout") or f"{LINE_SECONDS}"
+        if not re.fullmatch(r"\d+(\.\d+)?", setting):
+            raise Failure(f"flaskflex.timeout is {setting!r}, and no number of seconds",
+                          "On the host, in the repository: git config flaskflex.timeout 600")
+        return float(setting)
+
+    def try_commit(self, old: str, new: str, log: Log) -> None:
+        """Try a commit on a copy of the site, which stays as it is; raise Failure if it does not run."""
+        log.fact("Trying", f"{self.describe(new)} (in a copy of the site)")
+        trial = Checkout(self.repository, self.state / "trial", self.state / "trial-index")
+        try:
+            copy_site(self.site, trial.root, log)
+            adopt_copy(self.site, trial.root)
+            shutil.copyfile(self.checkout.index_file, trial.index_file)
+            for path in sorted(self.deploy(trial, old, new, log)):
+                log.fact("Note", f"{path} was changed on the host, and stays as it is there")
+            report_answer(ask_site(trial.root, self.mark), log)
+        finally:
+            end_marked(f"{HOST_MARKER}={self.mark}")
+            remove_tree(trial.root)
+
+    def try_first(self, new: str, log: Log) -> None:
+        """Try the first commit in the site itself: nothing is live that this could harm.
+
+        If it fails, the site holds again what it held before (a .env, perhaps).
+        """
+        log.fact("Trying", self.describe(new))
+        self.restore_before()
+        copy_site(self.site, self.state / "trial", log)
+        os.rename(self.state / "trial", self.before)
+        try:
+            with starts_delayed(self.site):
+                self.deploy(self.checkout, EMPTY_TREE, new, log)
+            report_answer(ask_site(self.site, self.mark), log)
+        except BaseException:
+            end_marked(f"{HOST_MARKER}={self.mark}-live")
+            self.restore_before()
+            raise
+
+    def restore_before(self) -> None:
+        """Let the site hold what it held before a first push that failed, or was cut off."""
+        if self.before.exists():
+            for path in self.site.iterdir():
+                remove_tree(path)
+            if subprocess.run(["cp", "-a", f"{self.before}/.", str(self.site)]).returncode:
+                raise Failure(f"{self.before} cannot be copied back to {self.site}", "See df on the host.")
+            self.forget_before()
+
+    def forget_before(self) -> None:
+        """Remove the copy of what the site held before the first push: all of it, or nothing."""
+        if self.before.exists():
+            remove_tree(self.state / "trial")
+            os.rename(self.before, self.state / "trial")
+            remove_tree(self.state / "trial")
+
+    def go_live(self, log: Log) -> None:
+        """Let the site serve what the branch names, if it does not yet; if that fails, put the old back.
+
+        If this was cut off, be it anywhere, calling it again finishes.
+        """
+        new, old = self.commits()
+        if not new:
+            self.restore_before()
+        if new == old:
+            return
+        log.fact("Going live", self.describe(new))
+        tried_here = not old and self.before.exists()
+        try:
+            if not tried_here:
+                with starts_delayed(self.site):
+                    self.deploy(self.checkout, old or EMPTY_TREE, new, log)
+            self.ask_live(log, tried_here)
+            self.git("update-ref", "--create-reflog", "-m", f"push: {self.describe(new)}", LIVE_REF, new)
+        except (Failure, OSError) as failure:
+            log.failure("Failed", failure)
+            if old:
+                self.put_back(new, old, log)
+            return
+        self.forget_before()
+        log.fact("Live", self.describe(new))
+        log.write(self.setting("flaskflex.url") or f"Its document root is {self.site / 'public_html'}")
+
+    def ask_live(self, log: Log, tried_here: bool) -> None:
+        """Ask the site for its first page, at its URL if that is known; raise Failure if it does not run."""
+        url = self.setting("flaskflex.url")
+        if url:
+            finding = ask_url(url)
+            if tried_here and finding.level == "fail":  # it ran: what fails is Apache's setting
+                finding = finding._replace(level="warn")
+            report_answer(finding, log)
+        elif not tried_here:
+            report_answer(ask_site(self.site, self.mark), log)
+
+    def put_back(self, new: str, old: str, log: Log) -> None:
+        """Serve the old commit again, and let the branch name it, so that the new one can be pushed again."""
+        try:
+            with starts_delayed(self.site):
+                self.deploy(self.checkout, new, old, log, keep=True)
+        except (Failure, OSError) as failure:
+            log.failure("Failed", failure)
+        self.git("update-ref", "-m", "what was pushed did not run", self.branch(), old, new)
+        log.fact("Served", self.describe(old))
+
+
+# --- host: git's hooks ---
+
+
+def try_push(hosted: HostedProject, log: Log, old: str, new: str) -> None:
+    """Try a push to the branch that deploys, once what that names now is live; raise Failure to refuse."""
+    hosted.go_live(Log(hosted.log_path(hosted.commits()[0] or "host"), shown=False))
+    now, live = hosted.commits()
+    if old != now:
+        raise Failure("somebody else has pushed meanwhile", "git pull, and push again.")
+    if new == live:
+        log.fact("Live", f"already: {hosted.describe(new)}")
+    elif live:
+        hosted.try_commit(live, new, log)
+    else:
+        hosted.try_first(new, log)
+
+
+def take_push(hosted: HostedProject, log: Log, ref: str, old: str, new: str) -> None:
+    """Judge a push of one ref, for the hook `update`; raise Failure to refuse it."""
+    # Five parameters: the last three are what git calls the hook with.
+    branch = hosted.branch()
+    if ref.startswith("refs/heads/") and not any(hosted.commits()):
+        branch = ref  # the first branch that is pushed
+    if ref.startswith("refs/flaskflex/"):
+        raise Failure(f"{ref} is the host's own", "Push to a branch.")
+    if not new.strip("0"):
+        return  # git itself refuses to delete the branch that HEAD names
+    if ref != branch:
+        short = re.sub("^refs/(heads|tags)/", "", ref)
+        log.fact("Stored", f"{short}, which does not deploy: that is {branch[len('refs/heads/'):]}")
+        log.fact("To deploy", shell_line("git", "push", "origin", f"{short}^{{}}:{branch}"))
+        return
+    with hosted.locked(log, f"the push of {hosted.describe(new)}"):
+        try_push(hosted, log, old if old.strip("0") else "", new)
+        if branch != hosted.branch():
+            hosted.git("symbolic-ref", "HEAD", branch)
+
+
+def finish_push(hosted: HostedProject, log: Log) -> None:
+    """Let the branch go live, or see it go live.
+
+    The pusher's last hook and a process of the host's own both do this: the first one does the work, and
+    nothing is left to do for the other.
+    """
+    with hosted.locked(log, "a push that goes live"):
+        hosted.go_live(log)
+
+
+def run_hook(hook: str, args: Sequence[str]) -> int:
+    """Do the work of a hook in the repository, which is the current folder; return the hook's exit status.
+
+    What it prints goes through the log alone: a pusher who does not read must not stop it.
+    """
+    os.umask(0o022)
+    hosted, status = HostedProject(Path.cwd()), 0
+    path = hosted.log_path(args[-1])
+    if hook == "update":
+        path.unlink(missing_ok=True)
+    log = Log(path)
+    if hook == "watch":  # going live may have begun already
+        log.position = max(path.read_bytes().rfind(b"\nGoing live  ") + 1, 0) or log.position
+    try:
+        if hook == "update":
+            take_push(hosted, log, *args)
+        else:
+            finish_push(hosted, log)
+    except (Failure, OSError) as failure:
+        log.failure("Refused", failure)
+        log.fact("Served", hosted.describe(hosted.commits()[1]))
+        status = 1
+    log.finish()
+    return status
+
+
+# --- host: the command ---
+
+OLDEST_GIT = (2, 28)  # the first that has the hook reference-transaction
+
+# A relative core.hooksPath is taken from the repository, whatever the user's own says. Without --atomic each
+# branch of a push is moved before the next one is judged: the first is known as the one that deploys.
+HOST_SETTINGS = {
+    "core.hooksPath": "hooks", "core.logAllRefUpdates": "always",
+    "receive.shallowUpdate": "true", "receive.advertiseAtomic": "false",
+}
+
+
+def make_repository(hosted: HostedProject) -> None:
+    """Make the bare repository of a project: whole, or not at all. Raise Failure on foreign files."""
+    found = re.search(r"(\d+)\.(\d+)", os.fsdecode(git_output(Path("/"), "version")))
+    if found and (int(found[1]), int(found[2])) < OLDEST_GIT:
+        raise Failure(f"git {found[0]} is too old to host a project", "It takes git 2.28 or newer.")
+    for place in (hosted.repository, hosted.site):
+        if os.path.lexists(place) and not (is_real_folder(place) and not any(place.iterdir())):
+            raise Failure(f"{place} is there already, and flaskflex host did not make it",
+                          "Choose another name for the project, or move that away.")
+    fresh = hosted.repository.with_name(f".{hosted.repository.name}.flaskflex-new")
+    remove_tree(fresh)
+    git_output(Path("/"), "init", "--quiet", "--bare", "--template=", "--object-format=sha1",
+               "--initial-branch=main", str(fresh))
+    (fresh / "flaskflex").mkdir()
+    (fresh / "hooks").mkdir()
+    os.rename(fresh, hosted.repository)
+
+
+def renew_repository(hosted: HostedProject, url: Optional[str]) -> None:
+    """Make the site, the settings, the hooks and the copy of this script as they have to be."""
+    hosted.site.mkdir(exist_ok=True)
+    # A virtualenv may be gone tomorrow.
+    python = sys.executable if sys.prefix == sys.base_prefix else os.path.realpath(sys.executable)
+    settings = {**HOST_SETTINGS, "flaskflex.python": python, "flaskflex.url": url or ""}
+    for name, value in settings.items():
+        if value and hosted.setting(name) != value:
+            hosted.git("config", name, value)
+    write_beside(hosted.state / "flaskflex.py", Path(__file__).read_bytes(), 0o644)
+    for hook in ("update", "reference-transaction", "post-receive"):
+        write_beside(hosted.repository / "hooks" / hook, HOOK.encode(), 0o755)
+
+
+def list_projects(folder: Path, report: Report) -> None:
+    """Report each project that is hosted in a folder: what it serves, since when, how its last push ended."""
+    found = [HostedProject(path) for path in sorted(folder.glob("*.git")) if (path / "flaskflex").is_dir()]
+    for hosted in found:
+        live = "nothing is live yet"
+        if hosted.commits()[1]:
+            live = hosted.git("log", "-1", "--walk-reflogs", "--date=relative", "--format=%h %s (%gd)",
+                              LIVE_REF)
+        report.fact(f"{hosted.site.name} ", re.sub(r"\(\S+@\{(.*)\}\)$", r"(\1)", live))
+        logs = sorted(hosted.state.glob("logs/*.log"), key=lambda path: path.stat().st_mtime)
+        text = logs[-1].read_text("utf-8", "replace") if logs else ""
+        for result in re.findall("^((?:Refused|Failed|Live) .*)", text, re.MULTILINE)[-1:]:
+            report.fact("", f"last push: {result}")
+    if not found:
+        report.fact("Nothing", f"is hosted in {folder} (flaskflex.py host NAME makes a project)")
+
+
+def host(options: argparse.Namespace, report: Report) -> int:
+    """Take pushes of a project in a folder, or list the projects there; return the exit status."""
+    if options.hook:
+        return run_hook(options.hook[0], options.hook[1:])
+    folder = Path(options.directory).resolve()
+    if not shutil.which("git"):
+        raise Failure(*NO_GIT)
+    if options.name is None:
+        list_projects(folder, report)
+        return 0
+    if not re.fullmatch(r"(?!.*\.(git|lock)$)[A-Za-z0-9][A-Za-z0-9._-]*", options.name):
+        raise Failure(f"{options.name!r} is no name for a project",
+                      "Take letters, digits, dots and hyphens; for another folder: -C DIR")
+    hosted = HostedProject(folder / f"{options.name}.git")
+    if not hosted.state.is_dir():
+        make_repository(hosted)
+    log = Log(hosted.log_path("host"))
+    with hosted.locked(log, "flaskflex host"):
+        renew_repository(hosted, options.url)
+        hosted.go_live(log)
+    log.finish()
+    report.fact("Repository", str(hosted.repository))
+    report.fact("Site", f"{hosted.site}, with the document root {hosted.site / 'public_html'}")
+    url = f"{user_name()}@{os.uname().nodename}:{hosted.repository}"
+    report.fact("Clone", shell_line("git", "clone", url))
+    report.fact("Next", "python flaskflex.py in the clone, then git push")
+    return 0
+
+
+# --- host: a machine of one's own ---
+
+# Root writes to these folders, which are root's alone. What lies in a home is the project's: it is read and
+# written as the project's user, who could put a link to anywhere in its place at any moment.
+HOMES = Path("/var/www")  # below it, Debian's suexec runs programs
+LOGS = Path("/var/log/flaskflex")
+SITES = Path("/etc/apache2/sites-available")
+SITES_ENABLED = Path("/etc/apache2/sites-enabled")
+LOGROTATE_FILE = Path("/etc/logrotate.d/flaskflex")
+ARCHIVES = Path("/var/backups/flaskflex")
+SYSTEM_PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
+SYSTEM_PYTHON = "/usr/bin/python3"  # every user of the machine can run it
+PACKAGES = ("git", "python3-venv", "openssh-server", "apache2", "apache2-suexec-pristine",
+            "libapache2-mod-fcgid", "logrotate")
+MACHINE_OPTIONS = ("domain", "key", "revoke", "database", "restore", "remove")
+
+# With one of these an .htaccess can act as Apache's own user, who may read what any project serves.
+UNSAFE_MODULES = r"\b(php\d*|wsgi|perl|lua|proxy)_module\b"
+
+# A user and a DNS label; not what certbot would call the second file of another project's site.
+PROJECT_NAME = r"(?!.*-le-ssl$)[a-z]([a-z0-9-]{0,30}[a-z0-9])?"
+DOMAIN = r"(?=.{1,253}$)(?!-)[a-z0-9-]{1,63}(?<!-)(\.(?!-)[a-z0-9-]{1,63}(?<!-))*"
+PUBLIC_KEY = r"[a-z0-9@.-]+ ([A-Za-z0-9+/]+={0,2})( [^\x00-\x1f\x7f]*)?"
+VARIABLES = "{0}.git/flaskflex/variables"  # in a project's home: what [replace] knows
+DATABASE_COMMENT = "made by flaskflex host"
+
+
+def last_output(output: bytes) -> str:
+    """Return the end of what a project's programs print, for root to read."""
+    return "\n".join(line[:500] for line in last_lines(output, 50).split("\n"))
+
+
+def run_as(user: str, *command: str, stdin: str = "") -> str:
+    """Run a program as root or as a project's user; return what it prints, raise Failure if it fails.
+
+    Its environment is built anew, and root's terminal is out of its reach.
+    """
+    import pwd
+
+    entry = pwd.getpwnam(user)
+    environ = {"HOME": entry.pw_dir, "USER": user, "LOGNAME": user, "PATH": SYSTEM_PATH, "LANG": "C.UTF-8"}
+    done = subprocess.run(command, input=os.fsencode(stdin), capture_output=True, cwd=entry.pw_dir,
+                          env=environ, umask=0o022, start_new_session=True,
+                          user=entry.pw_uid, group=entry.pw_gid, extra_groups=[])
+    if done.returncode:
+        raise Failure(f"{command[0]} failed (as {user})", last_output(done.stderr or done.stdout))
+    return os.fsdecode(done.stdout)
+
+
+def run_flaskflex(name: str, *args: str) -> str:
+    """Run a copy of this script (it may lie in root's own home) as a user; return what it prints."""
+    with tempfile.TemporaryDirectory(prefix="flaskflex-") as folder:
+        os.chmod(folder, 0o755)
+        script = Path(folder, "flaskflex.py")
+        write_beside(script, Path(__file__).read_bytes(), 0o644)
+        return run_as(name, SYSTEM_PYTHON, "-I", str(script), "host", *args)
+
+
+def read_in_home(name: str, path: str) -> str:
+    """Return the text of a file in a project's home, "" without one."""
+    return run_as(name, "sh", "-c", 'timeout 9 head -c 1000000 "$1" 2>/dev/null || true', "sh", path)
+
+
+def write_in_home(name: str, path: str, text: str) -> None:
+    """Write a file in a project's home that only its user can read."""
+    script = 'umask 077; mkdir -p "${1%/*}"; cat >"$1.flaskflex-new"; mv -f "$1.flaskflex-new" "$1"'
+    run_as(name, "sh", "-ec", script, "sh", path, stdin=text)
+
+
+def project_users() -> list[str]:
+    """Return the names of the projects of this machine."""
+    import pwd
+
+    return sorted(entry.pw_name for entry in pwd.getpwall()
+                  if entry.pw_uid >= 1000 and entry.pw_dir == str(HOMES / entry.pw_name))
+
+
+def make_user(name: str) -> None:
+    """Make the user of a project, with a home that Apache may enter and other users may not."""
+    import pwd
+
+    home = HOMES / name
+    if name not in project_users():
+        if os.path.lexists(home) or name in (entry.pw_name for entry in pwd.getpwall()):
+            raise Failure(f"{name} is a user of this machine already, or {home} a folder",
+                          "Choose another name for the project.")
+        run_as("root", "useradd", "--user-group", "--no-create-home", "--home-dir", str(home),
+               "--shell", "/bin/bash", "--password", "*", name)  # none; a locked one would refuse keys too
+    run_as("root", "install", "-d", "-m", "710", "-o", name, "-g", "www-data", str(home))
+    run_as("root", "install", "-d", "-m", "755", str(LOGS))
+    run_as("root", "install", "-d", "-m", "750", "-g", name, str(LOGS / name))
+
+
+def read_keys(files: Iterable[str]) -> dict[str, str]:
+    """Return the public keys in files: each line by the part that is the key.
+
+    Raise Failure if a file holds anything else: sshd would obey options in front of a key.
+    """
+    keys = {}
+    for file in files:
+        with open(file, "rb") as opened:
+            lines = opened.read(1 << 20).decode("utf-8", "replace").splitlines()
+        for line in [line.strip() for line in lines if line.strip() and not line.startswith("#")] or [""]:
+            if "PRIVATE KEY" in line:
+                raise Failure(f"{file} holds a private key", f"The public one is in {file}.pub.")
+            match = re.fullmatch(PUBLIC_KEY, line)
+            if not match or subprocess.run(["ssh-keygen", "-l", "-f", "-"], input=line.encode(),
+                                           capture_output=True).returncode:
+                raise Failure(f"{file} holds something that is not a public key: {line[:40]!r}",
+                              "A public key is a line such as: ssh-ed25519 AAAA... name@machine\n"
+                              "ssh-keygen makes one, in a file that ends in .pub.")
+            keys[match[1]] = line
+    return keys
+
+
+def change_keys(name: str, added: Mapping[str, str], revoked: Mapping[str, str]) -> int:
+    """Let keys into a project, each once, and take others away; return how many it has now."""
+    path = ".ssh/authorized_keys"
+    old = read_in_home(name, path).splitlines()
+    lines = [line for line in old if revoked.keys().isdisjoint(line.split())]
+    known = {word for line in lines if not line.startswith("#") for word in line.split()}
+    lines += [f"restrict,pty {line}" for key, line in added.items() if key not in known]
+    if lines != old:
+        write_in_home(name, path, "".join(f"{line}\n" for line in lines))
+    return len([line for line in lines if line.strip() and not line.startswith("#")])
+
+
+def run_sql(statements: str) -> str:
+    """Run SQL as MariaDB's root, over its socket; return what it prints."""
+    return run_as("root", "mariadb", "--batch", "--skip-column-names", stdin=statements)
+
+
+def has_database(name: str) -> bool:
+    """Return True if there is a database that was made for a project."""
+    return bool(shutil.which("mariadb", path=SYSTEM_PATH)) and DATABASE_COMMENT in run_sql(
+        f"SELECT SCHEMA_COMMENT FROM information_schema.SCHEMATA WHERE SCHEMA_NAME='{name}'")
+
+
+def make_database(name: str) -> None:
+    """Make a MariaDB database and its user, both named like the project, which gets to know the password."""
+    import secrets
+
+    if not has_database(name) and run_sql(f"SELECT 1 FROM mysql.user WHERE User='{name}'; "
+                                          f"SHOW DATABASES LIKE '{name}'"):
+        raise Failure(f"MariaDB has a database or a user {name}, which flaskflex host did not make",
+                      "Choose another name for the project.")
+    variables = VARIABLES.format(name)
+    known = re.search(r"^DB_PASSWORD=([a-zA-Z0-9_-]{32})$", read_in_home(name, variables), re.MULTILINE)
+    password = known[1] if known else secrets.token_urlsafe(24)
+    run_sql(f"CREATE DATABASE IF NOT EXISTS `{name}` CHARACTER SET utf8mb4 COMMENT '{DATABASE_COMMENT}';"
+            f"CREATE USER IF NOT EXISTS '{name}'@'localhost';"
+            f"ALTER USER '{name}'@'localhost' IDENTIFIED BY '{password}';"
+            f"GRANT ALL ON `{name}`.* TO '{name}'@'localhost';")
+    write_in_home(name, variables,
+                  f"DB_HOST=localhost\nDB_NAME={name}\nDB_USER={name}\nDB_PASSWORD={password}\n")
+
+
+def site_files(name: str) -> list[Path]:
+    """Return the files of a project's site: ours, and the one that certbot makes of it for https."""
+    return [SITES / f"flaskflex-{name}.conf", SITES / f"flaskflex-{name}-le-ssl.conf"]
+
+
+def served_domains(name: str) -> list[str]:
+    """Return the domains of a project, as its site's file has them."""
+    site = site_files(name)[0]
+    text = site.read_text() if site.exists() else ""
+    return re.findall(r"^ *Server(?:Name|Alias) (\S+)", text, re.MULTILINE)
+
+
+def check_apache(name: str, domains: Sequence[str]) -> None:
+    """Raise Failure if Apache's files are wrong or unsafe already, or another site has one of the domains."""
+    file = ""
+    for line in run_as("root", "apache2ctl", "-t", "-D", "DUMP_VHOSTS", "-D", "DUMP_MODULES").splitlines():
+        unsafe = re.search(UNSAFE_MODULES, line)
+        if unsafe:
+            raise Failure(f"Apache has {unsafe[0]}, with which projects could read each other's files",
+                          f"Host projects on a machine without it: sudo a2dismod {unsafe[1]}")
+        place = re.search(r" \((/\S+):\d+\)$", line)
+        file = place[1] if place else file
+        taken = set(domains) & set(line.split())
+        if taken and Path(file).name not in (path.name for path in site_files(name)):
+            raise Failure(f"{taken.pop()} is the name of another site: see {file}",
+                          "Choose another domain, or take that site away (sudo a2dissite).")
+
+
+def switch_sites(command: str, sites: Sequence[str]) -> None:
+    """Enable or disable sites of Apache's, by a2ensite or a2dissite."""
+    if sites:
+        run_as("root", command, "--quiet", *sites)
+
+
+def reload_apache() -> None:
+    """Let Apache read its files again; it goes on with the requests that it has."""
+    if Path("/run/systemd/system").is_dir():
+        run_as("root", "systemctl", "reload-or-restart", "apache2")
+    else:
+        run_as("root", "apache2ctl", "graceful")
+
+
+def write_site(name: str, domains: Sequence[str]) -> None:
+    """Let Apache serve a project at its domains; raise Failure, with all as it was, if that is refused."""
+    common, site = SITES / "000-flaskflex.conf", site_files(name)[0]
+    old = {path: path.read_text() for path in (common, site) if path.exists()}
+    names = "".join(f"    ServerAlias {domain}\n" for domain in domains).replace("Alias", "Name", 1)
+    new = {common: old.get(common, APACHE_DEFAULT),
+           site: re.sub(r"(?m)^ *ServerName .*\n(?: *ServerAlias .*\n)*", names,
+                        old.get(site, APACHE_SITE.replace("yourprojectname", name)), count=1)}
+    disabled = [path.stem for path in new if not (SITES_ENABLED / path.name).exists()]
+    if new == old and not disabled:
+        return
+    run_as("root", "a2enmod", "--quiet", "suexec", "fcgid", "rewrite")
+    try:
+        for path, text in new.items():
+            write_beside(path, text.encode(), 0o644)
+        switch_sites("a2ensite", disabled)
+        run_as("root", "apache2ctl", "configtest")
+    except BaseException:
+        switch_sites("a2dissite", disabled)
+        for path in new:
+            if path in old:
+                write_beside(path, old[path].encode(), 0o644)
+            else:
+                path.unlink(missing_ok=True)
+        raise
+    reload_apache()
+
+
+def remove_project(name: str, report: Report) -> None:
+    """Take a project off the machine: once nobody reaches it any more, all that it has goes to an archive."""
+    if name not in project_users():
+        raise Failure(f"there is no project {name} on this machine", "host without a NAME lists them.")
+    archive, dump = ARCHIVES / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}.tar.gz", ARCHIVES / f"{name}.sql"
+    domains = served_domains(name)
+    sites = [path.stem for path in site_files(name) if (SITES_ENABLED / path.name).exists()]
+    try:
+        switch_sites("a2dissite", sites)
+        reload_apache()
+        run_as("root", "usermod", "--expiredate", "1", name)  # no login, no cron
+        run_as(name, "sh", "-c", "kill -KILL -1 2>/dev/null || true")  # but the shell itself
+        database = has_database(name)
+        if database:
+            run_as("root", "mariadb-dump", "--single-transaction", "--routines", f"--result-file={dump}",
+                   name)
+        places = [HOMES / name, LOGS / name, *site_files(name), Path("/var/spool/cron/crontabs", name), dump]
+        kept = [str(place) for place in places if os.path.lexists(place)]
+        run_as("root", "tar", "-cPzf", f"{archive}.part", *kept)
+        os.rename(f"{archive}.part", archive)
+    except BaseException:
+        run_as("root", "rm", "-f", f"{archive}.part", str(dump))
+        run_as("root", "usermod", "--expiredate", "", name)
+        switch_sites("a2ensite", sites)
+        reload_apache()
+        raise
+    if database:
+        run_sql(f"DROP DATABASE IF EXISTS `{name}`; DROP USER IF EXISTS '{name}'@'localhost';")
+    run_as("root", "rm", "-rf", *kept)
+    with contextlib.suppress(Failure):  # other users may have files in its folders there
+        run_as("root", "find", "/tmp", "/var/tmp", "/dev/shm", "-xdev", "-user", name, "-delete")
+    run_as("root", "userdel", name)
+    report.fact("Removed", f"{name}; all that it had is in {archive}")
+    report.fact("Restore", shell_line(
+        "sudo", "python3", sys.argv[0], "host", name, *(f"--domain={domain}" for domain in domains),
+        *(["--database"] if database else []), f"--restore={archive}"))
+
+
+def restore_home(name: str, archive: str) -> None:
+    """Put what an archive holds of a project's home there, as its user: root only reads the archive."""
+    script = 'runuser -u "$1" -- tar -xPzf - "$2" <"$3"'
+    run_as("root", "sh", "-ec", script, "sh", name, str(HOMES / name), archive)
+
+
+def restore_database(name: str, archive: str) -> None:
+    """Put what an archive holds of a project's database there."""
+    dump = str(ARCHIVES / f"{name}.sql")
+    run_as("root", "sh", "-ec", 'tar -xPzf "$1" "$2"; mariadb "$3" <"$2"; rm "$2"', "sh", archive, dump, name)
+
+
+def host_on_machine(options: argparse.Namespace, report: Report) -> None:
+    """Make a project on this machine, or renew and change it; raise Failure before anything is changed."""
+    name = options.name
+    domains = [domain.lower() for domain in options.domain] or served_domains(name)
+    if not domains:
+        raise Failure(f"no project {name} has a site on this machine", "Name its --domain to make it.")
+    for domain in domains:
+        if not re.fullmatch(DOMAIN, domain):
+            raise Failure(f"{domain!r} is not a domain",
+                          "It is like www.example.org, or xn--... if not ASCII.")
+    if options.restore and name in project_users():
+        raise Failure(f"{name} is there already", "Restore a project that was removed: host NAME --remove")
+    added, revoked = read_keys(options.key), read_keys(options.revoke)
+    check_apache(name, domains)
+    make_user(name)
+    if options.restore:
+        restore_home(name, os.path.abspath(options.restore))
+    run_flaskflex(name, name, "--url", options.url or f"http://{domains[0]}/")
+    run_as(name, "chmod", "700", f"{name}.git")
+    run_as(name, "sh", "-c", 'ln -sT "$1" log 2>/dev/null || true', "sh", str(LOGS / name))
+    keys = change_keys(name, added, revoked)
+    if options.database:
+        make_database(name)
+        if options.restore:
+            restore_database(name, os.path.abspath(options.restore))
+    write_site(name, domains)
+    if not LOGROTATE_FILE.exists():
+        write_beside(LOGROTATE_FILE, LOGROTATE.encode(), 0o644)
+    report.fact("Project", f"{name}, a user with the home {HOMES / name}")
+    report.fact("Site", ", ".join(f"http://{domain}/" for domain in domains))
+    report.fact("Keys", f"{keys} (more: --key FILE; fewer: --revoke FILE)")
+    report.fact("Clone", f"git clone ssh://{name}@{domains[0]}/~/{name}.git")
+    report.fact("Next", "python flaskflex.py in the clone, then git push")
+
+
+def list_machine(report: Report) -> None:
+    """Report the projects of this machine: domains, what is live, the last push, size and processes."""
+    for name in project_users():
+        report.fact(f"{name} ", ", ".join(served_domains(name)))
+        try:
+            listed = run_flaskflex(name, "-C", ".")
+            size = run_as(name, "du", "-sh", ".").split()[0]
+        except Failure as failure:
+            listed, size = f"{failure}: {failure.hint}", "unknown"
+        for line in last_output(os.fsencode(listed)).split("\n"):
+            report.fact("", re.sub(f"^{name} +|^ +", "", line))
+        processes = run_as("root", "find", "/proc", "-maxdepth", "1", "-name", "[0-9]*",
+                           "-user", name).split()
+        report.fact("", f"size: {size}, processes: {len(processes)}")
+
+
+def lock_machine() -> None:
+    """Wait until nobody else changes users and sites, and be the only one as long as this process runs."""
+    import fcntl
+
+    run_as("root", "install", "-d", "-m", "700", str(ARCHIVES))  # no one but root can open, and so lock, it
+    fcntl.flock(os.open(ARCHIVES, os.O_RDONLY), fcntl.LOCK_EX)
+
+
+def require_packages(packages: Sequence[str]) -> None:
+    """Raise Failure, with the line that installs them, if packages of Debian's are missing."""
+    if not shutil.which("dpkg-query"):
+        raise Failure("this machine does not run Debian", "Without --domain any folder can take pushes.")
+    done = subprocess.run(["dpkg-query", "--show", "--showformat=${db:Status-Status} ${Package}\n",
+                           *packages], capture_output=True, text=True)
+    missing = [package for package in packages if f"installed {package}" not in done.stdout.splitlines()]
+    if missing:
+        raise Failure(f"not installed here: {', '.join(missing)}",
+                      f"Type: {shell_line('sudo', 'apt-get', 'install', '--yes', *missing)}")
+
+
+def run_host(options: argparse.Namespace, report: Report) -> int:
+    """Take pushes in a folder, or on a machine of one's own if an option asks; return the exit status."""
+    is_root = hasattr(os, "geteuid") and os.geteuid() == 0
+    asked = [f"--{option}" for option in MACHINE_OPTIONS if getattr(options, option)]
+    if not asked:
+        if is_root and not options.name and not options.hook and project_users():
+            list_machine(report)
+            return 0
+        return host(options, report)
+    if not is_root:
+        raise Failure(f"{asked[0]} is for root, on a machine of one's own",
+                      f"Type: {shell_line('sudo', 'python3', *sys.argv)}")
+    if not re.fullmatch(PROJECT_NAME, options.name or ""):
+        raise Failure(f"{options.name or ''!r} is not a name for a project of this machine",
+                      "Take small letters, digits and hyphens, no more than 32, beginning with a letter.")
+    require_packages([*PACKAGES, *(["mariadb-server"] if options.database else [])])
+    lock_machine()
+    if options.remove:
+        remove_project(options.name, report)
+    else:
+        host_on_machine(options, report)
+    return 0
+
+
 # --- the commands ---
 
 
@@ -3287,9 +4531,6 @@ def apply_changes(tree: WorkTree, changes: Sequence[Change], commit: Optional[Co
         return
     with index_locked(project) as folder:
         save_replaced(project, changes, report)
-        for change in changes:
-            if change.path == "req.txt" and change.needs_write:
-                note_frozen(project, (change.old_content, change.new_content))
         write_files(tree, changes, folder)
         report_changes(changes, project.ignored, report, commits=commit is not None)
         name = commit.make(pending, folder) if commit and pending else None
@@ -3381,11 +4622,20 @@ def hello():
 '''
 
 
+def echo_and_run(folder: Optional[Path], *command: str) -> None:
+    """Show a command as it would be typed, and run it. Raise Failure if it fails."""
+    print(f"$ {shell_line(*command)}", flush=True)
+    if subprocess.run(command, cwd=folder, stdin=subprocess.DEVNULL).returncode:
+        raise Failure(f"the demo stopped at: {shell_line(*command)}",
+                      "Fix what it says above (on Debian: apt install python3-venv), remove the folder, "
+                      "and try again.")
+
+
 def demo(options: argparse.Namespace, report: Report) -> int:
-    """Build a small project as a newcomer would, prepare and check it; gives the exit status."""
-    project = Path(options.directory, options.demo_directory).absolute()
-    if project.exists():
-        raise Failure(f"{project} exists already",
+    """Go the whole way with a small example: a host, a clone, a push, the page; return the exit status."""
+    folder = Path(options.directory, options.demo_directory).absolute()
+    if folder.exists():
+        raise Failure(f"{folder} exists already",
                       "Name a folder that does not: python flaskflex.py demo DIR")
     if not shutil.which("git"):
         raise Failure(*NO_GIT)
@@ -3393,35 +4643,33 @@ def demo(options: argparse.Namespace, report: Report) -> int:
     if not script.exists():  # it came through a pipe
         raise Failure("the demo runs flaskflex.py several times, and needs it as a file",
                       "Download it, and type: python3 flaskflex.py demo")
-    virtualenv = project / ".venv"
-    python = interpreter(virtualenv)
-    echo_and_run(None, "git", "init", "--quiet", str(project))
-    echo_and_run(None, sys.executable, "-m", "venv", str(virtualenv))
-    pip = (str(python), "-m", "pip")
-    echo_and_run(project, *pip, "install", "--quiet", "--disable-pip-version-check", "flask")
-    (project / ".gitignore").write_text("/.venv/\n__pycache__/\n", encoding="utf-8")
+    hosted = HostedProject(folder / "host" / "yourprojectname.git")
+    project, virtualenv = folder / "yourprojectname", folder / "env"
+    python = str(interpreter(virtualenv))
+    flaskflex = (python, str(script), "--venv", str(virtualenv))
+    echo_and_run(None, "mkdir", "-p", str(folder / "host"))
+    echo_and_run(folder / "host", sys.executable, str(script), "host", "yourprojectname")
+    echo_and_run(folder, "git", "clone", "--quiet", str(hosted.repository))
+    echo_and_run(folder, sys.executable, "-m", "venv", "env")
+    echo_and_run(folder, python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "flask")
+    (project / ".gitignore").write_text("__pycache__/\n", encoding="utf-8")
     (project / "application").mkdir()
     (project / "application" / "app.py").write_text(HELLO_WORLD, encoding="utf-8")
     if run_git(project, "var", "GIT_COMMITTER_IDENT").returncode:
         echo_and_run(project, "git", "config", "user.name", "A Student")
         echo_and_run(project, "git", "config", "user.email", "student@example.org")
-    echo_and_run(project, str(python), str(script), "--venv", str(virtualenv))
+    echo_and_run(project, *flaskflex)
     echo_and_run(project, "git", "add", ".")
     echo_and_run(project, "git", "commit", "--quiet", "--message=initial deployment")
-    echo_and_run(project, str(python), str(script), "check", "--venv", str(virtualenv))
-    report.fact("Look at", f"what was written: git -C {project} log --stat")
-    report.fact("See it run", f"{python} -m flask --app {project / 'application' / 'app.py'} run")
+    echo_and_run(project, python, str(script), "check", "--venv", str(virtualenv))
+    echo_and_run(project, "git", "push", "--quiet", "origin", "HEAD")
+    environ = {"PATH": os.environ["PATH"]}
+    report.fact("The page", request_page(hosted.site, environ, ANSWER_SECONDS, report).page.strip())
+    report.fact("Look at", f"what was written: {shell_line('git', '-C', str(project), 'log', '--stat')}")
+    serving = shell_line(python, str(script), "serve", "-C", str(project), "--venv", str(virtualenv))
+    report.fact("See it run", serving if has_apache() else "apt install apache2 libapache2-mod-fcgid")
     report.fact("Next", "the same in the clone of your own project: python flaskflex.py")
     return 0
-
-
-def echo_and_run(folder: Optional[Path], *command: str) -> None:
-    """Show a command as it would be typed, and run it; Failure where it fails."""
-    print(f"$ {shell_line(*command)}", flush=True)
-    if subprocess.run(command, cwd=folder, stdin=subprocess.DEVNULL).returncode:
-        raise Failure(f"the demo stopped at: {shell_line(*command)}",
-                      "Mend what it says above (on Debian: apt install python3-venv), remove the folder, "
-                      "and try again.")
 
 
 # --- the command line ---
@@ -3443,35 +4691,59 @@ def port_number(text: str) -> int:
     return port
 
 
-def add_check(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add the command check, and its options."""
+def add_project_options(parser: argparse.ArgumentParser, use: str) -> None:
+    """Add the options that name the project and its virtualenv; `use` says what that is for."""
+    parser.add_argument("-C", "--directory", metavar="DIR", default=argparse.SUPPRESS,
+                        help="work as if started in DIR")
+    parser.add_argument("--venv", metavar="DIR", default=argparse.SUPPRESS,
+                        help=f"{use} this virtualenv instead of the active one")
+
+
+def add_check_parser(commands: Subparsers) -> None:
+    """Add the command check."""
     parser = commands.add_parser("check", help="tell whether this project would deploy")
     parser.set_defaults(run=check)
-    option = parser.add_argument
-    option("-C", "--directory", metavar="DIR", default=argparse.SUPPRESS, help="work as if started in DIR")
-    option("--venv", metavar="DIR", default=argparse.SUPPRESS,
-           help="compare with this virtualenv instead of the active one")
-    option("--timeout", metavar="SECONDS", type=timeout_seconds, default=30.0,
-           help="how long the application may take to answer (30)")
-    option("--fresh", action="store_true",
-           help="ask in a new virtualenv made from req.txt, as the server would make it")
+    parser.add_argument("--timeout", metavar="SECONDS", type=timeout_seconds, default=ANSWER_SECONDS,
+                        help="how long the application may take to answer (30)")
+    parser.add_argument("--fresh", action="store_true",
+                        help="ask in a new virtualenv made from req.txt, as the server would make it")
+    add_project_options(parser, "compare with")
 
 
-def add_serve(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add the command serve, and its options."""
+def add_serve_parser(commands: Subparsers) -> None:
+    """Add the command serve."""
     parser = commands.add_parser("serve", help="serve this project on 127.0.0.1 as a host would")
     parser.set_defaults(run=serve)
+    parser.add_argument("--port", metavar="PORT", type=port_number, default=8000,
+                        help="the port to listen on (8000)")
+    add_project_options(parser, "run the application in")
+
+
+def add_host_parser(commands: Subparsers) -> None:
+    """Add the command host."""
+    parser = commands.add_parser("host", help="take pushes here: the other end of git push")
+    parser.set_defaults(run=run_host)
     option = parser.add_argument
+    option("name", metavar="NAME", nargs="?",
+           help="the project: NAME.git takes its pushes, NAME is its site; without it: list the projects")
     option("-C", "--directory", metavar="DIR", default=argparse.SUPPRESS, help="work as if started in DIR")
-    option("--venv", metavar="DIR", default=argparse.SUPPRESS,
-           help="run the application in this virtualenv instead of the active one")
-    option("--port", metavar="PORT", type=port_number, default=8000,
-           help="the port to listen on (8000)")
+    option("--url", metavar="URL", help="where visitors find the site: asked and shown after each push")
+    option("--hook", nargs="+", help=argparse.SUPPRESS)  # a hook of git's calls, with its arguments
+    option = parser.add_argument_group("on a machine of one's own (root, Debian)").add_argument
+    option("--domain", metavar="NAME", action="append", default=[],
+           help="make a user and an Apache site, for this domain (repeatable)")
+    option("--key", metavar="FILE", action="append", default=[],
+           help="let those who have the keys of a file push, and log in (repeatable)")
+    option("--revoke", metavar="FILE", action="append", default=[],
+           help="take the keys of a file away again")
+    option("--database", action="store_true", help="make a MariaDB database (DB_NAME ... in [replace])")
+    option("--restore", metavar="FILE", help="put what the archive of a removed project holds there")
+    option("--remove", action="store_true", help="take the project off the machine, into an archive")
 
 
-def add_demo(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add the command demo, and its argument."""
-    parser = commands.add_parser("demo", help="build a small example and prepare it")
+def add_demo_parser(commands: Subparsers) -> None:
+    """Add the command demo."""
+    parser = commands.add_parser("demo", help="build a small example and run all of this on it")
     parser.set_defaults(run=demo)
     parser.add_argument("demo_directory", metavar="DIR", nargs="?", default="flaskflex-demo",
                         help="the folder to build it in (flaskflex-demo); it must not exist yet")
@@ -3498,9 +4770,9 @@ def build_parser() -> argparse.ArgumentParser:
     option("-m", "--message", metavar="TEXT", default="Prepare for deployment with flaskflex",
            help="the commit's message")
     option("-q", "--quiet", action="store_true", help="say nothing but errors")
-    commands = parser.add_subparsers(dest="command", metavar="[check|serve|demo]", title="commands")
-    for add_command in (add_check, add_serve, add_demo):
-        add_command(commands)
+    commands = parser.add_subparsers(dest="command", metavar="[check|serve|host|demo]", title="commands")
+    for add in (add_check_parser, add_serve_parser, add_host_parser, add_demo_parser):
+        add(commands)
     return parser
 
 
@@ -3564,7 +4836,9 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
 # import cog
 #
 # for constant, name in (("FLX", "flx"), ("HTACCESS", "htaccess"), ("DISPATCH_FCGI", "dispatch.fcgi"),
-#                        ("APACHE_CONF", "apache.conf")):
+#                        ("APACHE_CONF", "apache.conf"), ("HOOK", "hook"),
+#                        ("APACHE_SITE", "apache-site.conf"), ("APACHE_DEFAULT", "apache-default.conf"),
+#                        ("LOGROTATE", "logrotate.conf")):
 #     text = pathlib.Path("templates", name).read_bytes().decode("utf-8")
 #     assert "'''" not in text and "\r" not in text and text.endswith("\n"), f"{name} cannot be embedded"
 #     cog.out(f"{constant} = r'''{text}'''\n\n")
@@ -3768,6 +5042,135 @@ DocumentRoot "${FLASKFLEX_FOLDER}/public_html"
     AllowOverride FileInfo Options=ExecCGI,SymLinksIfOwnerMatch
     Require all granted
 </Directory>
+'''
+
+HOOK = r'''#!/bin/sh
+# Take what is pushed: git calls this script as update, reference-transaction
+# and post-receive. Written by flaskflex host, and renewed by it.
+#
+# Git calls it in the repository, and often. Only if there is work is Python
+# started, on the copy of flaskflex.py that lies here.
+
+read -r _ branch <HEAD  # "ref: refs/heads/main"
+
+flaskflex() {
+    python=$(git config flaskflex.python)
+    if ! command -v "$python" >/dev/null; then
+        echo "flaskflex: error: the host has no $python any more" >&2
+        echo "Run there: python3 flaskflex.py host $(basename "$PWD" .git)" >&2
+        exit 1
+    fi
+    exec "$python" -I -c 'import sys
+sys.path.insert(0, "flaskflex")
+import flaskflex
+sys.exit(flaskflex.main(["host", "--hook", *sys.argv[1:]]))' "$@"
+}
+
+case ${0##*/} in
+update)  # called with a ref, its old and its new commit: may refuse the push
+    flaskflex update "$@" ;;
+reference-transaction)  # called with a state, and lines of OLD NEW REF: the branch has moved
+    if test "$1" = committed; then
+        while read -r _ new ref; do
+            if test "$ref" = "$branch"; then
+                trap '' HUP
+                flaskflex live "$new" </dev/null >/dev/null 2>&1 &
+            fi
+        done
+    fi ;;
+post-receive)  # called with lines of OLD NEW REF, if the pusher is still there
+    while read -r _ new ref; do
+        if test "$ref" = "$branch"; then
+            flaskflex watch "$new" </dev/null
+        fi
+    done ;;
+esac
+'''
+
+APACHE_SITE = r'''# The site of one project, for Apache. Written by flaskflex host: change what you
+# like, it keeps your changes, and with --domain replaces the names only.
+
+<VirtualHost *:80>
+    ServerName yourprojectname.example.org
+    DocumentRoot /var/www/yourprojectname/yourprojectname/public_html
+
+    # Root's folder, which the project can read and not write.
+    ErrorLog /var/log/flaskflex/yourprojectname/error.log
+    CustomLog /var/log/flaskflex/yourprojectname/access.log combined
+
+    # Programs run as the project's own user. None runs while nobody visits.
+    SuexecUserGroup yourprojectname yourprojectname
+    FcgidMinProcessesPerClass 0
+    FcgidMaxProcessesPerClass 8
+    FcgidIdleTimeout 300
+    FcgidIOTimeout 120
+    FcgidMaxRequestLen 134217728
+
+    # The application sees the path as it was asked for: a%2Fb, a//b.
+    AllowEncodedSlashes NoDecode
+    MergeSlashes Off
+
+    # .htaccess may name programs and rewrite paths. No link leads to another
+    # user's files, whatever it says.
+    <Directory /var/www/yourprojectname>
+        Options SymLinksIfOwnerMatch
+        AllowOverride FileInfo Options=ExecCGI,SymLinksIfOwnerMatch
+        Require all granted
+    </Directory>
+
+    <If "! -d '/var/www/yourprojectname/yourprojectname/public_html'">
+        ErrorDocument 503 "This site waits for its first git push.\n"
+        Redirect 503 /
+    </If>
+</VirtualHost>
+'''
+
+APACHE_DEFAULT = r'''# What the sites of all projects have in common. Written by flaskflex host, once:
+# change what you like.
+
+# For names that no project has: Apache takes the first site that it reads.
+<VirtualHost *:80>
+    ServerName flaskflex.invalid
+    ErrorDocument 404 "There is no site of this name here.\n"
+    Redirect 404 /
+</VirtualHost>
+
+# The same for https, with the certificate that Debian's package ssl-cert makes.
+<IfModule ssl_module>
+    <IfFile "/etc/ssl/certs/ssl-cert-snakeoil.pem">
+        <VirtualHost *:443>
+            ServerName flaskflex.invalid
+            SSLEngine On
+            SSLCertificateFile /etc/ssl/certs/ssl-cert-snakeoil.pem
+            SSLCertificateKeyFile /etc/ssl/private/ssl-cert-snakeoil.key
+            ErrorDocument 404 "There is no site of this name here.\n"
+            Redirect 404 /
+        </VirtualHost>
+    </IfFile>
+</IfModule>
+
+# How often idle programs are looked for, in seconds.
+FcgidIdleScanInterval 30
+
+# Any .htaccess can ask for the server's status: it tells no neighbour's requests.
+<IfModule status_module>
+    ExtendedStatus Off
+</IfModule>
+'''
+
+LOGROTATE = r'''# The logs of all projects. Written by flaskflex host, once: change what you like.
+/var/log/flaskflex/*/*.log {
+    daily
+    rotate 14
+    missingok
+    notifempty
+    compress
+    delaycompress
+    sharedscripts
+    postrotate
+        /usr/sbin/apache2ctl graceful >/dev/null 2>&1 || true
+    endscript
+}
 '''
 
 # [[[end]]]

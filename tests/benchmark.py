@@ -1,6 +1,6 @@
 """How long flaskflex takes, beside the same work typed by hand, by cookiecutter and by copier.
 
-And how many requests a second the dispatch.fcgi that it writes serves.
+And how many requests a second the dispatch.fcgi that it writes serves, and what a push to a host takes.
 
     tox run -e benchmark
 
@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Callable, Dict, List, NamedTuple, Tuple
 
 from benchmark_check import compare_checks
+from benchmark_pushed import compare_pushed
 from benchmark_served import compare_served
 from conftest import IDENTITY, SCRIPT, Environ, hermetic_environ, run
 
@@ -191,6 +192,7 @@ def main() -> None:
     pairs = parser.parse_args().pairs
     compare_served(pairs)
     compare_checks(pairs)
+    compare_pushed(pairs)
     with tempfile.TemporaryDirectory(prefix="flaskflex-benchmark-") as name:
         folder = Path(name)
         environ = {**hermetic_environ(folder / "home"), **IDENTITY}

@@ -14,20 +14,13 @@ from typing import Callable, List, Tuple
 
 import pytest
 from conftest import Environ, Flaskflex, Git, run
-from deployed import APPLICATION, Item, copy_deployed, deploy, item, processes_in, read_items, troubles
+from deployed import APPLICATION, Item, copy_deployed, item, processes_in, read_items, troubles
 from helpers import (
-    FILES, add_distribution, assert_refused, light_virtualenv, load_flaskflex, snapshot, untouched, write,
+    FILES, add_distribution, assert_refused, load_flaskflex, snapshot, untouched, write,
 )
 
 DISPATCH = "public_html/dispatch.fcgi"
 SECRET = "s3cr3t"
-
-
-@pytest.fixture(scope="module")
-def deployed(
-    tmp_path_factory: pytest.TempPathFactory, virtualenv: Path, warm_cache: Path, session_environ: Environ
-) -> Path:
-    return deploy(tmp_path_factory.mktemp("deployed"), virtualenv, session_environ)
 
 
 @pytest.fixture
@@ -395,7 +388,7 @@ STATES = {
 
 @pytest.mark.parametrize("turn", range(len(FILES)))
 def test_each_state_of_each_file_is_told_and_mended_by_its_hint(
-    turn: int, project: Path, git: Git, type_in: Type, flaskflex: Flaskflex
+    turn: int, project: Path, git: Git, type_in: Type, look: Look
 ) -> None:
     missing, uncommitted, gone, changed = FILES[turn:] + FILES[:turn]
     git("rm", "-q", missing)
@@ -404,16 +397,14 @@ def test_each_state_of_each_file_is_told_and_mended_by_its_hint(
     (project / gone).unlink()
     with (project / changed).open("a") as file:
         file.write("# a line of mine\n")
-    result = flaskflex("check")
-    assert result.status == 1
     hints = set()
     for path, (words, level) in zip((missing, uncommitted, gone, changed), STATES.items()):
-        found = item(result.out, f"^{path} {words}")
+        (found,) = look(f"^{path} {words}")
         assert found.level == level
         hints.add(found.hint)
     for hint in sorted(hints):
         type_in(hint)
-    assert item(flaskflex("check").out, "four files").level == "ok"
+    assert [found.level for found in look("four files")] == ["ok"]
     assert "# a line of mine" in git("show", f"HEAD:{changed}")
 
 
@@ -439,15 +430,13 @@ def test_line_endings_that_git_itself_put_into_the_work_tree_are_no_change(
     (b"#!/usr/bin/env python3\n", b"#! /usr/bin/python3\n", "ok", "can be started"),
 ])
 def test_committed_dispatch_fcgi_is_one_that_a_server_can_start(
-    old: bytes, new: bytes, level: str, words: str,
-    project: Path, git: Git, type_in: Type, flaskflex: Flaskflex
+    old: bytes, new: bytes, level: str, words: str, project: Path, git: Git, type_in: Type, look: Look
 ) -> None:
     script = project / DISPATCH
     script.write_bytes(script.read_bytes().replace(old, new))
     commit(git, DISPATCH)
-    result = flaskflex("check")
-    found = item(result.out, "dispatch.fcgi")
-    assert (found.level, result.status) == (level, 1 if level == "fail" else 0)
+    (found,) = look("dispatch.fcgi")
+    assert found.level == level
     assert words in found.text
     if level != "ok":
         type_in(found.hint)
@@ -536,12 +525,11 @@ def test_misnamed_application_is_mended_by_the_hint_and_answers(
     (["web"], ["application"]),
 ])
 def test_missing_application_is_hinted_at(
-    modules: List[str], words: List[str], project: Path, git: Git, flaskflex: Flaskflex
+    modules: List[str], words: List[str], project: Path, git: Git, look: Look
 ) -> None:
     replace_application(project, git, **{name: "" for name in modules})
-    result = flaskflex("check")
-    found = item(result.out, "^application/app.py is missing")
-    assert (found.level, result.status) == ("fail", 1)
+    (found,) = look("^application/app.py is missing")
+    assert found.level == "fail"
     for word in words:
         assert word in found.hint
 
@@ -586,14 +574,12 @@ def test_work_tree_of_the_application_that_differs_from_the_commit_is_told(
 
 
 @pytest.fixture
-def active(tmp_path: Path, project: Path, virtualenv: Path, environ: Environ, flaskflex: Flaskflex) -> Path:
-    """A virtualenv of the test's own, which is active, and which the committed req.txt agrees with."""
-    own = light_virtualenv(tmp_path / "env", virtualenv)
+def active(active: Path, flaskflex: Flaskflex) -> Path:
+    """There is something in the virtualenv, and the committed req.txt agrees with it."""
     for name in ("Flask", "gone", "changed"):
-        add_distribution(own, name, "1.0")
-    environ["VIRTUAL_ENV"] = str(own)
+        add_distribution(active, name, "1.0")
     assert flaskflex().status == 0
-    return own
+    return active
 
 
 def test_requirements_that_agree_are_ok(active: Path, project: Path, flaskflex: Flaskflex) -> None:
@@ -705,6 +691,15 @@ def test_what_would_be_served_by_mistake_is_told_and_moved_by_the_hint(
 # --- pushed ---
 
 
+def pushed() -> Item:
+    """What check says of the branch in the folder of the test."""
+    project = FLASKFLEX.find_project(Path("."))
+    upstream = FLASKFLEX.read_upstream(project)
+    with FLASKFLEX.asking_host(project, upstream[0]) as asked:
+        (finding,) = FLASKFLEX.check_pushed(project, upstream, asked)
+    return Item(*finding)
+
+
 def ahead(git: Git) -> None:
     git("commit", "-q", "--allow-empty", "-m", "One more")
 
@@ -745,12 +740,13 @@ def gone_from_the_host(git: Git) -> None:
 ])
 def test_branch_that_the_host_has_not_is_told_and_mended_by_the_hint(
     change: Callable[[Git], None], words: str, hint: str,
-    project: Path, git: Git, type_in: Type, flaskflex: Flaskflex
+    project: Path, git: Git, type_in: Type, look: Look, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.chdir(project)
     change(git)
-    result = flaskflex("check")
-    found = item(result.out, words)
-    assert (found.level, found.hint, result.status) == ("warn", hint, 0)
+    found = pushed()
+    assert words in found.text
+    assert (found.level, found.hint) == ("warn", hint)
     type_in(found.hint)
     assert git("rev-list", "--left-right", "--count", "@{upstream}...HEAD").split() == ["0", "0"]
 
@@ -776,15 +772,6 @@ def test_detached_head_is_told_how_to_get_to_a_branch(
 
 
 # --- what the host says of itself ---
-
-
-def pushed() -> Item:
-    """What check says of the branch in the folder of the test."""
-    project = FLASKFLEX.find_project(Path("."))
-    upstream = FLASKFLEX.read_upstream(project)
-    with FLASKFLEX.asking_host(project, upstream[0]) as asked:
-        (finding,) = FLASKFLEX.check_pushed(project, upstream, asked)
-    return Item(*finding)
 
 
 HOSTILE_BRANCH = "main;touch${IFS}x"

@@ -6,29 +6,25 @@ import os
 import re
 import sys
 from pathlib import Path
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, List
 
 import pytest
 from conftest import Environ, Flaskflex, Git, run
 from helpers import (
-    add_distribution, assert_refused, light_virtualenv, load_flaskflex, site_packages, untouched, write,
+    add_distribution, assert_refused, load_flaskflex, site_packages, untouched, write,
 )
 
 FLUP = "flup==1.0.3"
 SECRET = "s3cr3t"
 FLASKFLEX: Any = load_flaskflex()
 
-pytestmark = pytest.mark.real_pip
-
 
 @pytest.fixture
-def active(tmp_path: Path, virtualenv: Path, environ: Environ) -> Path:
-    """A virtualenv of the test's own, which is active: to begin with there are Flask and Werkzeug in it."""
-    own = light_virtualenv(tmp_path / "env", virtualenv)
-    add_distribution(own, "Flask", "3.1.0")
-    add_distribution(own, "Werkzeug", "3.1.3")
-    environ["VIRTUAL_ENV"] = str(own)
-    return own
+def active(active: Path) -> Path:
+    """To begin with there are Flask and Werkzeug in the virtualenv."""
+    add_distribution(active, "Flask", "3.1.0")
+    add_distribution(active, "Werkzeug", "3.1.3")
+    return active
 
 
 def pip(virtualenv: Path, *arguments: Any, environ: Environ, cwd: Path = Path("/")) -> str:
@@ -50,6 +46,7 @@ def frozen(project: Path) -> List[str]:
 # --- the form ---
 
 
+@pytest.mark.real_pip
 def test_the_file_is_the_frozen_virtualenv_between_a_comment_and_a_marker(
     project: Path, virtualenv: Path, environ: Environ, flaskflex: Flaskflex
 ) -> None:
@@ -120,7 +117,14 @@ OWN_LINES = [
 
 
 @pytest.mark.parametrize("line, asks_for_flup", OWN_LINES)
-def test_flup_is_added_unless_a_line_of_the_users_own_asks_for_it(
+def test_flup_is_added_unless_a_line_of_the_users_own_asks_for_it(line: str, asks_for_flup: bool) -> None:
+    flask = FLASKFLEX.Requirement("Flask", "Flask==3.1.0")
+    lines = [requirement.line for requirement in FLASKFLEX.add_flup([flask], f"{line}\n")]
+    assert lines == ["Flask==3.1.0", *([] if asks_for_flup else [FLUP])]
+
+
+@pytest.mark.parametrize("line, asks_for_flup", OWN_LINES[:1] + OWN_LINES[-1:])
+def test_flup_of_the_users_own_stays_where_it_stands(
     line: str, asks_for_flup: bool, project: Path, active: Path, flaskflex: Flaskflex
 ) -> None:
     write(project / "req.txt", f"# --- frozen above ({'0' * 12}): as flaskflex marks it ---\n{line}\n")
@@ -283,27 +287,29 @@ def make_library(folder: Path, name: str) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("origin, written", [
-    (f"https://user:{SECRET}@host.example/me.git", f"git+https://user:{SECRET}@host.example/me.git@"),
-    (None, "-e /"),
-])
+@pytest.mark.real_pip
 def test_an_install_from_inside_the_project_becomes_a_relative_path(
-    origin: Optional[str], written: str,
-    project: Path, active: Path, git: Git, environ: Environ, flaskflex: Flaskflex,
+    project: Path, active: Path, git: Git, environ: Environ, flaskflex: Flaskflex
 ) -> None:
-    git("remote", "set-url", "origin", origin) if origin else git("remote", "remove", "origin")
+    """Whether or not there is an origin, which pip freeze shows, its password included."""
+    origin = f"https://user:{SECRET}@host.example/me.git"
+    git("remote", "set-url", "origin", origin)
     editable = make_library(project / "libs" / "a b-ą", "editable_one")
     copied = make_library(project / "libs" / "copied", "copied")
     git("add", "libs")
     git("commit", "-q", "-m", "libraries")
     pip(active, "install", "-q", "-e", editable, copied, environ=environ)
-    assert written in pip(active, "freeze", environ=environ)
+    assert f"git+{origin}@" in pip(active, "freeze", environ=environ)
     result = flaskflex()
     assert result.status == 0, result
     lines = frozen(project)
     assert len(lines) == 5
     assert lines[0] == "./libs/copied"
     assert SECRET not in git("show", "HEAD") + result.out + result.err
+    git("remote", "remove", "origin")
+    assert "-e /" in pip(active, "freeze", environ=environ)
+    with untouched(project):
+        assert flaskflex().status == 0
     # The server reads it from the root of the project.
     write(project / "local.txt", "\n".join(line for line in lines if "==" not in line))
     pip(active, "uninstall", "-y", "-q", "editable_one", "copied", environ=environ)
@@ -328,6 +334,7 @@ def test_an_install_that_setup_py_develop_made_becomes_a_relative_path(
     assert "-e ./libs/old" in frozen(project)
 
 
+@pytest.mark.real_pip
 @pytest.mark.parametrize("arguments", [["-e"], []], ids=["editable", "copied"])
 def test_an_install_from_outside_the_project_is_refused_by_name(
     arguments: List[str], tmp_path: Path, project: Path, active: Path, environ: Environ, flaskflex: Flaskflex
@@ -386,18 +393,18 @@ SECRET_ADDRESSES = [
 ]
 
 
-@pytest.mark.parametrize("options", [[], ["-n"], ["--force", "--no-commit"]], ids=" ".join)
 def test_addresses_with_a_secret_are_refused_and_the_secret_never_shown(
-    options: List[str], project: Path, active: Path, flaskflex: Flaskflex
+    project: Path, active: Path, flaskflex: Flaskflex
 ) -> None:
     for number, direct_url in enumerate(SECRET_ADDRESSES):
         add_distribution(active, f"x{number}", "1", direct_url)
-    with untouched(project):
-        result = flaskflex(*options)
     reason = "holds what looks like a password or a token"
     names = [f"x{number} {reason}" for number in range(len(SECRET_ADDRESSES))]
-    assert_refused(result, *names, "--exclude")
-    assert SECRET not in result.out + result.err
+    for options in ([], ["-n"], ["--force", "--no-commit"]):
+        with untouched(project):
+            result = flaskflex(*options)
+        assert_refused(result, *names, "--exclude")
+        assert SECRET not in result.out + result.err
 
 
 @pytest.fixture
@@ -411,6 +418,7 @@ def checked_out(tmp_path: Path, active: Path, git: Git, environ: Environ) -> Pat
     return active / "src" / "x"
 
 
+@pytest.mark.real_pip
 @pytest.mark.parametrize("alias", [False, True], ids=["", "the virtualenv by another path"])
 def test_an_editable_install_from_a_repository_is_kept(
     alias: bool, tmp_path: Path, project: Path, active: Path, checked_out: Path,
@@ -425,6 +433,7 @@ def test_an_editable_install_from_a_repository_is_kept(
     assert re.fullmatch(r"-e git\+https://host.example/x@[0-9a-f]{40}#egg=x", frozen(project)[-1])
 
 
+@pytest.mark.real_pip
 @pytest.mark.parametrize("user", [f"user:{SECRET}", SECRET])
 def test_an_editable_install_from_an_address_with_a_secret_is_refused(
     user: str, project: Path, active: Path, checked_out: Path,
@@ -450,26 +459,29 @@ def test_what_pip_would_not_read_again_is_refused(project: Path, active: Path, f
 # --- the project itself, and packages of other machines ---
 
 
+@pytest.mark.real_pip
 @pytest.mark.parametrize("editable", [["-e"], []], ids=["editable", "copied"])
 @pytest.mark.parametrize("folder", [".", "libs/x"])
-@pytest.mark.parametrize("history", ["no commit", "a commit", "no origin"])
 def test_an_install_of_the_project_or_of_a_part_of_it_is_asked_for_by_its_path(
-    history: str, folder: str, editable: List[str],
+    folder: str, editable: List[str],
     project: Path, active: Path, git: Git, environ: Environ, flaskflex: Flaskflex,
 ) -> None:
-    """Whatever pip freeze makes of it, it stands where its name sorts, and check agrees."""
+    """Before the first commit, after it, without an origin: whatever pip freeze makes of it each time.
+
+    It stands where its name sorts, and check agrees.
+    """
     library = make_library(project / folder, "mylib")
     git("add", folder)
-    if history != "no commit":
-        git("commit", "-q", "-m", "library")
-    if history == "no origin":
-        git("remote", "remove", "origin")
     pip(active, "install", "-q", *editable, library, environ=environ)
-    assert flaskflex("-C", library).status == 0
     path = "." if folder == "." else f"./{folder}"
     asked = " ".join([*editable, path])
-    assert frozen(project) == ["Flask==3.1.0", FLUP, asked, "Werkzeug==3.1.3"]
-    assert "req.txt agrees with the virtualenv (3 packages)" in flaskflex("check", "--timeout=1").out
+    for next_step in ([], ["commit", "-q", "-m", "library"], ["remote", "remove", "origin"]):
+        if next_step:
+            git(*next_step)
+            (project / "req.txt").unlink()
+        assert flaskflex("-C", library).status == 0
+        assert frozen(project) == ["Flask==3.1.0", FLUP, asked, "Werkzeug==3.1.3"]
+        assert "req.txt agrees with the virtualenv (3 packages)" in flaskflex("check", "--timeout=1").out
 
 
 def test_a_package_that_conda_built_elsewhere_is_asked_for_by_its_version(
@@ -646,22 +658,27 @@ def test_conflict_markers_are_refused_with_the_numbers_of_their_lines(
 # --- secrets in the user's own lines ---
 
 
-@pytest.mark.parametrize("line", [
+# Each with a secret in it; the second one is two lines in one.
+OWN_SECRETS = [
     f"--extra-index-url https://user:{SECRET}@host.example/simple",
     f"--extra-index-url \\\n  https://user:{SECRET}@host.example/",
     f"--index-url=https://host.example/?sig={SECRET}", f"-i https://{SECRET}@host.example/simple",
     f"# as in https://user:{SECRET}@host.example/", f"requests==1 # http://user:{SECRET}@host.example",
-])
-def test_a_secret_below_the_marker_is_neither_committed_nor_shown(
-    line: str, project: Path, active: Path, flaskflex: Flaskflex
+]
+
+
+def test_secrets_below_the_marker_are_neither_committed_nor_shown(
+    project: Path, active: Path, flaskflex: Flaskflex
 ) -> None:
     assert flaskflex().status == 0
     with (project / "req.txt").open("a") as file:
-        file.write(f"{line}\n")
+        file.writelines(f"{line}\n" for line in OWN_SECRETS)
+    reason = "holds what looks like a password or a token"
     for options in ([], ["-n"], ["-n", "--force"], ["--force"]):
         with untouched(project):
             result = flaskflex(*options)
-        assert_refused(result, "line 6 (", "holds what looks like a password or a token", "${NAME}")
+        assert_refused(result, "${NAME}")
+        assert re.findall(rf"line (\d+) \([^;]*\) {reason}", result.err) == ["6", "7", "9", "10", "11", "12"]
         assert SECRET not in result.out + result.err
 
 

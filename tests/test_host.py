@@ -1,0 +1,428 @@
+"""The other end of git push: what is pushed is tried, and goes live or is refused."""
+from __future__ import annotations
+
+import re
+import shutil
+import sys
+import venv
+from pathlib import Path
+from typing import Callable, Dict, List, Tuple
+
+import pytest
+from conftest import Environ, Flaskflex, run
+from helpers import assert_refused, site_packages, snapshot, untouched, write
+from hosting import APPLICATION, FLX, NAME, Hosted, processes_of
+
+
+pytest_plugins = ["hosting_fixtures"]
+
+
+# --- host NAME ---
+
+
+def test_a_host_prints_how_to_go_on_and_a_second_run_changes_nothing(
+    tmp_path: Path, flaskflex: Flaskflex
+) -> None:
+    folder = tmp_path / "a host"
+    folder.mkdir()
+    first = flaskflex("-C", folder, "host", "blog")
+    assert first.status == 0 and first.err == "", first
+    clone, = re.findall("^Clone +(git clone .*)$", first.out, re.MULTILINE)
+    assert clone.endswith(f"'{folder}/blog.git'" if " " in str(folder) else f"{folder}/blog.git") or (
+        f"{folder}/blog.git" in clone)
+    assert str(folder / "blog" / "public_html") in first.out
+    assert re.search("^Next .*git push", first.out, re.MULTILINE)
+    with untouched(folder / "blog", folder / "blog.git" / "hooks"):
+        second = flaskflex("-C", folder, "host", "blog")
+    assert (second.status, second.out) == (0, first.out)
+
+
+def test_a_second_run_repairs_and_renews(new: Hosted) -> None:
+    hooks = new.repository / "hooks"
+    good = snapshot(hooks)
+    (hooks / "update").unlink()
+    (hooks / "post-receive").write_text("old")
+    (hooks / "reference-transaction").chmod(0o644)
+    shutil.rmtree(new.site)
+    new.flaskflex("host", NAME)
+    assert {path: (facts[0], facts[2]) for path, facts in snapshot(hooks).items()} == {
+        path: (facts[0], facts[2]) for path, facts in good.items()}
+    new.push()
+    assert new.served() == new.git("rev-parse", "HEAD")
+
+
+@pytest.mark.parametrize("place", ["blog", "blog.git"])
+@pytest.mark.parametrize("kind", ["file", "folder", "link"])
+def test_foreign_files_in_the_way_are_refused(
+    place: str, kind: str, tmp_path: Path, flaskflex: Flaskflex
+) -> None:
+    folder = tmp_path / "host"
+    folder.mkdir()
+    if kind == "file":
+        write(folder / place, "mine")
+    elif kind == "folder":
+        write(folder / place / "mine.txt", "mine")
+    else:
+        (folder / place).symlink_to("nowhere")
+    with untouched(folder):
+        assert_refused(flaskflex("-C", folder, "host", "blog"), str(folder / place), "name")
+
+
+@pytest.mark.parametrize("name", ["a/b", "..", ".hidden", "blog.git", "a b", "-x", "a;b", ""])
+def test_a_name_that_could_mean_something_else_is_refused(
+    name: str, tmp_path: Path, flaskflex: Flaskflex
+) -> None:
+    (tmp_path / "host").mkdir()
+    with untouched(tmp_path / "host"):
+        assert_refused(flaskflex("-C", tmp_path / "host", "host", "--", name), "name")
+
+
+def test_the_projects_of_a_folder_are_listed(live: Hosted) -> None:
+    assert "Nothing" in live.flaskflex("-C", live.folder, "host")
+    live.flaskflex("host", "another")
+    live.commit("application/app.py", "import nowhere\n")
+    live.push(status=1)
+    listed = live.flaskflex("host")
+    served = live.git("log", "-1", "--format=%h %s", live.ref("refs/flaskflex/live"))
+    assert re.search(rf"^{NAME} +{served}.* ago", listed, re.MULTILINE), listed
+    assert re.search("last push: Refused .* No module named 'nowhere'", listed), listed
+    assert re.search("^another +nothing", listed, re.MULTILINE), listed
+
+
+# --- a push ---
+
+
+def test_the_first_push_and_the_next_are_live_and_the_branch_names_them(new: Hosted) -> None:
+    out = new.push()
+    first = new.served()
+    assert first == new.git("rev-parse", "HEAD")
+    assert re.search(r"^\$ mkdir .venv$", out, re.MULTILINE) and "200 OK" in out, out
+    assert str(new.site / "public_html") in [line for line in out.splitlines() if "main" not in line][-2], out
+    second = new.commit()
+    out = new.push()
+    assert new.served() == second != first
+    assert "$ mkdir" not in out, out
+    log = new.git("reflog", "show", "refs/flaskflex/live", cwd=new.repository).splitlines()
+    assert len(log) == 2 and "change application/app.py" in log[0]
+    assert new.git("ls-remote", "origin", "refs/flaskflex/live").split()[0] == second
+    assert (new.site / "public_html" / "dispatch.fcgi").stat().st_mode & 0o777 == 0o755
+    assert not processes_of(new.folder)
+
+
+BROKEN: Dict[str, Tuple[str, str, str]] = {  # what is pushed: (path, text, what the pusher sees of it)
+    "a syntax error": ("application/app.py", "def app(:\n", "SyntaxError"),
+    "a missing package": ("application/app.py", "import nowhere\n", "No module named 'nowhere'"),
+    "a 500": ("application/app.py", APPLICATION.replace('"Hello!"', "1 / 0"), "ZeroDivisionError"),
+    "an application that ends": ("application/app.py", "raise SystemExit('gone')\n", "gone"),
+    "a line that fails": (".flx", "[deploy]\necho one >&2; exit 3\n", "one"),
+    "a line that takes too long": (".flx", "[deploy]\nsleep 60\n", "takes longer than 2 s"),
+    "a file that is not there": (".flx", "[permission]\nnowhere 755\n", "nowhere is not in the project"),
+    "a mode that is none": (".flx", "[permission]\n.flx rwx\n", "[permission] needs PATH MODE"),
+    "a file outside": (".flx", "[permission]\n../x 755\n", "../x is not in the project"),
+    "a variable that is not there": (".flx", "[replace]\n.flx A DB_HOST\n", "DB_HOST"),
+    "no script": ("public_html/dispatch.fcgi", "", "ended without an answer"),
+}
+
+
+@pytest.mark.parametrize("what", BROKEN)
+def test_what_fails_is_refused_and_the_site_is_as_it_was(what: str, live: Hosted) -> None:
+    path, text, words = BROKEN[what]
+    served = live.served()
+    write(live.site / "application" / "todo.db", "a visitor's")
+    live.git("config", "flaskflex.timeout", "2", cwd=live.repository)
+    live.commit(path, text)
+    for _ in range(2):  # the same commit can be pushed again
+        with untouched(live.site):
+            out = live.push(status=1)
+            headline, = re.findall("^Refused +(.*)$", out, re.MULTILINE)
+            assert words in (out if what == "a line that fails" else headline), out
+            assert re.search(f"^Served +{served[:7]} ", out, re.MULTILINE), out
+        assert live.served() == served
+    assert not processes_of(live.folder)
+
+
+@pytest.mark.parametrize("what", ["a missing package", "a line that fails"])
+def test_a_first_push_that_fails_leaves_what_was_there(what: str, new: Hosted) -> None:
+    write(new.site / ".env", "SECRET=1", mode=0o600)
+    good = new.git("rev-parse", "HEAD")
+    path, text, words = BROKEN[what]
+    new.commit(path, text)
+    with untouched(new.site):
+        assert words in new.push(status=1)
+    assert new.ref("refs/heads/main") == ""
+    new.assert_clean()
+    new.git("reset", "-q", "--hard", good)
+    new.push()
+    assert new.served() == good
+    assert (new.site / ".env").read_text() == "SECRET=1"
+
+
+def test_a_trial_has_programs_and_editable_installs_of_its_own(live: Hosted) -> None:
+    """A copied virtualenv names the site's Python in its programs: pip would change the live one."""
+    (live.site / ".venv").rmdir()
+    venv.create(live.site / ".venv", with_pip=True)
+    packages = site_packages(live.site / ".venv")
+    (live.site / "absolute").symlink_to(live.site / ".venv")
+    write(packages / "editable.pth", f"{live.site}/library\n{live.site}2/library\n")
+    record = live.folder / "record"
+    live.commit(".flx", "[deploy]\n"
+                f"cat .venv/lib/python*/site-packages/editable.pth >> {record}\n"
+                f".venv/bin/pip --version >> {record}\n"
+                f"readlink absolute >> {record}\n"
+                f".venv/bin/python -c 'import sys; print(sys.prefix)' >> {record}\n"
+                "false\n")
+    with untouched(live.site):
+        live.push(status=1)
+    lines = record.read_text().splitlines()
+    trial = live.repository / "flaskflex" / "trial"
+    assert lines[0] == f"{trial}/library" and lines[1] == f"{live.site}2/library"
+    assert f"{trial}/.venv/" in lines[2] and lines[3:] == [f"{trial}/.venv"] * 2
+
+
+def test_nothing_that_a_trial_starts_stays(live: Hosted) -> None:
+    live.commit(".flx", "[deploy]\nsleep 1234 >/dev/null 2>&1 &\n(setsid sleep 1235 &)\nfalse\n")
+    live.push(status=1)
+    assert not processes_of(live.folder)
+    assert run("pgrep", "-fx", "sleep 123[45]", cwd=live.folder, env=live.environ, check=False) == ""
+
+
+# --- .flx ---
+
+
+def test_each_section_is_carried_out_in_order_and_unknown_ones_are_told(new: Hosted) -> None:
+    record = new.folder / "record"
+    new.commit("application/settings.py", "NAME = 'PROJECT_NAME and TOKEN'\n")
+    new.commit(".flx", FLX + f"""\
+[deploy]
+cd application && pwd >> {record}
+pwd >> {record}; read line; echo "read $?" >> {record}
+[setup]
+echo setup >> {record}
+[permittion]
+echo never >> {record}
+[replace]
+application/settings.py PROJECT_NAME PROJECT_NAME
+application/settings.py TOKEN PROJECT_NAME
+[permission]
+application/settings.py 640
+""")
+    out = new.push()
+    assert "[permittion]" in out
+    assert record.read_text().splitlines() == ["setup", f"{new.site}/application", str(new.site), "read 1"]
+    settings = new.site / "application" / "settings.py"
+    for _ in range(2):
+        assert settings.read_text() == f"NAME = '{NAME} and {NAME}'\n"
+        assert settings.stat().st_mode & 0o777 == 0o640
+        new.commit()
+        new.push()
+    new.commit("application/settings.py", "NAME = 'TOKEN'\n")
+    assert "was changed" not in new.push()
+    assert settings.read_text() == f"NAME = '{NAME}'\n"
+
+
+def test_setup_runs_again_when_the_python_of_the_virtualenv_is_gone(live: Hosted) -> None:
+    live.commit(".flx", f"[setup]\n{sys.executable} -m venv --clear --without-pip .venv\n")
+    assert "$" not in live.push()
+    live.flaskflex("host", NAME)
+    for lose in (lose_interpreter, upgrade_system):
+        write(live.site / ".venv" / "pyvenv.cfg")
+        lose(live.site / ".venv")
+        live.commit()
+        assert re.findall(r"^\$ .* -m venv", live.push(), re.MULTILINE), lose
+        assert "home = " in (live.site / ".venv" / "pyvenv.cfg").read_text()
+        live.served()
+
+
+def lose_interpreter(virtualenv: Path) -> None:
+    (virtualenv / "bin").mkdir(exist_ok=True)
+    (virtualenv / "bin" / "python").unlink(missing_ok=True)
+    (virtualenv / "bin" / "python").symlink_to("/usr/bin/python2.7")
+
+
+def upgrade_system(virtualenv: Path) -> None:
+    """The virtualenv's Python runs, but is another one, which finds no packages."""
+    library = site_packages(virtualenv).parent
+    library.rename(library.with_name("python3.1"))
+
+
+def test_the_environment_of_commands_is_built_anew(live: Hosted, host_environ: Environ) -> None:
+    record = live.folder / "record"
+    live.commit(".flx", f"[deploy]\nenv > {record}\ngit init -q {live.folder}/elsewhere\n"
+                        f"git -C {live.folder}/elsewhere rev-parse --absolute-git-dir >> {record}\n")
+    live.push()
+    lines = record.read_text().splitlines()
+    names = {line.split("=")[0] for line in lines[:-1]}
+    of_the_shell = {"PWD", "OLDPWD", "SHLVL", "_"}
+    assert names - of_the_shell == {"HOME", "USER", "LOGNAME", "LANG", "PATH", "FLASKFLEX_HOST"}
+    assert f"HOME={host_environ['HOME']}" in lines
+    assert "git-core" not in "".join(lines)
+    assert lines[-1] == f"{live.folder}/elsewhere/.git"
+
+
+# --- data ---
+
+
+def database(hosted: Hosted) -> str:
+    return (hosted.site / "application" / "todo.db").read_text()
+
+
+def test_what_the_site_made_stays(live: Hosted) -> None:
+    live.commit("application/todo.db", "seed")
+    live.push()
+    write(live.site / "application" / "uploads" / "cat.jpg", "a cat")
+    write(live.site / "application" / "todo.db", "a visitor's")
+    live.commit()
+    out = live.push()
+    assert "application/todo.db was changed on the host" in out
+    assert database(live) == "a visitor's"
+    assert (live.site / "application" / "uploads" / "cat.jpg").read_text() == "a cat"
+    assert live.ref("refs/flaskflex/live") == live.ref("main")
+
+
+@pytest.mark.parametrize("tracked", [True, False], ids=["a committed file", "an untracked file"])
+def test_a_push_that_would_replace_it_is_refused_and_the_hint_works_when_typed(
+    tracked: bool, live: Hosted
+) -> None:
+    if tracked:
+        live.commit("application/todo.db", "seed")
+        live.push()
+    served = live.ref("main")
+    write(live.site / "application" / "todo.db", "a visitor's")
+    live.commit("application/todo.db", "mine")
+    with untouched(live.site):
+        out = live.push(status=1)
+    assert live.ref("main") == served
+    assert re.search("^Refused .*application/todo.db", out, re.MULTILINE)
+    typed = [line.strip() for line in out.splitlines() if re.match(" +git (rm|commit)", line)]
+    run("sh", "-ec", "\n".join(typed), cwd=live.clone, env=live.environ)
+    live.push()
+    assert database(live) == "a visitor's"
+    assert (live.clone / "application" / "todo.db").read_text() == "mine"
+    live.served()
+    live.commit()
+    live.push()
+    assert database(live) == "a visitor's"
+
+
+def test_the_other_hint_works_when_typed_on_the_host(live: Hosted) -> None:
+    write(live.site / "application" / "it's.db", "a visitor's")
+    live.commit("application/it's.db", "mine")
+    out = live.push(status=1)
+    typed, = [line.strip() for line in out.splitlines() if re.match(" +mv ", line)]
+    run("sh", "-ec", typed, cwd=live.folder, env=live.environ)
+    live.push()
+    live.served()
+    assert (live.site / "application" / "it's.db.old").read_text() == "a visitor's"
+
+
+def link(hosted: Hosted, path: str, target: str) -> None:
+    place = hosted.clone / path
+    if place.is_dir() and not place.is_symlink():
+        hosted.git("rm", "-q", "-r", path)
+    place.parent.mkdir(parents=True, exist_ok=True)
+    place.symlink_to(target)
+    hosted.git("add", "-A")
+    hosted.git("commit", "-q", "-m", f"{path} is a link")
+
+
+SHAPES: Dict[str, List[Callable[[Hosted], object]]] = {  # what is pushed, one after the other
+    "a file becomes a folder": [
+        lambda hosted: hosted.commit("a", "file"),
+        lambda hosted: hosted.git("rm", "-q", "a") and None or hosted.commit("a/b/c", "file"),
+        lambda hosted: hosted.git("rm", "-q", "-r", "a") and None or hosted.commit("a", "file again"),
+    ],
+    "a link becomes a folder, and back": [
+        lambda hosted: link(hosted, "static", "application"),
+        lambda hosted: hosted.git("rm", "-q", "static") and None or hosted.commit("static/app.py", "x = 1\n"),
+        lambda hosted: link(hosted, "static", "application"),
+    ],
+    "names that are hard to quote": [
+        lambda hosted: hosted.commit("a b/\n\"c'\\", "1"),
+        lambda hosted: hosted.commit("a b/\n\"c'\\", "2"),
+        lambda hosted: hosted.commit("\u00e9\t*?[x]", "3"),
+    ],
+    "line ends by .gitattributes": [
+        lambda hosted: hosted.commit(".gitattributes", "*.txt text eol=lf\n"),
+        lambda hosted: hosted.commit("a.txt", "1\n2\n"),
+        lambda hosted: hosted.commit("a.txt", "1\n3\n"),
+    ],
+    "a file goes, and its folder with it": [
+        lambda hosted: hosted.commit("deep/down/file", "1"),
+        lambda hosted: hosted.git("rm", "-q", "-r", "deep") and None or hosted.commit(),
+    ],
+}
+
+
+@pytest.mark.parametrize("what", SHAPES)
+def test_files_of_all_shapes_come_and_go(what: str, live: Hosted) -> None:
+    for change in SHAPES[what]:
+        change(live)
+        live.push()
+        assert live.served() == live.git("rev-parse", "HEAD")
+    assert not (live.site / "deep").exists()
+
+
+def test_nothing_is_written_through_a_link_of_the_sites(live: Hosted) -> None:
+    elsewhere = write(live.folder / "elsewhere" / "file", "mine").parent
+    (live.site / "uploads").symlink_to(elsewhere)
+    live.commit("uploads/file", "pushed")
+    with untouched(elsewhere, live.site):
+        live.push(status=1)
+
+
+# --- branches ---
+
+
+def test_the_first_branch_deploys_and_others_are_stored(new: Hosted) -> None:
+    new.push("origin", "HEAD:refs/heads/master")
+    assert new.git("symbolic-ref", "HEAD", cwd=new.repository) == "refs/heads/master"
+    served = new.ref("refs/flaskflex/live")
+    assert served == new.ref("master")
+    other = new.commit()
+    new.git("tag", "v1;$(x)")
+    for ref in ("refs/heads/o'ther;x", "refs/tags/v1;$(x)"):
+        source = ref if "tags" in ref else "HEAD"
+        out = new.push("origin", f"{source}:{ref}")
+        assert new.ref(ref) == other and new.ref("refs/flaskflex/live") == served
+        typed, = re.findall("^To deploy +(git push .*)$", out, re.MULTILINE)
+        assert "master" in typed
+    new.git("fetch", "-q")
+    run("sh", "-ec", typed, cwd=new.clone, env=new.environ)
+    assert new.ref("refs/flaskflex/live") == new.ref("master") == other
+
+
+def test_the_branch_that_deploys_stays_and_so_does_the_record_of_what_is_live(live: Hosted) -> None:
+    served = live.served()
+    with untouched(live.site):
+        assert "deletion of the current branch prohibited" in live.push("origin", ":main", status=1)
+        live.commit()
+        assert "the host's own" in live.push("origin", "+HEAD:refs/flaskflex/live", status=1)
+        live.push("origin", ":refs/flaskflex/live", status=1)
+    assert live.served() == served
+    live.push("origin", "HEAD:refs/heads/other")
+    live.push("origin", ":other")
+    assert live.ref("other") == ""
+
+
+def test_going_back_and_force_pushes_and_shallow_clones_work(live: Hosted, tmp_path: Path) -> None:
+    first = live.served()
+    live.commit("new.txt", "new")
+    live.push()
+    live.push("-f", "origin", f"{first}:main")
+    assert live.served() == first and not (live.site / "new.txt").exists()
+    run("git", "clone", "-q", "--depth=1", f"file://{live.repository}", tmp_path / "shallow",
+        cwd=tmp_path, env=live.environ)
+    shallow = tmp_path / "shallow"
+    run("git", "remote", "set-url", "origin", live.git("remote", "get-url", "origin"), cwd=shallow,
+        env=live.environ)
+    write(shallow / "a.txt", "a")
+    for command in (("add", "a.txt"), ("commit", "-qm", "a"), ("push", "-q", "origin", "HEAD:main")):
+        run("git", *command, cwd=shallow, env=live.environ)
+    assert live.served() == run("git", "rev-parse", "HEAD", cwd=shallow, env=live.environ).strip()
+
+
+def test_several_branches_at_once_deploy_one(new: Hosted) -> None:
+    new.git("branch", "develop")
+    new.push("origin", "HEAD:refs/heads/main", "develop")
+    assert new.ref("develop") and new.served() == new.ref("main")
+    assert "atomic" in new.push("--atomic", "origin", "develop", status=128)
