@@ -20,9 +20,8 @@ active. It writes four files, commits exactly these, and touches nothing else:
     req.txt                     the virtualenv, frozen
 
 Run it again whenever the virtualenv has changed. What you edit in the first
-three files is kept, and so is what you write at the end of req.txt. If
-flaskflex cannot go on without losing something of yours, it changes nothing
-and says what to do.
+three files is kept, and so is what you write at the end of req.txt. A run
+that would replace something of yours changes nothing, and says what to do.
 
 Staging and committing are done with GitPython. If that is not installed,
 flaskflex fetches it into a cache of its own; your virtualenv stays as it is.
@@ -4755,8 +4754,8 @@ def build_parser() -> argparse.ArgumentParser:
     description, title, epilog = (__doc__ or "").partition("Exit status:")
     parser = argparse.ArgumentParser(prog="flaskflex", description=description, epilog=title + epilog,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
-    option = parser.add_argument
     parser.set_defaults(run=prepare)
+    option = parser.add_argument
     option("--version", action="version", version=f"flaskflex {__version__}")
     option("-C", "--directory", metavar="DIR", default=".", help="work as if started in DIR")
     option("--venv", metavar="DIR",

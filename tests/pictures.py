@@ -1,11 +1,12 @@
-"""The pictures in docs/, made from real runs: what is typed and shown in a terminal, and the page in a browser.
+"""The pictures in docs/, made from real runs: what a terminal shows, and the page in a browser.
 
     python tests/pictures.py            make them anew
-    python tests/pictures.py --check    make them elsewhere, and fail if those in docs/ show something else
+    python tests/pictures.py --check    fail if those in docs/ show something else than real runs do
 
-A picture of a terminal is an SVG file, compared byte for byte: what differs from run to run (paths, hashes, times,
-versions, the frames of other people's code in a traceback) is replaced by something fixed. A picture of a browser is
-a PNG file, compared by its size, and looked at for text. It all needs Apache with mod_fcgid, and Debian's chromium.
+A picture of a terminal is an SVG file, compared byte for byte: what differs from run to run (paths, hashes,
+times, versions, frames of other people's code in a traceback) is replaced by something fixed. A picture of
+a browser is a PNG file, compared by its size, and looked at for text. All of it needs Apache with mod_fcgid,
+and Debian's chromium.
 """
 from __future__ import annotations
 
@@ -45,13 +46,10 @@ SVG = """\
 {styles}
 </style>
 <defs>
-<clipPath id="{unique_id}-clip-terminal">
-<rect width="{terminal_width}" height="{terminal_height}"/>
-</clipPath>
 {lines}
 </defs>
 {chrome}
-<g transform="translate({terminal_x}, {terminal_y})" clip-path="url(#{unique_id}-clip-terminal)">
+<g transform="translate({terminal_x}, {terminal_y})">
 {backgrounds}
 <g class="{unique_id}-matrix">
 {matrix}
@@ -76,7 +74,7 @@ NEEDS_A_SETTING = WORKS.replace("from", "import os\n\nfrom", 1).replace(
 
 
 class Stage(NamedTuple):
-    """Where the pictures are made: a host, a virtualenv and a clone in one folder, and the environment of all."""
+    """Where the pictures are made: a folder with a host, a virtualenv and a clone, and the environment."""
 
     folder: Path
     environ: Dict[str, str]
@@ -217,7 +215,7 @@ def take_browser_picture(stage: Stage, picture: Path) -> None:
     port = free_port()
     command = ["python", "flaskflex.py", "serve", "--port", str(port)]
     with subprocess.Popen(command, cwd=stage.clone, env=stage.environ, stdin=subprocess.DEVNULL,
-                          stdout=subprocess.PIPE) as serve:
+                          stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as serve:
         try:
             assert serve.stdout
             assert any(line.startswith(b"Serving") for line in serve.stdout)
@@ -285,7 +283,7 @@ def main(arguments: List[str]) -> int:
         make_pictures(Path(name))
         different = differences(Path(name), DOCS)
         for picture in different:
-            print(f"docs/{picture} shows something else than it should: python tests/pictures.py makes it anew")
+            print(f"docs/{picture} is out of date: python tests/pictures.py makes it anew")
             if picture.endswith(".svg"):
                 subprocess.run(["diff", DOCS / picture, Path(name, picture)])
     return 1 if different else 0

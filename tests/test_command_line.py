@@ -232,7 +232,7 @@ def test_what_cannot_be_shown_in_the_terminals_encoding_does_not_stop_it(
     assert "za\\u017c\\xf3\\u0142\\u0107" in result.out
 
 
-@pytest.mark.parametrize("command", ["", "check", "serve", "demo"])
+@pytest.mark.parametrize("command", ["", "check", "serve", "host", "demo"])
 def test_the_help_fits_into_80_columns_and_ends_with_examples(
     command: str, flaskflex: Flaskflex, environ: Environ
 ) -> None:

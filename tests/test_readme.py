@@ -62,7 +62,7 @@ def test_each_promise_names_tests_that_exist() -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_a_page_renders_without_a_warning(page: Path) -> None:
-    command = [sys.executable, "-m", "docutils", "--report=info", "--halt=info", page, os.devnull]
+    command = [sys.executable, "-m", "docutils", "--report=info", "--halt=info", str(page), os.devnull]
     done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     assert (done.returncode, done.stdout.decode()) == (0, "")
 
@@ -72,7 +72,8 @@ def test_what_a_page_shows_or_leads_to_is_there_and_a_picture_has_a_text(page: P
     text = page.read_text(encoding="utf-8")
     pictures = re.findall(r"^\.\. image:: (\S+)\n((?:   .*\n)*)", text, re.MULTILINE)
     links = re.findall(r"`[^`<]+\s<([^`>:]+)>`_", text)
-    assert [path for path in [path for path, _ in pictures] + links if not (page.parent / path).exists()] == []
+    named = [path for path, _ in pictures] + links
+    assert [path for path in named if not (page.parent / path).exists()] == []
     assert [path for path, options in pictures if not re.search(r":alt: \S.{20}", options)] == []
 
 
@@ -81,7 +82,7 @@ def test_the_readme_is_short() -> None:
 
 
 class Student(NamedTuple):
-    """Who follows the tutorial: a home, with a folder to type its commands in, and the shell's environment."""
+    """Who follows the tutorial: a home, with a folder to type the commands in, and the environment."""
 
     home: Path
     environ: Environ
