@@ -3656,6 +3656,20 @@ APACHE_CONF = r'''# What the sites of all projects have in common. Written by fl
     Redirect 404 /
 </VirtualHost>
 
+# The same for https, with the certificate that Debian's package ssl-cert makes.
+<IfModule ssl_module>
+    <IfFile "/etc/ssl/certs/ssl-cert-snakeoil.pem">
+        <VirtualHost *:443>
+            ServerName flaskflex.invalid
+            SSLEngine On
+            SSLCertificateFile /etc/ssl/certs/ssl-cert-snakeoil.pem
+            SSLCertificateKeyFile /etc/ssl/private/ssl-cert-snakeoil.key
+            ErrorDocument 404 "There is no site of this name here.\n"
+            Redirect 404 /
+        </VirtualHost>
+    </IfFile>
+</IfModule>
+
 # How often idle programs are looked for, in seconds.
 FcgidIdleScanInterval 30
 
