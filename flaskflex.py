@@ -1386,6 +1386,108 @@ def run_gitpython(repo: git.Repo, *command: str, index: Optional[Path] = None) -
     return str(out)
 
 
+# --- .flx ---
+
+FLX_SECTIONS = ("replace", "setup", "deploy", "permission")
+
+# What the host puts into the files that [replace] lists.
+FLX_VARIABLES = ("PROJECT_NAME", "DB_HOST", "DB_USER", "DB_PASSWORD")
+
+# `git merge` always writes both of these, and a line of `=======` alone may be an underline.
+CONFLICT_MARKER = re.compile(r"(<{7}|>{7}) ")
+
+
+class FlxLine(NamedTuple):
+    """A line of .flx that does something: its number in the file, its section ("": before any), its text."""
+
+    number: int
+    section: str
+    text: str
+
+    @property
+    def fields(self) -> list[str]:
+        """The parts of a line of [replace] or [permission]: a path, and what belongs to it."""
+        return self.text.split()
+
+
+def parse_flx(text: str) -> list[FlxLine]:
+    """Return the lines of a .flx file that do something, in the file's order.
+
+    An ini parser would mangle them: commands hold =, : and #, and a section may come more than once.
+    """
+    lines, section = [], ""
+    for number, line in enumerate(map(str.strip, text.split("\n")), 1):
+        heading = re.fullmatch(r"\[([^\]]*)\]", line)
+        if heading:
+            section = heading[1].strip()
+        elif line and not line.startswith("#"):
+            lines.append(FlxLine(number, section, line))
+    return lines
+
+
+def flx_error(line: FlxLine) -> str:
+    """Return why a line of .flx cannot be carried out as it stands, "" if it can be read."""
+    if CONFLICT_MARKER.match(line.text):
+        return "is a conflict marker that a merge left"
+    if line.section == "replace" and (len(line.fields) != 3 or line.fields[2] not in FLX_VARIABLES):
+        return f"[replace] needs PATH TOKEN VARIABLE, the last one of {', '.join(FLX_VARIABLES)}"
+    if line.section == "permission" and not (len(line.fields) == 2
+                                             and re.fullmatch("[0-7]{3}", line.fields[1])):
+        return "[permission] needs PATH MODE, the last three octal digits such as 755"
+    return ""
+
+
+def with_folders(paths: set[str]) -> set[str]:
+    """Return paths and all folders that hold them."""
+    found, level = set(paths), paths
+    while level:
+        level = {path.rpartition("/")[0] for path in level} - {""}
+        found |= level
+    return found
+
+
+def has_path(path: str, paths: set[str]) -> bool:
+    """Return True if a path leads to one of a project's files and folders, and not out of the project."""
+    normal = os.path.normpath(path)
+    return normal == "." or normal in paths
+
+
+def pip_install_args(command: str) -> list[str]:
+    """Return what follows `pip [options] install` in a command, [] if it is not one."""
+    is_pip = False
+    words = [word.strip("\"'") for word in command.split()]
+    for position, word in enumerate(words):
+        if is_pip and word == "install":
+            return words[position + 1:]
+        is_pip = bool(re.fullmatch(r"pip[\d.]*", os.path.basename(word))) or is_pip and word.startswith("-")
+    return []
+
+
+def command_warning(command: str, paths: set[str]) -> str:
+    """Return why a server of today will not run a command, "" if nothing is known against it."""
+    args = pip_install_args(command)
+    if any(arg.startswith("--install-option") for arg in args):
+        return "pip has no --install-option since 23.1"
+    if "--user" in args:
+        return "servers refuse pip install --user (PEP 668): install into a virtualenv"
+    for name in re.findall(r"\s(?:-r *|--requirement[ =])([\w./-]+)", " " + " ".join(args)):
+        if not has_path(name, paths):
+            return f"{name} is not in the project"
+    return ""
+
+
+def flx_warning(line: FlxLine, paths: set[str]) -> str:
+    """Return what is odd about a line of .flx that can be read, "" if nothing is.
+
+    `paths` are the files and folders of the project.
+    """
+    if line.section in ("setup", "deploy"):
+        return command_warning(line.text, paths)
+    if line.section not in FLX_SECTIONS:
+        return f"[{line.section}] is no section that a host knows" if line.section else "is in no [section]"
+    return "" if has_path(line.fields[0], paths) else f"{line.fields[0]} is not in the project"
+
+
 # --- the run ---
 
 
@@ -1485,7 +1587,7 @@ def check(options: argparse.Namespace, report: Report) -> int:
         check_files(project, head),
         check_dispatch(head),
         check_application(project, tree),
-        check_flx(project, head),
+        check_flx(head, tree),
         check_requirements(project, head, virtualenv, frozen, report),
         check_no_virtualenv(project, head),
         check_public_html(tree),
@@ -1500,12 +1602,17 @@ def check(options: argparse.Namespace, report: Report) -> int:
     return 1 if "fail" in levels else 0
 
 
+def commit_line(message: str, *paths: str) -> str:
+    """Return the command that commits paths and nothing else, or all that is staged without any."""
+    return shell_line("git", "commit", "-m", message, *(["--", *paths] if paths else []))
+
+
 def read_head_tree(project: Project, head: Head) -> set[str]:
-    """The paths of the application's files and of those that Apache serves, as HEAD has them."""
+    """Return the paths of all files that HEAD has."""
     if head.commit is None:
         return set()
-    return set(read_tree(git_output(project.root, "ls-tree", "-r", "-z", head.commit, "--",
-                                    "application", "public_html")))
+    names = git_output(project.root, "ls-tree", "-r", "-z", "--name-only", head.commit)
+    return set(os.fsdecode(names).split("\0")[:-1])
 
 
 def check_files(project: Project, head: Head) -> Iterator[Finding]:
@@ -1610,77 +1717,21 @@ def missing_application_hint(root: Path) -> str:
     return "cp -r YOURAPPLICATION application"
 
 
-def check_flx(project: Project, head: Head) -> Iterator[Finding]:
+def check_flx(head: Head, tree: set[str]) -> Iterator[Finding]:
     """The host will understand .flx as it is committed, and find the files that it names."""
     blob = head.blobs.get(".flx")
     if blob is None:
         return
-    sound = True
-    for line in parse_flx(blob.content.decode("utf-8", "replace")):
-        trouble = flx_problem(line, project, head)
-        if trouble:
-            yield Finding("warn", f".flx, line {line.number}: {trouble}",
-                          f"Mend that line ({line.text}), and type: git commit .flx")
+    paths, sound = with_folders(tree), True
+    for line in parse_flx(blob.content.decode("utf-8", "surrogateescape")):
+        error = flx_error(line)
+        problem = error or flx_warning(line, paths)
+        if problem:
+            yield Finding("fail" if error else "warn", f".flx, line {line.number}: {problem}",
+                          f"Fix that line ({line.text[:200]}), and type:\n{commit_line('Fix .flx', '.flx')}")
             sound = False
     if sound:
         yield Finding("ok", ".flx is understood")
-
-
-class FlxLine(NamedTuple):
-    """A line of .flx that does something: its number in the file, its section ("": before any), its text."""
-
-    number: int
-    section: str
-    text: str
-
-
-def parse_flx(text: str) -> list[FlxLine]:
-    """The lines of a .flx file that do something, in the file's order.
-
-    An ini parser would mangle them: commands hold =, : and #, and a section may come more than once.
-    """
-    lines, section = [], ""
-    for number, line in enumerate(map(str.strip, text.split("\n")), 1):
-        heading = re.fullmatch(r"\[([^\]]*)\]", line)
-        if heading:
-            section = heading[1].strip()
-        elif line and not line.startswith("#"):
-            lines.append(FlxLine(number, section, line))
-    return lines
-
-
-# What the host puts into the files that [replace] lists.
-FLX_VARIABLES = ("PROJECT_NAME", "DB_HOST", "DB_USER", "DB_PASSWORD")
-
-
-def flx_problem(line: FlxLine, project: Project, head: Head) -> str:
-    """What is wrong with a line of .flx, "" if nothing is known against it."""
-    fields = line.text.split()
-    if line.section in ("setup", "deploy"):
-        return command_problem(line.text, project, head)
-    if line.section == "replace":
-        if len(fields) != 3 or fields[2] not in FLX_VARIABLES:
-            return f"[replace] wants PATH TOKEN VARIABLE, the last one of {', '.join(FLX_VARIABLES)}"
-    elif line.section == "permission":
-        if len(fields) != 2 or not re.fullmatch("[0-7]{3}", fields[1]):
-            return "[permission] wants PATH MODE, the last three octal digits such as 755"
-    else:
-        return f"[{line.section}] is no section that a host knows" if line.section else "is in no [section]"
-    return "" if head_has_path(fields[0], project, head) else f"{fields[0]} is not in the project"
-
-
-def command_problem(command: str, project: Project, head: Head) -> str:
-    """Why a server of today will not carry a command out, "" if nothing is known against it."""
-    if "--install-option" in command:
-        return "pip has no --install-option since 23.1"
-    if not re.search(r"\bpip[\d.]*(\s+-\S+)*\s+install\b", command):
-        return ""
-    if re.search(r"\s--user\b", command):
-        return "servers refuse pip install --user (PEP 668): install into a virtualenv"
-    for name in re.findall(r"\s(?:-r\s*|--requirement[ =])([\w./-]+)", command):
-        if not head_has_path(name, project, head):
-            return f"{name} is not in the project"
-    return ""
 
 
 def check_requirements(project: Project, head: Head, virtualenv: Virtualenv, frozen: Sequence[Requirement],
@@ -1876,7 +1927,8 @@ def running_application(script: Path, virtualenv: Virtualenv,
         if flup:  # at the end of the module path, where it hides nothing of the virtualenv's
             command[1:1] = ["-c", RUN_WITH_FLUP, str(flup)]
         # No __pycache__: check changes nothing, and "git add application" would take it along.
-        environ = {"PATH": os.defpath.lstrip(":"), "PYTHONDONTWRITEBYTECODE": "1", PROCESS_MARKER: folder}
+        environ = {"PATH": os.defpath.lstrip(":"), "PYTHONDONTWRITEBYTECODE": "1", PROCESS_MARKER: folder,
+                   HOST_MARKER: os.environ.get(HOST_MARKER, "")}
         with socket.socket(socket.AF_UNIX) as listener, open(log, "wb") as output:
             listener.bind(str(address))
             listener.listen()
@@ -1890,6 +1942,7 @@ def running_application(script: Path, virtualenv: Virtualenv,
 
 # Whatever the application starts inherits this variable, and is known by it when it has to be ended.
 PROCESS_MARKER = "FLASKFLEX_CHECK"
+HOST_MARKER = "FLASKFLEX_HOST"  # on a host: the push that started it
 
 RUN_WITH_FLUP = """\
 import runpy, sys
@@ -2050,12 +2103,11 @@ def last_lines(words: bytes, count: int = 20) -> str:
 # --- host ---
 
 LIVE = "refs/flaskflex/live"  # the commit that the site serves; its reflog is the history of deployments
-EMPTY_TREE = "4b825dc642cb6eb9a060e54bf8d69288fbee4904"  # git's name of what a site holds before its first push
+EMPTY_TREE = "4b825dc642cb6eb9a060e54bf8d69288fbee4904"  # to git, what a site holds before its first push
 ABSENT = "000000"  # git's mode of a file that a commit lacks
 LINE_SECONDS = 600.0  # what a line of .flx may take, if git config flaskflex.timeout says nothing else
 ANSWER_SECONDS = 30.0  # what the application may take to answer
-LOG_LIMIT = 64 << 20  # bytes that one line of .flx may print
-SHOWN_LIMIT = 1 << 20  # bytes of a log that the pusher sees
+OUTPUT_LIMIT = 16 << 20  # bytes that one line of .flx may print
 
 # Git on the site's files. Sizes and times tell what has changed: a copy has other inodes, and [permission]
 # sets modes. The settings of the host's user do not count, and no hook runs.
@@ -2103,12 +2155,24 @@ def write_beside(path: Path, content: bytes, mode: int) -> None:
 
 
 def remove_tree(path: Path) -> None:
-    """Remove a file or folder and all that it holds, even what may not be written; raise Failure if it stays."""
+    """Remove a file, or a folder and all that it holds, write-protected or not; raise Failure if it stays."""
     for command in (["rm", "-rf"], ["chmod", "-R", "u+rwX"], ["rm", "-rf"]):
         if os.path.lexists(path):
             subprocess.run([*command, str(path)], stderr=subprocess.DEVNULL)
     if os.path.lexists(path):
         raise Failure(f"{path} cannot be removed", "See on the host who owns what is in it.")
+
+
+def is_real_folder(path: Path) -> bool:
+    """Return True for a folder that is no link to one."""
+    return path.is_dir() and not path.is_symlink()
+
+
+def user_name() -> str:
+    """Return the name of the user who runs this."""
+    import pwd  # not on Windows
+
+    return pwd.getpwuid(os.geteuid()).pw_name
 
 
 class Log:
@@ -2117,13 +2181,35 @@ class Log:
     They may be gone, or not read: standard error is written to only if it takes a piece at once.
     """
 
-    def __init__(self, path: Path, position: Optional[int] = None, *, shown: bool = True) -> None:
-        """Show what is written to the file from a position on, by default its end."""
+    def __init__(self, path: Path, *, shown: bool = True) -> None:
         path.touch()
         self.path = path
-        self.position = path.stat().st_size if position is None else position
-        self.left = SHOWN_LIMIT if shown else 0
+        self.position = path.stat().st_size  # what is written to the file from here on is shown
+        self.shown = shown
         self.waiting = b""
+
+    def show(self) -> None:
+        """Copy whole lines that are new in the file to standard error, as far as it takes them now."""
+        if not self.shown:
+            return
+        with open(self.path, "rb") as file:
+            file.seek(self.position)
+            fresh = file.read()
+        fresh = fresh[:fresh.rfind(b"\n") + 1]
+        self.position += len(fresh)
+        self.waiting += b"".join(line for line in fresh.splitlines(keepends=True)
+                                 if not line.startswith((b"Requirement already satisfied:", b"[notice]")))
+        with contextlib.suppress(OSError):
+            while self.waiting and select.select([], [2], [], 0)[1]:
+                self.waiting = self.waiting[os.write(2, self.waiting[:select.PIPE_BUF]):]
+
+    def finish(self) -> None:
+        """Show the rest to a pusher who goes on reading."""
+        deadline = time.monotonic() + 5
+        self.show()
+        while self.waiting and time.monotonic() < deadline:
+            time.sleep(0.01)
+            self.show()
 
     def write(self, text: str) -> None:
         """Add lines, and show them; on a full disk they are only shown."""
@@ -2143,31 +2229,8 @@ class Log:
         """Add why something failed, and how to go on."""
         self.fact(label, f"{failure}\n{getattr(failure, 'hint', '')}".rstrip())
 
-    def show(self) -> None:
-        """Copy whole lines that are new in the file to standard error, as far as it takes them now."""
-        with open(self.path, "rb") as file:
-            file.seek(self.position)
-            fresh = file.read(SHOWN_LIMIT)
-        if len(fresh) < SHOWN_LIMIT:
-            fresh = fresh[:fresh.rfind(b"\n") + 1]
-        self.position += len(fresh)
-        lines = b"".join(line for line in fresh.splitlines(keepends=True)
-                         if not line.startswith((b"Requirement already satisfied:", b"[notice]")))
-        if self.left and len(lines) >= self.left:
-            lines = lines[:self.left - 1] + f"\n... and more, in {self.path} on the host\n".encode()
-        self.waiting += lines if self.left else b""
-        self.left = max(0, self.left - len(lines))
-        with contextlib.suppress(OSError):
-            while self.waiting and select.select([], [2], [], 0)[1]:
-                self.waiting = self.waiting[os.write(2, self.waiting[:select.PIPE_BUF]):]
 
-    def finish(self) -> None:
-        """Show the rest to a pusher who goes on reading."""
-        deadline = time.monotonic() + 5
-        self.show()
-        while self.waiting and time.monotonic() < deadline:
-            time.sleep(0.01)
-            self.show()
+# --- host: the files of a project, in the site or in a trial's copy of it ---
 
 
 class FileChange(NamedTuple):
@@ -2176,6 +2239,17 @@ class FileChange(NamedTuple):
     old_mode: str
     new_mode: str
     new_id: str
+
+
+def in_the_way_failure(site: Path, paths: Sequence[str]) -> Failure:
+    """Return why a push is refused that would replace files of the site's own, and how to go on."""
+    return Failure("\n".join((
+        f"the push would replace what the site made or changed itself: {', '.join(paths)}",
+        "Leave it to the site: take it out of git (and name it in .gitignore), and push again:",
+        f"    {shell_line('git', 'rm', '-r', '--quiet', '--cached', '--', *paths)}",
+        "    git commit -m 'The host has this file'",
+        "Or replace it: move it away on the host, and push again:",
+    )), "\n".join("    " + shell_line("mv", str(site / path), str(site / f"{path}.old")) for path in paths))
 
 
 class Checkout(NamedTuple):
@@ -2187,42 +2261,18 @@ class Checkout(NamedTuple):
 
     def git(self, *args: str, stdin: bytes = b"") -> bytes:
         """Return what git prints about the files and the index; raise Failure with git's words."""
-        command = ["git", f"--git-dir={self.repository}", f"--work-tree={self.root}", *CHECKOUT_SETTINGS, *args]
-        done = subprocess.run(command, cwd=self.root, input=stdin, capture_output=True, env={
-            **os.environ, **REPOSITORY_SETTINGS_ONLY, "GIT_INDEX_FILE": str(self.index_file)})
+        folders = (f"--git-dir={self.repository}", f"--work-tree={self.root}")
+        environ = {**os.environ, **REPOSITORY_SETTINGS_ONLY, "GIT_INDEX_FILE": str(self.index_file)}
+        done = subprocess.run(["git", *folders, *CHECKOUT_SETTINGS, *args], cwd=self.root, env=environ,
+                              input=stdin, capture_output=True)
         if done.returncode:
             raise Failure(f"git {args[0]} failed in {self.root}", error_text(done.stderr))
         return done.stdout
 
-    def update(self, old: str, new: str, ours: set[str], *, keep: bool) -> set[str]:
-        """Replace the files of one commit by another's; return those that the site has changed and keeps.
-
-        What may be replaced is what git's two-tree rules allow (git-read-tree(1), "Two Tree Merge"): nothing
-        that the site made or changed itself. More than by git is allowed: a file may be as the new commit has
-        it already, one that the site changed and the new commit lacks stays, untracked, and files in which
-        [replace] works (ours) are the host's. Raise Failure, with nothing changed, if another file is in the
-        way; with keep it stays.
-        """
-        self.index_file.with_name(f"{self.index_file.name}.lock").unlink(missing_ok=True)  # of a killed git
-        self.git("read-tree", "-i", "-m", old)
-        changes, edited = self.changes(old, new), self.edited()
-        doubtful = {path for path, change in changes.items() if path in ours
-                    or self.has_file(path) and (path in edited or change.old_mode == ABSENT)}
-        gone = {path for path, change in changes.items() if change.new_mode == ABSENT}
-        removed, written = gone - (doubtful - ours), changes.keys() - gone
-        in_the_way = self.settle({path: changes[path] for path in doubtful}) - ours
-        in_the_way |= {path for path in written if self.is_blocked(path, removed)}
-        if in_the_way and not keep:
-            raise in_the_way_failure(self.repository.with_suffix(""), sorted(in_the_way))
-        self.git("read-tree", "-i", "-m", old, new)
-        self.place(written - in_the_way, removed)
-        self.git("update-index", "-q", "--refresh")
-        return (edited - changes.keys() | doubtful & gone) - ours
-
     def edited(self) -> set[str]:
         """Return the paths of files that are not as the index has them."""
-        self.git("update-index", "-q", "--refresh")
-        return set(os.fsdecode(self.git("diff-files", "--name-only", "-z")).split("\0")[:-1])
+        return set(os.fsdecode(self.git("diff", "--name-only", "-z", "--no-ext-diff", "--no-renames",
+                                        "--ignore-submodules=all")).split("\0")[:-1])
 
     def changes(self, old: str, new: str) -> dict[str, FileChange]:
         """Return the files in which two commits differ, by path; submodules are left out."""
@@ -2235,7 +2285,7 @@ class Checkout(NamedTuple):
         return changes
 
     def settle(self, changes: Mapping[str, FileChange]) -> set[str]:
-        """Let the index have files as the new commit has them; return those that are otherwise in the folder."""
+        """Let the index have files as the new commit does; return those that the folder has otherwise."""
         entries = "".join(f"{0 if change.new_mode == ABSENT else change.new_mode} {change.new_id}\t{path}\0"
                           for path, change in changes.items())
         if not entries:
@@ -2249,7 +2299,7 @@ class Checkout(NamedTuple):
         return os.path.lexists(place) and not is_real_folder(place) and place.parent.resolve() == place.parent
 
     def is_blocked(self, path: str, removed: set[str]) -> bool:
-        """Return True if no file can be at a path: a folder with files is there, or a file or a link above."""
+        """Return True if no file can be at a path: a folder with files is there, or a file or link above."""
         place = self.root / path
         files = [folder for folder in list(place.parents)[:path.count("/")]
                  if os.path.lexists(folder) and not is_real_folder(folder)]
@@ -2274,156 +2324,31 @@ class Checkout(NamedTuple):
         for path in written:
             (self.root / path).parent.mkdir(parents=True, exist_ok=True)
             os.replace(self.root / stage / path, self.root / path)
-        remove_tree(self.root / stage)
+        shutil.rmtree(self.root / stage, ignore_errors=True)
 
+    def update(self, old: str, new: str, ours: set[str], *, keep: bool) -> set[str]:
+        """Replace the files of one commit by another's; return those that the site has changed and keeps.
 
-def is_real_folder(path: Path) -> bool:
-    """Return True for a folder that is no link to one."""
-    return path.is_dir() and not path.is_symlink()
-
-
-def in_the_way_failure(site: Path, paths: Sequence[str]) -> Failure:
-    """Return why a push is refused that would replace files of the site's own, and how to go on."""
-    return Failure("\n".join((
-        f"the push would replace what the site made or changed itself: {', '.join(paths)}",
-        "Leave it to the site: take it out of git (and name it in .gitignore), and push again:",
-        f"    {shell_line('git', 'rm', '-r', '--quiet', '--cached', '--', *paths)}",
-        "    git commit -m 'The host has this file'",
-        "Or replace it: move it away on the host, and push again:",
-    )), "\n".join("    " + shell_line("mv", str(site / path), str(site / f"{path}.old")) for path in paths))
-
-
-# --- host: what .flx says is carried out ---
-
-
-class FlxRun(NamedTuple):
-    """Where .flx is carried out: the folder, the values for [replace], the mark of its processes, the log."""
-
-    root: Path
-    variables: Mapping[str, str]
-    mark: str
-    seconds: float  # for each line
-    log: Log
-
-    def carry_out(self, lines: Sequence[FlxLine], pushed: Callable[[str], bytes], *, setup: bool) -> None:
-        """Do what the lines say; pushed returns a file as the commit has it. Raise Failure if one fails."""
-        actions: dict[str, Callable[[FlxLine], None]] = {
-            "setup": self.run, "deploy": self.run, "permission": self.set_mode}
-        for line in lines:
-            if line.section not in ("replace", *actions):
-                self.log.fact("Left out", f".flx, line {line.number}: no host knows a section [{line.section}]")
-        self.replace([line for line in lines if line.section == "replace"], pushed)
-        for section, action in actions.items():
-            for line in lines:
-                if line.section == section and (setup or section != "setup"):
-                    action(line)
-
-    def replace(self, lines: Sequence[FlxLine], pushed: Callable[[str], bytes]) -> None:
-        """Put values into files, always into what was pushed: a value may hold the token that it replaces."""
-        contents: dict[Path, bytes] = {}
-        for line in lines:
-            path, token, name = self.fields(line, 3)
-            place = self.inside(line, path)
-            if name not in self.variables:
-                raise flx_failure(line, f"this host has no {name} for the project")
-            content = contents.get(place) or pushed(path)
-            contents[place] = content.replace(os.fsencode(token), os.fsencode(self.variables[name]))
-        for place, content in contents.items():
-            write_beside(place, content, place.stat().st_mode & 0o777)
-
-    def set_mode(self, line: FlxLine) -> None:
-        """Set the mode of a file or folder."""
-        path, mode = self.fields(line, 2)
-        if not re.fullmatch("[0-7]{3}", mode):
-            raise flx_failure(line, f"{mode} is no mode such as 755")
-        self.inside(line, path).chmod(int(mode, 8))
-
-    def fields(self, line: FlxLine, count: int) -> list[str]:
-        """Return the fields of a line; raise Failure if they are not as many as its section wants."""
-        fields = line.text.split()
-        if len(fields) != count:
-            raise flx_failure(line, f"[{line.section}] wants {count} fields in a line")
-        return fields
-
-    def inside(self, line: FlxLine, path: str) -> Path:
-        """Return the place of a path that a line names; raise Failure if nothing of the project is there."""
-        place = (self.root / path).resolve()
-        if self.root not in (place, *place.parents) or not place.exists():
-            raise flx_failure(line, f"{path} is not in the project")
-        return place
-
-    def run(self, line: FlxLine) -> None:
-        """Run a command in a shell of its own; raise Failure if it fails, or takes or prints too much."""
-        self.log.write(f"$ {line.text}")
-        with open(self.log.path, "ab") as output:
-            limit, deadline = output.tell() + LOG_LIMIT, time.monotonic() + self.seconds
-            process = subprocess.Popen(["/bin/sh", "-c", line.text], cwd=self.root, env=command_environ(self.mark),
-                                       stdin=subprocess.DEVNULL, stdout=output, stderr=output,
-                                       start_new_session=True)
-        reason, pause = "", 0.001
-        try:
-            while process.poll() is None and not reason:
-                self.log.show()
-                if time.monotonic() > deadline:
-                    reason = f"takes longer than {self.seconds:g} s (more: git config flaskflex.timeout SECONDS)"
-                elif self.log.path.stat().st_size > limit:
-                    reason = f"prints more than {LOG_LIMIT >> 20} MB"
-                time.sleep(pause)
-                pause = min(2 * pause, 0.01)
-        finally:
-            if process.poll() is None:
-                end_marked(self.mark)
-                process.wait()
-        self.log.show()
-        if reason or process.returncode:
-            raise flx_failure(line, reason or f"ended with {process.returncode}")
-
-
-def flx_failure(line: FlxLine, reason: str) -> Failure:
-    """Return why a line of .flx was not carried out."""
-    return Failure(f".flx, line {line.number}: {line.text}: {reason}", "Fix that line, commit, and push again.")
-
-
-def command_environ(mark: str) -> dict[str, str]:
-    """Return the environment of commands, built anew: nothing of git's, which would lead their git astray.
-
-    For its hooks git puts the folder of its own programs in front of PATH.
-    """
-    folders = os.environ.get("PATH", os.defpath).split(os.pathsep)
-    return {
-        "HOME": os.path.expanduser("~"), "USER": user_name(), "LOGNAME": user_name(),
-        "LANG": os.environ.get("LANG", "C.UTF-8"), PROCESS_MARKER: mark,
-        "PATH": os.pathsep.join(folder for folder in folders if not folder.endswith("/git-core")),
-    }
-
-
-def user_name() -> str:
-    """Return the name of the user who runs this."""
-    import pwd  # not on Windows
-
-    return pwd.getpwuid(os.geteuid()).pw_name
-
-
-def end_marked(mark: str) -> None:
-    """End the processes that carry a mark, and what they start meanwhile."""
-    for _ in range(10):
-        pids = process_tree(os.getpid(), f"{PROCESS_MARKER}={mark}") - {os.getpid()}
-        if not pids:
-            break
-        for pid in pids:
-            with contextlib.suppress(OSError):
-                os.kill(pid, signal.SIGKILL)
-
-
-def has_lost_python(root: Path) -> bool:
-    """Return True if the virtualenv of a site is of a Python that the system, upgraded perhaps, has no more."""
-    python = interpreter(root / ".venv")
-    version = re.fullmatch(r"python3\.\d+", python.resolve().name)
-    return os.path.lexists(python) and not (
-        python.exists() and (version is None or (root / ".venv" / "lib" / version[0]).is_dir()))
-
-
-# --- host: a trial's copy of the site ---
+        What may be replaced is what git's two-tree rules allow (git-read-tree(1), "Two Tree Merge"): nothing
+        that the site made or changed itself. More than by git is allowed: a file may be as the new commit has
+        it already, one that the site changed and the new commit lacks stays, untracked, and files in which
+        [replace] works (ours) are the host's. Raise Failure, with nothing changed, if another file is in the
+        way; with keep it stays.
+        """
+        self.index_file.with_name(f"{self.index_file.name}.lock").unlink(missing_ok=True)  # of a killed git
+        self.git("read-tree", "-i", "-m", old)
+        changes, edited = self.changes(old, new), self.edited()
+        doubtful = {path for path, change in changes.items() if path in ours
+                    or self.has_file(path) and (path in edited or change.old_mode == ABSENT)}
+        gone = {path for path, change in changes.items() if change.new_mode == ABSENT}
+        removed, written = gone - (doubtful - ours), changes.keys() - gone
+        in_the_way = self.settle({path: changes[path] for path in doubtful}) - ours
+        in_the_way |= {path for path in written if self.is_blocked(path, removed)}
+        if in_the_way and not keep:
+            raise in_the_way_failure(self.repository.with_suffix(""), sorted(in_the_way))
+        self.git("read-tree", "-i", "-m", old, new)
+        self.place(written - in_the_way, removed)
+        return (edited - changes.keys() | doubtful & gone) - ours
 
 
 def copy_site(site: Path, copy: Path, log: Log) -> None:
@@ -2441,7 +2366,7 @@ def copy_site(site: Path, copy: Path, log: Log) -> None:
 
 
 def adopt_copy(site: Path, copy: Path) -> None:
-    """Make a copied site one of its own: links, the virtualenv's programs and editable installs name the old."""
+    """Make a copied site one of its own: links, the virtualenv's programs and editable installs name it."""
     old, new = os.fsencode(site), os.fsencode(copy)
     pattern = re.compile(re.escape(old) + rb"(?![\w.-])")  # not a neighbour whose name begins alike
     virtualenv = copy / ".venv"
@@ -2461,6 +2386,167 @@ def adopt_copy(site: Path, copy: Path) -> None:
             os.symlink(new + target[len(old):], link)
 
 
+# --- host: what .flx says is carried out ---
+
+
+def has_lost_python(root: Path) -> bool:
+    """Return True if the system, upgraded perhaps, has no more the Python of a site's virtualenv."""
+    python = interpreter(root / ".venv")
+    version = re.fullmatch(r"python3\.\d+", python.resolve().name)
+    return os.path.lexists(python) and not (
+        python.exists() and (version is None or (root / ".venv" / "lib" / version[0]).is_dir()))
+
+
+def command_environ(mark: str) -> dict[str, str]:
+    """Return the environment of commands, built anew: nothing of git's, which would lead their git astray.
+
+    For its hooks git puts the folder of its own programs in front of PATH.
+    """
+    folders = os.environ.get("PATH", os.defpath).split(os.pathsep)
+    return {
+        "HOME": os.path.expanduser("~"), "USER": user_name(), "LOGNAME": user_name(),
+        "LANG": os.environ.get("LANG", "C.UTF-8"), HOST_MARKER: mark,
+        "PATH": os.pathsep.join(folder for folder in folders if not folder.endswith("/git-core")),
+    }
+
+
+def end_marked(mark: str) -> None:
+    """End the processes that carry a mark, and what they start meanwhile."""
+    for _ in range(10):
+        pids = process_tree(os.getpid(), f"{HOST_MARKER}={mark}") - {os.getpid()}
+        if not pids:
+            break
+        for pid in pids:
+            with contextlib.suppress(OSError):
+                os.kill(pid, signal.SIGKILL)
+
+
+def flx_failure(line: FlxLine, reason: str) -> Failure:
+    """Return why a line of .flx was not carried out."""
+    return Failure(f".flx, line {line.number}: {line.text}: {reason}",
+                   "Fix that line, commit, and push again.")
+
+
+class FlxRun(NamedTuple):
+    """Where .flx is carried out: the folder, the values for [replace], the mark of its processes, the log."""
+
+    root: Path
+    variables: Mapping[str, str]
+    mark: str
+    seconds: float  # for each line
+    log: Log
+
+    def inside(self, line: FlxLine, path: str) -> Path:
+        """Return the place of a path that a line names; raise Failure if nothing of the project is there."""
+        place = (self.root / path).resolve()
+        if self.root not in (place, *place.parents) or not place.exists():
+            raise flx_failure(line, f"{path} is not in the project")
+        return place
+
+    def replace(self, lines: Sequence[FlxLine], pushed: Callable[[str], bytes]) -> None:
+        """Put values into files, always into what was pushed: a value may hold the token that it replaces."""
+        contents: dict[Path, bytes] = {}
+        for line in lines:
+            path, token, name = line.fields
+            place = self.inside(line, path)
+            if name not in self.variables:
+                raise flx_failure(line, f"this host has no {name} for the project")
+            content = contents.get(place) or pushed(os.path.normpath(path))
+            contents[place] = content.replace(os.fsencode(token), os.fsencode(self.variables[name]))
+        for place, content in contents.items():
+            write_beside(place, content, place.stat().st_mode & 0o777)
+
+    def set_mode(self, line: FlxLine) -> None:
+        """Set the mode of a file or folder."""
+        path, mode = line.fields
+        self.inside(line, path).chmod(int(mode, 8))
+
+    def run(self, line: FlxLine) -> None:
+        """Run a command in a shell of its own; raise Failure if it fails, or takes or prints too much."""
+        self.log.write(f"$ {line.text}")
+        with open(self.log.path, "ab") as output:
+            limit, deadline = output.tell() + OUTPUT_LIMIT, time.monotonic() + self.seconds
+            process = subprocess.Popen(["/bin/sh", "-c", line.text], cwd=self.root, start_new_session=True,
+                                       env=command_environ(self.mark), stdin=subprocess.DEVNULL,
+                                       stdout=output, stderr=output)
+        reason, pause = "", 0.001
+        try:
+            while process.poll() is None and not reason:
+                self.log.show()
+                if time.monotonic() > deadline:
+                    reason = f"takes longer than {self.seconds:g} s (git config flaskflex.timeout SECONDS)"
+                elif self.log.path.stat().st_size > limit:
+                    reason = f"prints more than {OUTPUT_LIMIT >> 20} MB"
+                time.sleep(pause)
+                pause = min(2 * pause, 0.01)
+        finally:
+            if process.poll() is None:
+                end_marked(self.mark)
+                process.wait()
+        self.log.show()
+        if reason or process.returncode:
+            raise flx_failure(line, reason or f"ended with {process.returncode}")
+
+    def carry_out(self, lines: Sequence[FlxLine], pushed: Callable[[str], bytes], *, setup: bool) -> None:
+        """Do what the lines say; pushed returns a file as the commit has it. Raise Failure if one fails."""
+        actions: dict[str, Callable[[FlxLine], None]] = {
+            "setup": self.run, "deploy": self.run, "permission": self.set_mode}
+        for line in lines:
+            if line.section not in FLX_SECTIONS:
+                self.log.fact("Left out", f".flx, line {line.number}: {flx_warning(line, set())}")
+            elif flx_error(line):
+                raise flx_failure(line, flx_error(line))
+        self.replace([line for line in lines if line.section == "replace"], pushed)
+        for section, action in actions.items():
+            for line in lines:
+                if line.section == section and (setup or section != "setup"):
+                    action(line)
+
+
+# --- host: the application is asked ---
+
+
+def site_virtualenv(root: Path) -> Virtualenv:
+    """Return the virtualenv of a site; our own Python stands in for it if [setup] makes none."""
+    python = interpreter(root / ".venv")
+    return Virtualenv(root / ".venv", python if python.exists() else Path(sys.executable), "", ".flx")
+
+
+def ask_site(root: Path) -> Finding:
+    """Start the application of a site, or of a trial, as Apache would, and ask it for its first page."""
+    script = root / "public_html" / "dispatch.fcgi"
+    if not script.exists():
+        return Finding("fail", "public_html/dispatch.fcgi is missing", "In the project: python flaskflex.py")
+    started = time.monotonic()
+    with running_application(script, site_virtualenv(root), None) as (address, log):
+        answer = fastcgi_request(address, cgi_environ(script, "/"), ANSWER_SECONDS)
+        return finding_for(answer, answer.errors + log.read_bytes(), time.monotonic() - started)
+
+
+def ask_url(url: str) -> Finding:
+    """Ask for a page as a visitor would: an error of the server's is a failure, no server a warning."""
+    import urllib.error
+    import urllib.request
+
+    try:
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        with opener.open(url, timeout=ANSWER_SECONDS) as page:
+            status = page.status
+    except urllib.error.HTTPError as error:
+        status = error.code
+    except (OSError, ValueError) as error:
+        return Finding("warn", f"{url} cannot be asked from here: {error}")
+    return Finding("fail" if status >= 500 else "ok", f"GET {url} answers {status}",
+                   "See the site's error log.")
+
+
+def report_answer(finding: Finding, log: Log) -> None:
+    """Log how the application answered; raise Failure if it does not run."""
+    if finding.level == "fail":
+        raise Failure(finding.text, finding.hint)
+    log.fact("Asked", finding.text)
+
+
 # --- host: a project on its host ---
 
 
@@ -2474,18 +2560,22 @@ class HostedProject:
         self.checkout = Checkout(repository, self.site, self.state / "index")
         self.before = self.state / "before"  # what the site held before the first push, until that is live
         self.mark = f"{os.getpid()}-{time.time_ns()}"  # by it, processes that this one starts are known
+        self.described: dict[str, str] = {}
 
     def git(self, *args: str) -> str:
-        """Return what git prints in the repository, without its last line break; raise Failure if it fails."""
+        """Return what git prints in the repository, without the last line break, or raise Failure."""
         return os.fsdecode(git_output(self.repository, *args)).rstrip("\n")
-
-    def commit(self, ref: str) -> str:
-        """Return the commit that a ref names, "" if there is no such ref."""
-        return os.fsdecode(run_git(self.repository, "rev-parse", "--quiet", "--verify", ref).stdout).strip()
 
     def branch(self) -> str:
         """Return the ref that deploys, such as refs/heads/main: the first one pushed became HEAD."""
-        return self.git("symbolic-ref", "HEAD")
+        return os.fsdecode((self.repository / "HEAD").read_bytes()).partition(": ")[2].rstrip("\n")
+
+    def commits(self) -> tuple[str, str]:
+        """Return the commit that the branch names, and the one that is live; "" if there is none."""
+        branch = self.branch()
+        listing = self.git("for-each-ref", "--format=%(objectname) %(refname)", "--", branch, LIVE)
+        found = {ref: commit for commit, ref in (line.split(" ", 1) for line in listing.splitlines())}
+        return found.get(branch, ""), found.get(LIVE, "")
 
     def setting(self, name: str) -> str:
         """Return what `git config NAME` says in the repository, "" if nothing."""
@@ -2493,12 +2583,10 @@ class HostedProject:
 
     def describe(self, commit: str) -> str:
         """Return a commit's short name and subject."""
-        return self.git("log", "-1", "--no-show-signature", "--format=%h %s", commit)[:100] if commit else "nothing"
-
-    def flx(self, commit: str) -> list[FlxLine]:
-        """Return the lines of a commit's .flx, none if it has no such file."""
-        content = run_git(self.repository, "cat-file", "blob", f"{commit}:.flx").stdout
-        return parse_flx(content.decode("utf-8", "surrogateescape"))
+        if commit and commit not in self.described:
+            shown = self.git("log", "-1", "--no-show-signature", "--format=%h %s", commit)
+            self.described[commit] = shown[:100]
+        return self.described.get(commit, "nothing")
 
     def log_path(self, commit: str) -> Path:
         """Return where the log of a push is kept; only the newest logs stay."""
@@ -2507,6 +2595,15 @@ class HostedProject:
         for old in sorted(folder.iterdir(), key=lambda path: path.stat().st_mtime)[:-20]:
             old.unlink(missing_ok=True)
         return folder / f"{commit}.log"
+
+    def remove_stale_locks(self) -> None:
+        """Remove the locks of a git that was killed: one that runs keeps them for some milliseconds."""
+        for name in ("HEAD", "config", self.branch(), LIVE):
+            path = self.repository / f"{name}.lock"
+            with contextlib.suppress(FileNotFoundError):
+                while time.time() - path.stat().st_mtime < 3:
+                    time.sleep(0.05)
+                path.unlink()
 
     @contextlib.contextmanager
     def locked(self, log: Log, holder: str) -> Iterator[None]:
@@ -2528,38 +2625,48 @@ class HostedProject:
             lock.truncate(0)
             lock.write(f"{holder}\n{self.mark}\n{self.mark}-live".encode())
             lock.flush()
+            os.environ[HOST_MARKER] = self.mark
             self.remove_stale_locks()
             try:
                 yield
             finally:
                 lock.truncate(0)
 
-    def remove_stale_locks(self) -> None:
-        """Remove the locks of a git that was killed: one that runs keeps them for some milliseconds."""
-        for name in ("HEAD", "config", self.branch(), LIVE):
-            path = self.repository / f"{name}.lock"
-            with contextlib.suppress(FileNotFoundError):
-                while time.time() - path.stat().st_mtime < 3:
-                    time.sleep(0.05)
-                path.unlink()
+    def flx(self, commit: str) -> list[FlxLine]:
+        """Return the lines of a commit's .flx, none if it has no such file."""
+        content = run_git(self.repository, "cat-file", "blob", f"{commit}:.flx").stdout
+        return parse_flx(content.decode("utf-8", "surrogateescape"))
+
+    def variables(self) -> dict[str, str]:
+        """Return the values for [replace]; those of a project's database are in a file of its own."""
+        variables = {"PROJECT_NAME": self.site.name}
+        with contextlib.suppress(FileNotFoundError):
+            text = (self.state / "variables").read_text(encoding="utf-8")
+            variables.update(re.findall(r"^(\w+)=(.*)$", text, re.MULTILINE))
+        return variables
+
+    def line_seconds(self) -> float:
+        """Return how long a line of .flx may take; raise Failure if the setting is no number."""
+        setting = self.setting("flaskflex.timeout") or f"{LINE_SECONDS}"
+        if not re.fullmatch(r"\d+(\.\d+)?", setting):
+            raise Failure(f"flaskflex.timeout is {setting!r}, and no number of seconds",
+                          "On the host, in the repository: git config flaskflex.timeout 600")
+        return float(setting)
 
     def deploy(self, tree: Checkout, old: str, new: str, log: Log, *, keep: bool = False) -> set[str]:
-        """Let a folder that holds one commit run another; return the files that the site changed and keeps."""
+        """Let a folder that holds one commit run another; return files that the site changed and keeps."""
         lines = self.flx(new)
-        ours = {os.path.normpath(line.text.split()[0]) for line in (*self.flx(old), *lines)
+        ours = {os.path.normpath(line.fields[0]) for line in (*self.flx(old), *lines)
                 if line.section == "replace"}
         kept = tree.update(old, new, ours, keep=keep)
-        variables = {"PROJECT_NAME": self.site.name}
-        with contextlib.suppress(FileNotFoundError):  # only a project with a database has this file
-            variables.update(re.findall(r"^(\w+)=(.*)$", (self.state / "variables").read_text(), re.MULTILINE))
         mark = f"{self.mark}-live" if tree.root == self.site else self.mark
-        run = FlxRun(tree.root, variables, mark, float(self.setting("flaskflex.timeout") or LINE_SECONDS), log)
-        run.carry_out(lines, lambda path: tree.git("cat-file", "--filters", f"{new}:{os.path.normpath(path)}"),
+        run = FlxRun(tree.root, self.variables(), mark, self.line_seconds(), log)
+        run.carry_out(lines, lambda path: tree.git("cat-file", "--filters", f"{new}:{path}"),
                       setup=old == EMPTY_TREE or has_lost_python(tree.root))
         return kept
 
     def try_commit(self, old: str, new: str, log: Log) -> None:
-        """Try a commit on a copy of the site, which stays as it is; raise Failure if it does not run there."""
+        """Try a commit on a copy of the site, which stays as it is; raise Failure if it does not run."""
         log.fact("Trying", f"{self.describe(new)} (in a copy of the site)")
         trial = Checkout(self.repository, self.state / "trial", self.state / "trial-index")
         try:
@@ -2572,6 +2679,22 @@ class HostedProject:
         finally:
             end_marked(self.mark)
             remove_tree(trial.root)
+
+    def forget_before(self) -> None:
+        """Remove the copy of what the site held before the first push: all of it, or nothing."""
+        if self.before.exists():
+            remove_tree(self.state / "trial")
+            os.rename(self.before, self.state / "trial")
+            remove_tree(self.state / "trial")
+
+    def restore_before(self) -> None:
+        """Let the site hold what it held before a first push that failed, or was cut off."""
+        if self.before.exists():
+            for path in self.site.iterdir():
+                remove_tree(path)
+            if subprocess.run(["cp", "-a", f"{self.before}/.", str(self.site)]).returncode:
+                raise Failure(f"{self.before} cannot be copied back to {self.site}", "See df on the host.")
+            self.forget_before()
 
     def try_first(self, new: str, log: Log) -> None:
         """Try the first commit in the site itself: nothing is live that this could harm.
@@ -2590,48 +2713,6 @@ class HostedProject:
             end_marked(f"{self.mark}-live")
             self.restore_before()
             raise
-
-    def restore_before(self) -> None:
-        """Let the site hold what it held before a first push that failed, or was cut off."""
-        if self.before.exists():
-            for path in self.site.iterdir():
-                remove_tree(path)
-            subprocess.run(["cp", "-a", f"{self.before}/.", str(self.site)], check=True)
-            self.forget_before()
-
-    def forget_before(self) -> None:
-        """Remove the copy of what the site held before the first push: all of it, or nothing."""
-        if self.before.exists():
-            remove_tree(self.state / "trial")
-            os.rename(self.before, self.state / "trial")
-            remove_tree(self.state / "trial")
-
-    def go_live(self, log: Log) -> None:
-        """Let the site serve what the branch names, if it does not yet; if that fails, put the old back.
-
-        If this was cut off, be it anywhere, calling it again finishes.
-        """
-        new, old = self.commit(self.branch()), self.commit(LIVE)
-        if not new:
-            self.restore_before()
-        if new == old:
-            return
-        log.fact("Going live", self.describe(new))
-        tried_here = not old and self.before.exists()
-        try:
-            if not tried_here:
-                with starts_delayed(self.site):
-                    self.deploy(self.checkout, old or EMPTY_TREE, new, log)
-            self.ask_live(log, tried_here)
-            self.git("update-ref", "--create-reflog", "-m", f"push: {self.describe(new)}", LIVE, new)
-        except (Failure, OSError) as failure:
-            log.failure("Failed", failure)
-            if old:
-                self.put_back(new, old, log)
-            return
-        self.forget_before()
-        log.fact("Live", self.describe(new))
-        log.write(self.setting("flaskflex.url") or f"Its document root is {self.site / 'public_html'}")
 
     def ask_live(self, log: Log, tried_here: bool) -> None:
         """Ask the site for its first page, at its URL if that is known; raise Failure if it does not run."""
@@ -2654,50 +2735,55 @@ class HostedProject:
         self.git("update-ref", "-m", "what was pushed did not run", self.branch(), old, new)
         log.fact("Served", self.describe(old))
 
+    def go_live(self, log: Log) -> None:
+        """Let the site serve what the branch names, if it does not yet; if that fails, put the old back.
 
-def ask_site(root: Path) -> Finding:
-    """Start the application of a site, or of a trial, as Apache would, and ask it for its first page."""
-    script = root / "public_html" / "dispatch.fcgi"
-    if not script.exists():
-        return Finding("fail", "public_html/dispatch.fcgi is missing", "Run python flaskflex.py in the project.")
-    python = interpreter(root / ".venv")
-    virtualenv = Virtualenv(root / ".venv", python if python.exists() else Path(sys.executable), "", ".flx")
-    started = time.monotonic()
-    with running_application(script, virtualenv, None) as (address, log):
-        answer = fastcgi_request(address, cgi_environ(script, "/"), ANSWER_SECONDS)
-        return finding_for(answer, answer.errors + log.read_bytes(), time.monotonic() - started)
-
-
-def ask_url(url: str) -> Finding:
-    """Ask for a page as a visitor would: an error of the server's is a failure, no server a warning."""
-    import urllib.error
-    import urllib.request
-
-    try:
-        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-        with opener.open(url, timeout=ANSWER_SECONDS) as page:
-            status = page.status
-    except urllib.error.HTTPError as error:
-        status = error.code
-    except (OSError, ValueError) as error:
-        return Finding("warn", f"{url} cannot be asked from here: {error}")
-    return Finding("fail" if status >= 500 else "ok", f"GET {url} answers {status}", "See the site's error log.")
-
-
-def report_answer(finding: Finding, log: Log) -> None:
-    """Log how the application answered; raise Failure if it does not run."""
-    if finding.level == "fail":
-        raise Failure(finding.text, finding.hint)
-    log.fact("Asked", finding.text)
+        If this was cut off, be it anywhere, calling it again finishes.
+        """
+        new, old = self.commits()
+        if not new:
+            self.restore_before()
+        if new == old:
+            return
+        log.fact("Going live", self.describe(new))
+        tried_here = not old and self.before.exists()
+        try:
+            if not tried_here:
+                with starts_delayed(self.site):
+                    self.deploy(self.checkout, old or EMPTY_TREE, new, log)
+            self.ask_live(log, tried_here)
+            self.git("update-ref", "--create-reflog", "-m", f"push: {self.describe(new)}", LIVE, new)
+        except (Failure, OSError) as failure:
+            log.failure("Failed", failure)
+            if old:
+                self.put_back(new, old, log)
+            return
+        self.forget_before()
+        log.fact("Live", self.describe(new))
+        log.write(self.setting("flaskflex.url") or f"Its document root is {self.site / 'public_html'}")
 
 
 # --- host: git's hooks ---
 
 
+def try_push(hosted: HostedProject, log: Log, old: str, new: str) -> None:
+    """Try a push to the branch that deploys, once what that names now is live; raise Failure to refuse."""
+    hosted.go_live(Log(hosted.log_path(hosted.commits()[0] or "host"), shown=False))
+    now, live = hosted.commits()
+    if old != now:
+        raise Failure("somebody else has pushed meanwhile", "git pull, and push again.")
+    if new == live:
+        log.fact("Live", f"already: {hosted.describe(new)}")
+    elif live:
+        hosted.try_commit(live, new, log)
+    else:
+        hosted.try_first(new, log)
+
+
 def take_push(hosted: HostedProject, log: Log, ref: str, old: str, new: str) -> None:
     """Judge a push of one ref, for the hook `update`; raise Failure to refuse it."""
     branch = hosted.branch()
-    if ref.startswith("refs/heads/") and not hosted.commit(branch):
+    if ref.startswith("refs/heads/") and not any(hosted.commits()):
         branch = ref  # the first branch that is pushed
     if ref.startswith("refs/flaskflex/"):
         raise Failure(f"{ref} is the host's own", "Push to a branch.")
@@ -2714,19 +2800,14 @@ def take_push(hosted: HostedProject, log: Log, ref: str, old: str, new: str) -> 
             hosted.git("symbolic-ref", "HEAD", branch)
 
 
-def try_push(hosted: HostedProject, log: Log, old: str, new: str) -> None:
-    """Try what is pushed to the branch that deploys, once what it names now is live; raise Failure to refuse."""
-    now = hosted.commit(hosted.branch())
-    hosted.go_live(Log(hosted.log_path(now or "host"), shown=False))
-    if old != hosted.commit(hosted.branch()):
-        raise Failure("somebody else has pushed meanwhile", "git pull, and push again.")
-    live = hosted.commit(LIVE)
-    if new == live:
-        log.fact("Live", f"already: {hosted.describe(new)}")
-    elif live:
-        hosted.try_commit(live, new, log)
-    else:
-        hosted.try_first(new, log)
+def finish_push(hosted: HostedProject, log: Log) -> None:
+    """Let the branch go live, or see it go live.
+
+    The pusher's last hook and a process of the host's own both do this: the first one does the work, and
+    nothing is left to do for the other.
+    """
+    with hosted.locked(log, "a push that goes live"):
+        hosted.go_live(log)
 
 
 def run_hook(hook: str, args: Sequence[str]) -> int:
@@ -2739,12 +2820,9 @@ def run_hook(hook: str, args: Sequence[str]) -> int:
     path = hosted.log_path(args[-1])
     if hook == "update":
         path.unlink(missing_ok=True)
-        log = Log(path)
-    else:  # show it from where it goes live, which may have begun already
-        path.touch()
-        content = path.read_bytes()
-        start = content.rfind(b"Going live  ")
-        log = Log(path, len(content) if start < 0 else start)
+    log = Log(path)
+    if hook == "watch":  # going live may have begun already
+        log.position = max(path.read_bytes().rfind(b"\nGoing live  ") + 1, 0) or log.position
     try:
         if hook == "update":
             take_push(hosted, log, *args)
@@ -2752,20 +2830,10 @@ def run_hook(hook: str, args: Sequence[str]) -> int:
             finish_push(hosted, log)
     except (Failure, OSError) as failure:
         log.failure("Refused", failure)
-        log.fact("Served", hosted.describe(hosted.commit(LIVE)))
+        log.fact("Served", hosted.describe(hosted.commits()[1]))
         status = 1
     log.finish()
     return status
-
-
-def finish_push(hosted: HostedProject, log: Log) -> None:
-    """Let the branch go live, or see it go live.
-
-    The pusher's last hook and a process of the host's own both do this: the first one does the work, and
-    nothing is left to do for the other.
-    """
-    with hosted.locked(log, "a push that goes live"):
-        hosted.go_live(log)
 
 
 # --- host: the command ---
@@ -2780,39 +2848,11 @@ HOST_SETTINGS = {
 }
 
 
-def host(options: argparse.Namespace, report: Report) -> int:
-    """Take pushes of a project in a folder, or list the projects there; return the exit status."""
-    if options.hook:
-        return run_hook(options.hook[0], options.hook[1:])
-    folder = Path(options.directory).resolve()
-    if not shutil.which("git"):
-        raise Failure(*NO_GIT)
-    if options.name is None:
-        list_projects(folder, report)
-        return 0
-    if not re.fullmatch(r"(?!.*\.(git|lock)$)[A-Za-z0-9][A-Za-z0-9._-]*", options.name):
-        raise Failure(f"{options.name!r} is no name for a project",
-                      "Take letters, digits, dots and hyphens; for another folder: -C DIR")
-    hosted = HostedProject(folder / f"{options.name}.git")
-    if not hosted.state.is_dir():
-        make_repository(hosted)
-    log = Log(hosted.log_path("host"))
-    with hosted.locked(log, "flaskflex host"):
-        renew_repository(hosted, options.url)
-        hosted.go_live(log)
-    log.finish()
-    report.fact("Repository", str(hosted.repository))
-    report.fact("Site", f"{hosted.site}, with the document root {hosted.site / 'public_html'}")
-    report.fact("Clone", shell_line("git", "clone", f"{user_name()}@{os.uname().nodename}:{hosted.repository}"))
-    report.fact("Next", "python flaskflex.py in the clone, then git push")
-    return 0
-
-
 def make_repository(hosted: HostedProject) -> None:
     """Make the bare repository of a project: whole, or not at all. Raise Failure on foreign files."""
     found = re.search(r"(\d+)\.(\d+)", os.fsdecode(git_output(Path("/"), "version")))
     if found and (int(found[1]), int(found[2])) < OLDEST_GIT:
-        raise Failure(f"git {found[0]} is too old to host a project", "git 2.28 or newer is needed (July 2020).")
+        raise Failure(f"git {found[0]} is too old to host a project", "It takes git 2.28 or newer.")
     for place in (hosted.repository, hosted.site):
         if os.path.lexists(place) and not (is_real_folder(place) and not any(place.iterdir())):
             raise Failure(f"{place} is there already, and flaskflex host did not make it",
@@ -2845,7 +2885,7 @@ def list_projects(folder: Path, report: Report) -> None:
     found = [HostedProject(path) for path in sorted(folder.glob("*.git")) if (path / "flaskflex").is_dir()]
     for hosted in found:
         live = "nothing is live yet"
-        if hosted.commit(LIVE):
+        if hosted.commits()[1]:
             live = hosted.git("log", "-1", "--walk-reflogs", "--date=relative", "--format=%h %s (%gd)", LIVE)
         report.fact(f"{hosted.site.name} ", re.sub(r"\(\S+@\{(.*)\}\)$", r"(\1)", live))
         logs = sorted(hosted.state.glob("logs/*.log"), key=lambda path: path.stat().st_mtime)
@@ -2854,6 +2894,35 @@ def list_projects(folder: Path, report: Report) -> None:
             report.fact("", f"last push: {result}")
     if not found:
         report.fact("Nothing", f"is hosted in {folder} (flaskflex.py host NAME makes a project)")
+
+
+def host(options: argparse.Namespace, report: Report) -> int:
+    """Take pushes of a project in a folder, or list the projects there; return the exit status."""
+    if options.hook:
+        return run_hook(options.hook[0], options.hook[1:])
+    folder = Path(options.directory).resolve()
+    if not shutil.which("git"):
+        raise Failure(*NO_GIT)
+    if options.name is None:
+        list_projects(folder, report)
+        return 0
+    if not re.fullmatch(r"(?!.*\.(git|lock)$)[A-Za-z0-9][A-Za-z0-9._-]*", options.name):
+        raise Failure(f"{options.name!r} is no name for a project",
+                      "Take letters, digits, dots and hyphens; for another folder: -C DIR")
+    hosted = HostedProject(folder / f"{options.name}.git")
+    if not hosted.state.is_dir():
+        make_repository(hosted)
+    log = Log(hosted.log_path("host"))
+    with hosted.locked(log, "flaskflex host"):
+        renew_repository(hosted, options.url)
+        hosted.go_live(log)
+    log.finish()
+    report.fact("Repository", str(hosted.repository))
+    report.fact("Site", f"{hosted.site}, with the document root {hosted.site / 'public_html'}")
+    url = f"{user_name()}@{os.uname().nodename}:{hosted.repository}"
+    report.fact("Clone", shell_line("git", "clone", url))
+    report.fact("Next", "python flaskflex.py in the clone, then git push")
+    return 0
 
 
 # --- host: a machine of one's own ---
@@ -3143,7 +3212,7 @@ def host_on_machine(options: argparse.Namespace, report: Report) -> None:
         raise Failure(f"no project {name} has a site on this machine", "Name its --domain to make it.")
     for domain in domains:
         if not re.fullmatch(DOMAIN, domain):
-            raise Failure(f"{domain!r} is not a domain", "It is like www.example.org, or xn--... if not ASCII.")
+            raise Failure(f"{domain!r} is not a domain", "It is like www.example.org (or xn--...).")
     if options.restore and name in project_users():
         raise Failure(f"{name} is there already", "Restore a project that was removed: host NAME --remove")
     added, revoked = read_keys(options.key), read_keys(options.revoke)
@@ -3231,6 +3300,7 @@ def run_host(options: argparse.Namespace, report: Report) -> int:
 
 # --- demo ---
 
+
 HELLO_WORLD = '''\
 from flask import Flask
 
@@ -3243,40 +3313,6 @@ def hello():
 '''
 
 
-def demo(options: argparse.Namespace, report: Report) -> int:
-    """Build a small project as a newcomer would, prepare and check it; gives the exit status."""
-    project = Path(options.directory, options.demo_directory).absolute()
-    if project.exists():
-        raise Failure(f"{project} exists already",
-                      "Name a folder that does not: python flaskflex.py demo DIR")
-    if not shutil.which("git"):
-        raise Failure(*NO_GIT)
-    script = Path(__file__).resolve()
-    if not script.exists():  # it came through a pipe
-        raise Failure("the demo runs flaskflex.py several times, and needs it as a file",
-                      "Download it, and type: python3 flaskflex.py demo")
-    virtualenv = project / ".venv"
-    python = interpreter(virtualenv)
-    echo_and_run(None, "git", "init", "--quiet", str(project))
-    echo_and_run(None, sys.executable, "-m", "venv", str(virtualenv))
-    pip = (str(python), "-m", "pip")
-    echo_and_run(project, *pip, "install", "--quiet", "--disable-pip-version-check", "flask")
-    (project / ".gitignore").write_text("/.venv/\n__pycache__/\n", encoding="utf-8")
-    (project / "application").mkdir()
-    (project / "application" / "app.py").write_text(HELLO_WORLD, encoding="utf-8")
-    if run_git(project, "var", "GIT_COMMITTER_IDENT").returncode:
-        echo_and_run(project, "git", "config", "user.name", "A Student")
-        echo_and_run(project, "git", "config", "user.email", "student@example.org")
-    echo_and_run(project, str(python), str(script), "--venv", str(virtualenv))
-    echo_and_run(project, "git", "add", ".")
-    echo_and_run(project, "git", "commit", "--quiet", "--message=initial deployment")
-    echo_and_run(project, str(python), str(script), "check", "--venv", str(virtualenv))
-    report.fact("Look at", f"what was written: git -C {project} log --stat")
-    report.fact("See it run", f"{python} -m flask --app {project / 'application' / 'app.py'} run")
-    report.fact("Next", "the same in the clone of your own project: python flaskflex.py")
-    return 0
-
-
 def echo_and_run(folder: Optional[Path], *command: str) -> None:
     """Show a command as it would be typed, and run it; Failure where it fails."""
     print(f"$ {shell_line(*command)}", flush=True)
@@ -3284,6 +3320,54 @@ def echo_and_run(folder: Optional[Path], *command: str) -> None:
         raise Failure(f"the demo stopped at: {shell_line(*command)}",
                       "Mend what it says above (on Debian: apt install python3-venv), remove the folder, "
                       "and try again.")
+
+
+def page_of(site: Path) -> str:
+    """Return the first page that a site serves."""
+    script = site / "public_html" / "dispatch.fcgi"
+    with running_application(script, site_virtualenv(site), None) as (address, _):
+        answer = fastcgi_request(address, cgi_environ(script, "/"), ANSWER_SECONDS)
+    return answer.output.replace(b"\r\n", b"\n").partition(b"\n\n")[2].decode("utf-8", "replace")
+
+
+def demo(options: argparse.Namespace, report: Report) -> int:
+    """Go the whole way with a small example: a host, a clone, a push, the page; return the exit status."""
+    folder = Path(options.directory, options.demo_directory).absolute()
+    if folder.exists():
+        raise Failure(f"{folder} exists already",
+                      "Name a folder that does not: python flaskflex.py demo DIR")
+    if not shutil.which("git"):
+        raise Failure(*NO_GIT)
+    script = Path(__file__).resolve()
+    if not script.exists():  # it came through a pipe
+        raise Failure("the demo runs flaskflex.py several times, and needs it as a file",
+                      "Download it, and type: python3 flaskflex.py demo")
+    hosted = HostedProject(folder / "host" / "yourprojectname.git")
+    project, virtualenv = folder / "yourprojectname", folder / "env"
+    python = str(interpreter(virtualenv))
+    flaskflex = (python, str(script), "--venv", str(virtualenv))
+    echo_and_run(None, "mkdir", "-p", str(folder / "host"))
+    echo_and_run(folder / "host", sys.executable, str(script), "host", "yourprojectname")
+    echo_and_run(folder, "git", "clone", "--quiet", str(hosted.repository))
+    echo_and_run(folder, sys.executable, "-m", "venv", "env")
+    echo_and_run(folder, python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "flask")
+    (project / ".gitignore").write_text("__pycache__/\n", encoding="utf-8")
+    (project / "application").mkdir()
+    (project / "application" / "app.py").write_text(HELLO_WORLD, encoding="utf-8")
+    if run_git(project, "var", "GIT_COMMITTER_IDENT").returncode:
+        echo_and_run(project, "git", "config", "user.name", "A Student")
+        echo_and_run(project, "git", "config", "user.email", "student@example.org")
+    echo_and_run(project, *flaskflex)
+    echo_and_run(project, "git", "add", ".")
+    echo_and_run(project, "git", "commit", "--quiet", "--message=initial deployment")
+    echo_and_run(project, python, str(script), "check", "--venv", str(virtualenv))
+    echo_and_run(project, "git", "push", "--quiet", "origin", "HEAD")
+    report.fact("The page", page_of(hosted.site))
+    report.fact("Look at", f"what was written: {shell_line('git', '-C', str(project), 'log', '--stat')}")
+    application = str(project / "application" / "app.py")
+    report.fact("See it run", shell_line(python, "-m", "flask", "--app", application, "run"))
+    report.fact("Next", "the same in the clone of your own project: python flaskflex.py")
+    return 0
 
 
 # --- the command line ---

@@ -1,6 +1,6 @@
 """How long flaskflex takes, beside the same work typed by hand, by cookiecutter and by copier.
 
-And how many requests a second the dispatch.fcgi that it writes serves.
+And how many requests a second the dispatch.fcgi that it writes serves, and what a push to a host takes.
 
     tox run -e benchmark
 
@@ -21,6 +21,7 @@ import venv
 from pathlib import Path
 from typing import Callable, Dict, List, NamedTuple, Tuple
 
+from benchmark_pushed import compare_pushed
 from benchmark_served import compare_served
 from conftest import IDENTITY, SCRIPT, Environ, hermetic_environ, run
 
@@ -189,6 +190,7 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=9, help="how often each is run (9)")
     pairs = parser.parse_args().pairs
     compare_served(pairs)
+    compare_pushed(pairs)
     with tempfile.TemporaryDirectory(prefix="flaskflex-benchmark-") as name:
         folder = Path(name)
         environ = {**hermetic_environ(folder / "home"), **IDENTITY}

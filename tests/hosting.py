@@ -1,6 +1,7 @@
 """A project on a host, and its clone, as the tests of hosting push it: real git, over a real ssh."""
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import subprocess
@@ -131,9 +132,17 @@ class Hosted(NamedTuple):
         assert not list(self.folder.glob("host/**/*flaskflex-new*"))
         assert not [path for path in (self.repository / "flaskflex").iterdir()
                     if path.name in ("trial", "before")]
-        lock = self.repository / "flaskflex" / "lock"
-        assert eventually(lambda: lock.read_text() == ""), lock.read_text()
+        assert eventually(self.lock_is_free)
         assert {path.name for path in (self.folder / "host").iterdir()} == {NAME, f"{NAME}.git"}
+
+    def lock_is_free(self) -> bool:
+        """Return True if nobody works on the project."""
+        with open(self.repository / "flaskflex" / "lock") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return False
+        return True
 
 
 def make_hosted(folder: Path, environ: Environ) -> Hosted:
@@ -168,6 +177,6 @@ def processes_of(folder: Path) -> List[str]:
             command = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode("utf-8", "replace")
         except OSError:
             continue
-        if cwd.startswith(str(folder)) or str(folder) in command:
+        if f"{cwd}/".startswith(f"{folder}/") or f"{folder}/" in command:
             found.append(f"{entry.name} {command}")
     return found

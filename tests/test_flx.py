@@ -2,6 +2,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 from types import ModuleType
 from typing import Dict, List, Tuple
@@ -91,10 +93,13 @@ echo "pip is not called here, and --user is no option of echo's"
 .venv/bin/pip install -r req.txt
 .venv/bin/python -m pip install --requirement=more/req.txt --upgrade
 sudo -u me --user me true
+pip list && apt install --user
+=======
 [deploy]
 """
 
-# Each line of a section that has something against it, and words of what is said.
+# Each line of a section that has something against it, and words of what is said: a line that cannot be read
+# fails, and one that can is warned about.
 TROUBLE: List[Tuple[str, str, str]] = [
     ("", "make", "section"),
     ("permittion", "public_html 755", "permittion"),
@@ -116,7 +121,10 @@ TROUBLE: List[Tuple[str, str, str]] = [
     ("permission", "public_html ７５５", "octal"),
     ("permission", "missing 755", "missing is not in the project"),
     ("permission", ".. 755", ".. is not in the project"),
+    ("deploy", "<<<<<<< HEAD", "conflict"),
+    ("permission", ">>>>>>> topic", "conflict"),
     ("setup", "pip install --user flask", "--user"),
+    ("setup", "\"$HOME/.venv/bin/pip3\" -q --no-input install --user flask", "--user"),
     ("deploy", "pip install -r req.txt -I --install-option=\"--user\"", "--install-option"),
     ("deploy", "python3 -m pip install -r req.txt --user", "--user"),
     ("deploy", "pip3.11  install\t--user -r req.txt", "--user"),
@@ -159,7 +167,8 @@ def test_trouble_is_told_with_the_number_of_its_line(index: int, found: Dict[int
     number = 2 * index + 1  # the first line has no section above it, each of the others has its own
     section, line, words = TROUBLE[index]
     assert number in found, f"nothing is said about [{section}] {line}"
-    assert found[number].level == "warn"
+    unreadable = re.search("conflict|PATH MODE|PATH TOKEN", found[number].text)
+    assert found[number].level == ("fail" if unreadable else "warn")
     assert words in found[number].text
     assert line in found[number].hint
 
@@ -177,3 +186,18 @@ def test_sound_file_is_ok_whatever_its_line_endings(
     run("git", "commit", "-q", "-m", "CRLF, and no newline at the end", ".flx", cwd=project, env=environ)
     out = run("python", "flaskflex.py", "check", cwd=project, env=environ)
     assert item(out, r"^\.flx").level == "ok"
+
+
+@pytest.mark.parametrize("line", [
+    "pip" + " -pip" * 100_000, "pip " * 100_000, "pip install" + " -r" * 100_000, "-" * 500_000,
+    "[" * 500_000,
+    "pip install -r" + "a" * 500_000, "pip." + "." * 500_000, "a " * 250_000,
+], ids=lambda line: line[:16])
+def test_long_line_is_read_in_no_time(line: str) -> None:
+    # In a process of its own: a pattern whose time grows with the square could not be interrupted here.
+    program = ("import sys, flaskflex as f; line = sys.stdin.read()\n"
+               "for section in f.FLX_SECTIONS + ('',):\n"
+               "    for found in f.parse_flx(f'[{section}]\\n{line}'):\n"
+               "        f.flx_error(found) or f.flx_warning(found, set())\n")
+    command = [sys.executable, "-c", program]
+    subprocess.run(command, input=line.encode(), cwd=SCRIPT.parent, timeout=60, check=True)

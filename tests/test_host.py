@@ -6,53 +6,15 @@ import shutil
 import sys
 import venv
 from pathlib import Path
-from typing import Callable, Dict, Iterator, List, Tuple
+from typing import Callable, Dict, List, Tuple
 
 import pytest
-from conftest import Environ, Flaskflex, hermetic_environ, run
+from conftest import Environ, Flaskflex, run
 from helpers import assert_refused, site_packages, snapshot, untouched, write
-from hosting import APPLICATION, FLX, NAME, Hosted, copy_hosted, make_hosted, processes_of
-from machine import Sshd, running_sshd
+from hosting import APPLICATION, FLX, NAME, Hosted, processes_of
 
 
-@pytest.fixture(scope="module")
-def host_environ(tmp_path_factory: pytest.TempPathFactory) -> Environ:
-    """The environment of the host's user."""
-    return hermetic_environ(tmp_path_factory.mktemp("host-home"))
-
-
-@pytest.fixture(scope="module")
-def ssh(tmp_path_factory: pytest.TempPathFactory, host_environ: Environ) -> Iterator[Sshd]:
-    """An sshd for the tests of this module."""
-    with running_sshd(tmp_path_factory.mktemp("ssh") / "sshd", host_environ) as sshd:
-        yield sshd
-
-
-@pytest.fixture(scope="module")
-def unpushed(tmp_path_factory: pytest.TempPathFactory, host_environ: Environ) -> Hosted:
-    """A project that nothing was pushed to, with an application in its clone; no test may change it."""
-    return make_hosted(tmp_path_factory.mktemp("unpushed") / "project", host_environ)
-
-
-@pytest.fixture(scope="module")
-def pushed(tmp_path_factory: pytest.TempPathFactory, unpushed: Hosted, ssh: Sshd,
-           host_environ: Environ) -> Hosted:
-    """A project that is live; no test may change it."""
-    hosted = copy_hosted(unpushed, tmp_path_factory.mktemp("pushed") / "project", host_environ, ssh)
-    hosted.push()
-    return hosted
-
-
-@pytest.fixture
-def new(tmp_path: Path, unpushed: Hosted, host_environ: Environ, ssh: Sshd) -> Hosted:
-    """One test's own project before the first push."""
-    return copy_hosted(unpushed, tmp_path / "own", host_environ, ssh)
-
-
-@pytest.fixture
-def live(tmp_path: Path, pushed: Hosted, host_environ: Environ, ssh: Sshd) -> Hosted:
-    """One test's own project that is live."""
-    return copy_hosted(pushed, tmp_path / "own", host_environ, ssh)
+pytest_plugins = ["hosting_fixtures"]
 
 
 # --- host NAME ---
@@ -155,7 +117,7 @@ BROKEN: Dict[str, Tuple[str, str, str]] = {  # what is pushed: (path, text, what
     "a line that fails": (".flx", "[deploy]\necho one >&2; exit 3\n", "one"),
     "a line that takes too long": (".flx", "[deploy]\nsleep 60\n", "takes longer than 2 s"),
     "a file that is not there": (".flx", "[permission]\nnowhere 755\n", "nowhere is not in the project"),
-    "a mode that is none": (".flx", "[permission]\n.flx rwx\n", "rwx is no mode"),
+    "a mode that is none": (".flx", "[permission]\n.flx rwx\n", "[permission] needs PATH MODE"),
     "a file outside": (".flx", "[permission]\n../x 755\n", "../x is not in the project"),
     "a variable that is not there": (".flx", "[replace]\n.flx A DB_HOST\n", "DB_HOST"),
     "no script": ("public_html/dispatch.fcgi", "", "ended without an answer"),
@@ -290,8 +252,8 @@ def test_the_environment_of_commands_is_built_anew(live: Hosted, host_environ: E
     live.push()
     lines = record.read_text().splitlines()
     names = {line.split("=")[0] for line in lines[:-1]}
-    assert names - {"PWD", "OLDPWD", "SHLVL", "_"} == {"HOME", "USER", "LOGNAME", "LANG", "PATH",
-                                                     "FLASKFLEX_CHECK"}
+    of_the_shell = {"PWD", "OLDPWD", "SHLVL", "_"}
+    assert names - of_the_shell == {"HOME", "USER", "LOGNAME", "LANG", "PATH", "FLASKFLEX_HOST"}
     assert f"HOME={host_environ['HOME']}" in lines
     assert "git-core" not in "".join(lines)
     assert lines[-1] == f"{live.folder}/elsewhere/.git"

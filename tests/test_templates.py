@@ -6,16 +6,17 @@ from types import ModuleType
 from typing import Dict
 
 import pytest
-from conftest import SCRIPT
+from conftest import SCRIPT, run
 from helpers import load_flaskflex
 
 TEMPLATES = SCRIPT.parent / "templates"
 
-# Each template, its constant in flaskflex.py, and where it is written.
+# Each template, its constant in flaskflex.py, and where it is written in a project ("": nowhere).
 EMBEDDED = [
     ("flx", "FLX", ".flx"),
     ("htaccess", "HTACCESS", "public_html/.htaccess"),
     ("dispatch.fcgi", "DISPATCH_FCGI", "public_html/dispatch.fcgi"),
+    ("hook", "HOOK", ""),
 ]
 
 
@@ -31,12 +32,12 @@ def test_the_script_holds_each_template_byte_for_byte(
 ) -> None:
     content = (TEMPLATES / name).read_bytes()
     assert getattr(module, constant).encode() == content
-    assert module.TEMPLATES[path].encode() == content
+    assert not path or module.TEMPLATES[path].encode() == content
 
 
 def test_every_template_is_embedded(module: ModuleType) -> None:
     assert sorted(path.name for path in TEMPLATES.iterdir()) == sorted(name for name, _, _ in EMBEDDED)
-    assert list(module.TEMPLATES) == [path for _, _, path in EMBEDDED]
+    assert list(module.TEMPLATES) == [path for _, _, path in EMBEDDED if path]
 
 
 @pytest.mark.parametrize("name", [name for name, _, _ in EMBEDDED])
@@ -51,6 +52,11 @@ def test_the_script_compiles_and_names_an_interpreter() -> None:
     source = (TEMPLATES / "dispatch.fcgi").read_bytes()
     compile(source, "dispatch.fcgi", "exec", dont_inherit=True)
     assert source.startswith(b"#!/usr/bin/env python3\n")
+
+
+def test_the_hook_is_a_script_of_a_posix_shell() -> None:
+    assert (TEMPLATES / "hook").read_bytes().startswith(b"#!/bin/sh\n")
+    run("sh", "-n", TEMPLATES / "hook", cwd=TEMPLATES, env={"PATH": "/usr/bin:/bin"})
 
 
 def sections(text: str) -> Dict[str, Dict[str, str]]:
