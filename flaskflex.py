@@ -3544,13 +3544,14 @@ def user_name() -> str:
 def command_environ(mark: str) -> dict[str, str]:
     """Return the environment of commands, built anew: nothing of git's, which would lead their git astray.
 
-    For its hooks git puts the folder of its own programs in front of PATH.
+    For its hooks git puts the folder of its own programs in front of PATH. Who pushes to a folder of their
+    own machine may have a virtualenv there: that is not the site's.
     """
-    folders = os.environ.get("PATH", os.defpath).split(os.pathsep)
+    folders = [folder for folder in os.environ.get("PATH", os.defpath).split(os.pathsep)
+               if not folder.endswith("/git-core") and not Path(folder).with_name("pyvenv.cfg").exists()]
     return {
         "HOME": os.path.expanduser("~"), "USER": user_name(), "LOGNAME": user_name(),
-        "LANG": os.environ.get("LANG", "C.UTF-8"), HOST_MARKER: mark,
-        "PATH": os.pathsep.join(folder for folder in folders if not folder.endswith("/git-core")),
+        "LANG": os.environ.get("LANG", "C.UTF-8"), HOST_MARKER: mark, "PATH": os.pathsep.join(folders),
     }
 
 

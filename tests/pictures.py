@@ -85,8 +85,10 @@ class Stage(NamedTuple):
 
     def run(self, *command: str, cwd: str = "") -> None:
         """Run a command that is in no picture."""
-        subprocess.run(command, cwd=self.folder / cwd, env=self.environ, check=True,
-                       stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        done = subprocess.run(command, cwd=self.folder / cwd, env=self.environ, stdin=subprocess.DEVNULL,
+                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        if done.returncode:
+            sys.exit(f"{command} failed:\n{done.stdout.decode('utf-8', 'replace')}")
 
     def commit(self, application: str, message: str) -> None:
         """Let the clone's last commit have another application."""

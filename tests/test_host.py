@@ -259,6 +259,16 @@ def test_the_environment_of_commands_is_built_anew(live: Hosted, host_environ: E
     assert lines[-1] == f"{live.folder}/elsewhere/.git"
 
 
+def test_a_virtualenv_that_the_pusher_has_active_is_not_the_sites(live: Hosted) -> None:
+    """A push to a folder of the same machine hands its environment to the hooks."""
+    write(live.folder / "env" / "pyvenv.cfg", "")
+    write(live.folder / "env" / "bin" / "python3", "#!/bin/sh\nexit 1\n", mode=0o755)
+    active = {**live.environ, "PATH": f"{live.folder}/env/bin:{live.environ['PATH']}"}
+    live.commit(".flx", "[deploy]\npython3 -c pass\n")
+    live._replace(environ=active).push(live.repository, "HEAD:main")
+    live.served()
+
+
 # --- data ---
 
 
