@@ -15,6 +15,7 @@ from apache import Host, VirtualHost, running_host, why_not
 from conftest import SCRIPT, Environ, hermetic_environ, run
 from installing import serving
 from machine import running_sshd
+from test_two_machines import HAPROXY
 
 ROOT = SCRIPT.parent
 README = ROOT / "README.rst"
@@ -75,6 +76,12 @@ def test_what_a_page_shows_or_leads_to_is_there_and_a_picture_has_a_text(page: P
     named = [path for path, _ in pictures] + links
     assert [path for path in named if not (page.parent / path).exists()] == []
     assert [path for path, options in pictures if not re.search(r":alt: \S.{20}", options)] == []
+
+
+def test_the_balancers_settings_are_those_that_were_tried() -> None:
+    (shown,) = blocks((DOCS / "several-machines.rst").read_text(encoding="utf-8"), ".. code-block:: text")
+    tried = HAPROXY.format(port="", one="one.example.org", two="two.example.org")
+    assert shown.strip() == tried.replace("127.0.0.1:", ":80").replace("blog", NAME).strip()
 
 
 def test_the_readme_is_short() -> None:
