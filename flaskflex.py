@@ -3814,7 +3814,7 @@ class HostedProject:
 
     def deploy(self, tree: Checkout, old: str, new: str, log: Log, *, keep: bool = False) -> set[str]:
         """Let a folder that holds one commit run another; return files that the site changed and keeps."""
-        # Five parameters: a folder and two commits make a deploy, of a trial or the site, and each has its log.
+        # Five parameters: a folder and two commits make a deploy, of the trial or the site; each has its log.
         lines = self.flx(new)
         ours = {os.path.normpath(line.fields[0]) for line in (*self.flx(old), *lines)
                 if line.section == "replace"}
