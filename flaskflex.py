@@ -2163,6 +2163,7 @@ class Response(NamedTuple):
     way: str = ""
 
 
+APACHE_LINE = re.compile(r"^\[\w+:\w+\] ")
 APACHE_ERROR = re.compile(r"^\[(?!fcgid:)\w+:(?:error|crit|alert|emerg)\] ", re.MULTILINE)
 TRACEBACK = "Traceback (most recent call last):\n"
 WARNING = re.compile(r"\S.{0,1000}:\d+: \w*Warning: ")  # as Python's warnings module prints one
@@ -2182,7 +2183,8 @@ def headline(log: str) -> str:
         message = itertools.takewhile(lambda line: not NO_MESSAGE.match(line), lines[1:10])
         return " ".join(map(str.strip, [*lines[:1], *message]))
     lines = [line for line in lines if not line.startswith(" ") and not WARNING.match(line)]
-    return re.sub(r"^\[\w+:\w+\] ", "", lines[-1].strip()) if lines else ""
+    own = [line for line in lines if not APACHE_LINE.match(line)]  # the application's, if it printed any
+    return APACHE_LINE.sub("", (own or lines or [""])[-1].strip())
 
 
 def read_source(path: Path) -> str:
