@@ -2108,6 +2108,7 @@ ABSENT = "000000"  # git's mode of a file that a commit lacks
 LINE_SECONDS = 600.0  # what a line of .flx may take, if git config flaskflex.timeout says nothing else
 ANSWER_SECONDS = 30.0  # what the application may take to answer
 OUTPUT_LIMIT = 16 << 20  # bytes that one line of .flx may print
+BACKLOG_LIMIT = 1 << 20  # bytes that may wait for a pusher who reads slowly
 
 # Git on the site's files. Sizes and times tell what has changed: a copy has other inodes, and [permission]
 # sets modes. The settings of the host's user do not count, and no hook runs.
@@ -2199,6 +2200,9 @@ class Log:
         self.position += len(fresh)
         self.waiting += b"".join(line for line in fresh.splitlines(keepends=True)
                                  if not line.startswith((b"Requirement already satisfied:", b"[notice]")))
+        if len(self.waiting) > BACKLOG_LIMIT:  # skip some, so that the end, which says why, is seen in time
+            rest = self.waiting[-BACKLOG_LIMIT // 16:].partition(b"\n")[2]
+            self.waiting = f"\n... and more, in {self.path} on the host ...\n".encode() + rest
         with contextlib.suppress(OSError):
             while self.waiting and select.select([], [2], [], 0)[1]:
                 self.waiting = self.waiting[os.write(2, self.waiting[:select.PIPE_BUF]):]

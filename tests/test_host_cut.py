@@ -98,10 +98,10 @@ yes 'a line of output' | head -n 30000
 
 
 def test_output_that_comes_faster_than_it_is_read_is_shown_and_kept(live: Hosted) -> None:
-    new = live.commit(".flx", "[deploy]\nyes 'a line of output' | head -n 100000\n")
+    new = live.commit(".flx", "[deploy]\nyes 'a line of output' | head -n 10000\n")
     out = live.push()
     log = live.repository / "flaskflex" / "logs" / f"{new}.log"
-    assert out.count("a line of output\n") == log.read_text().count("a line of output\n") == 200_000
+    assert out.count("a line of output\n") == log.read_text().count("a line of output\n") == 20_000
     live.served()
 
 
@@ -109,7 +109,8 @@ def test_output_without_an_end_is_refused(live: Hosted) -> None:
     served = live.served()
     new = live.commit(".flx", "[deploy]\nyes 'a line of output'\n")
     with untouched(live.site):
-        assert "prints more than 16 MB" in live.push(status=1)
+        out = live.push(status=1)
+    assert "prints more than 16 MB" in out and "... and more, in " in out
     assert live.served() == served
     assert (live.repository / "flaskflex" / "logs" / f"{new}.log").stat().st_size < 1 << 28
 
