@@ -1,27 +1,41 @@
 #!/usr/bin/env python3
-"""Prepare a Flask project for deployment by git push, in one run of one file.
+"""Deploy a Flask project by git push: one file for both ends of the push.
 
-    python flaskflex.py [options]          prepare this project for deployment
-    python flaskflex.py check [options]    tell whether this project would deploy
-    python flaskflex.py host [NAME]        take pushes here: the other end of git push
-    python flaskflex.py demo [DIR]         build a small example in DIR and run all of the above on it
+    python flaskflex.py [options]         prepare this project for deployment
+    python flaskflex.py check [options]   tell whether this project would deploy
+    python flaskflex.py serve [options]   serve this project on 127.0.0.1, as a
+                                          host would: by a private Apache
+    python flaskflex.py host [NAME] ...   take pushes here: the other end of
+                                          git push
+    python flaskflex.py demo [DIR]        build a small example, and run all of
+                                          the above on it
 
-Run it inside the git clone of a project, with the application's virtualenv active. It writes four
-files, commits exactly these, and touches nothing else:
+Run it inside the git clone of a project, with the application's virtualenv
+active. It writes four files, commits exactly these, and touches nothing else:
 
     .flx                        what the host runs when the project is pushed
-    public_html/.htaccess       hands every request that is not a file to dispatch.fcgi
+    public_html/.htaccess       hands every request that is not a file to
+                                dispatch.fcgi
     public_html/dispatch.fcgi   serves application/app.py over FastCGI
     req.txt                     the virtualenv, frozen
 
-Run it again whenever the virtualenv has changed. What you edit in the first three files is kept,
-and so is what you write at the end of req.txt. Where flaskflex cannot go on without losing something
-of yours it changes nothing, and says what to do.
+Run it again whenever the virtualenv has changed. What you edit in the first
+three files is kept, and so is what you write at the end of req.txt. A run
+that would replace something of yours changes nothing, and says what to do.
 
-Staging and committing are done with GitPython. Where that is not installed, flaskflex fetches it into
-a cache of its own, and your virtualenv stays as it is.
+Staging and committing are done with GitPython. If that is not installed,
+flaskflex fetches it into a cache of its own; your virtualenv stays as it is.
 
-Exit status: 0 done, or nothing to do; 1 it could not; 2 wrong usage; 130 interrupted.
+Exit status: 0 done, or nothing to do; 1 it could not; 2 wrong usage;
+130 interrupted.
+
+Examples:
+    python flaskflex.py --dry-run           show what a run would change
+    python flaskflex.py --exclude pytest    leave a package out, and remember it
+    python flaskflex.py check --fresh       try the last commit as a host would
+    python flaskflex.py check --help        list the options of a command
+    python3 flaskflex.py host blog --url https://blog.example.org/
+    sudo python3 flaskflex.py host blog --domain blog.example.org --key me.pub
 """
 from __future__ import annotations  # flaskflex needs Python 3.9 or newer
 
@@ -30,6 +44,38 @@ import sys
 OLDEST_PYTHON: tuple[int, int] = (3, 9)  # flaskflex needs Python 3.9 or newer
 if sys.version_info < OLDEST_PYTHON:
     sys.exit("flaskflex: error: Python 3.9 or newer is needed, and this is %d.%d" % sys.version_info[:2])
+
+# The map. A section uses only what stands above it, and in a section a helper stands above its first user;
+# only the templates, which are data, come last. Search for "# ---" to go from one to the next.
+#
+#   report and processes      what is printed, signals, files that others wrote
+#   git                       the project: its work tree and its HEAD
+#   the virtualenv            which one, its Python, its pip
+#   req.txt                   the virtualenv, frozen so that a server can install it
+#   the files                 what is to become of each of the four, and writing them
+#   the commit                GitPython and its cache, the index and its lock, killed runs
+#   .flx                      its lines, and what is wrong with them
+#   asking an application     FastCGI, a private Apache, and what the answer means
+#   check                     one function an item
+#   host                      taking pushes: git's files, .flx, the trial, going live, the hooks; and, on a
+#                             machine of one's own, users, keys, Apache's sites and databases
+#   the commands              prepare, check, serve and demo, as the manual above describes them
+#   the command line          the parser, and main()
+#   the templates             the files that flaskflex writes
+#
+# Words that have a meaning of their own here:
+#
+#   base       what flaskflex itself committed last at a path: the base of a three-way merge
+#   change     what is to become of one file; it is pending if HEAD does not hold the file as it will be
+#   finding    what check has to say of one item: ok, warn or fail
+#   fingerprint  the first digits of a text's hash
+#   freeze     what pip freeze prints of the virtualenv, and what becomes of it in req.txt
+#   live       the commit that a site serves: refs/flaskflex/live
+#   marker     the line of req.txt above which flaskflex writes, and below which the user does
+#   run folder   where a run notes what it is about to write, in git's own folder
+#   site       the folder on a host that is served
+#   template   the text of a file that flaskflex writes
+#   trial      a copy of the site, in which a push is tried
 
 import os
 
@@ -53,13 +99,16 @@ import select
 import shlex
 import shutil
 import signal
+import stat
 import struct
 import subprocess
 import tempfile
 import time
 from pathlib import Path
-from typing import (TYPE_CHECKING, Callable, Iterable, Iterator, Mapping, NamedTuple, NoReturn, Optional,
-                    Sequence)
+from typing import (
+    TYPE_CHECKING, Any, BinaryIO, Callable, Iterable, Iterator, Mapping, NamedTuple, NoReturn, Optional,
+    Sequence, TextIO,
+)
 from urllib.parse import unquote, urlsplit
 
 if TYPE_CHECKING:
@@ -67,21 +116,17 @@ if TYPE_CHECKING:
 
     import git
 
-__version__ = "1.0.0"
+    Subparsers = argparse._SubParsersAction[argparse.ArgumentParser]
+
+__version__ = "1.1.0"
 
 Environ = Mapping[str, str]
 
-# The pinned distributions are what was tested; releases before the floor have known security faults.
-GITPYTHON_MIN = (3, 1, 60)
-GITPYTHON_PINS = """\
-GitPython==3.2.1 --hash=sha256:d66b0832aa8755c1a84892937282df0befb16c97e5a64aeebd68be9c5e323f53
-gitdb==4.0.12 --hash=sha256:67073e15955400952c6565cc3e707c554a4eea2e428946f7a4c162fab9bd9bcf
-smmap==5.0.3 --hash=sha256:c106e05d5a61449cf6ba9a1e650227ecfb141590d2a98412103ff35d89fc7b2f
-typing_extensions==4.16.0 --hash=sha256:481caa481374e813c1b176ada14e97f1f67a4539ce9cfeb3f350d78d6370c2e8
-"""
+# The files that flaskflex writes, from the top of the project.
+FILES = (".flx", "public_html/.htaccess", "public_html/dispatch.fcgi", "req.txt")
 
 
-# --- failure and report ---
+# --- report and processes ---
 
 
 class Failure(Exception):
@@ -93,43 +138,11 @@ class Failure(Exception):
 
 
 class Refused(Exception):
-    """Why one file or requirement will not do; all such reasons are gathered into one Failure."""
-
-
-class Report:
-    """Tells on standard output what a run does, one line a fact, with the words lined up."""
-
-    COLOURS = {"warn": 33, "fail": 31}  # yellow and red; all else is green
-
-    def __init__(self, *, quiet: bool, colour: bool) -> None:
-        self.quiet = quiet
-        self.colour = colour
-
-    def fact(self, label: str, text: str) -> None:
-        """A line such as `Project     /home/me/yourprojectname (branch main)`."""
-        self._print(f"{label:<12}{text}")
-
-    def item(self, verb: str, text: str, hint: str = "") -> None:
-        """A line such as `   create   .flx` or `     fail   .flx is missing`, and its hint below."""
-        shown = f"{verb:>9}"
-        if self.colour:
-            shown = f"\033[{self.COLOURS.get(verb, 32)}m{shown}\033[0m"
-        self._print(f"{shown}   {text}")
-        for line in hint.split("\n") if hint else ():
-            self._print(f"{'':<12}  {line}")
-
-    def warning(self, text: str) -> None:
-        """A line on standard error: something is odd, and the run goes on."""
-        if not self.quiet:
-            print(f"flaskflex: warning: {text}", file=sys.stderr)
-
-    def _print(self, line: str) -> None:
-        if not self.quiet:
-            print(line)
+    """Why one file or requirement is refused; all such reasons are gathered into one Failure."""
 
 
 def plural(count: int, noun: str) -> str:
-    """`1 package`, `7 packages`."""
+    """Return `1 package`, `7 packages`."""
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
@@ -141,42 +154,597 @@ def shell_line(*args: str) -> str:
     return shlex.join(args)
 
 
+def display_path(path: Path) -> str:
+    """Return a path as the user would write it: from ~ on if it is below the home."""
+    home = os.path.expanduser("~")
+    return re.sub(rf"^{re.escape(home)}(?=/)", "~", str(path)) if home != os.sep else str(path)
+
+
+# What a terminal obeys instead of showing it: C0 and C1 controls but the line's end, and Unicode's line
+# ends and bidirectional controls, which can make one text look like another.
+CONTROLS = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+
+
+def printable(text: str) -> str:
+    """Return a text without anything that a terminal would obey: tabs as spaces, the rest as escapes."""
+    return CONTROLS.sub(lambda found: ascii(found[0])[1:-1], text.expandtabs())
+
+
+def wrapped(text: str, indent: int) -> str:
+    """Return a text wrapped at words for this terminal's width, its later lines indented by `indent`."""
+    import textwrap
+
+    width = max(shutil.get_terminal_size().columns - indent, 20)
+    lines = [part for line in text.split("\n")
+             for part in textwrap.wrap(line, width, break_long_words=False, break_on_hyphens=False) or [""]]
+    return f"\n{'':<{indent}}".join(lines)
+
+
+class Report:
+    """Print what a run does: facts on standard output, warnings and errors on standard error.
+
+    Nothing else prints. The names of files and branches, and what git, pip and applications say, were
+    written by others: no control character of theirs reaches the terminal.
+    """
+
+    COLOURS = {"warn": 33, "warning": 33, "fail": 31, "Not ready": 31, "error": 31}  # all else is green
+
+    def __init__(self) -> None:
+        self.quiet = False
+
+    def fact(self, label: str, text: str) -> None:
+        """Print a line such as `Project     ~/yourprojectname (branch main)`."""
+        self._print(f"{label:<12}", text, paint=label if label in ("Ready", "Not ready") else "")
+
+    def item(self, verb: str, text: str, hint: str = "") -> None:
+        """Print a line such as `   create   .flx` or `     fail   .flx is missing`, and its hint below."""
+        self._print(f"{verb:>9}   ", text, paint=verb)
+        self._print_hint(" " * 14, hint, sys.stdout)
+
+    def line(self, text: str) -> None:
+        """Print a line as it is, such as one of a log."""
+        self._print("", text)
+
+    def warning(self, text: str) -> None:
+        """Print a line on standard error: something is odd, and the run goes on."""
+        self._print("flaskflex: warning: ", text, paint="warning", stream=sys.stderr)
+
+    def error(self, text: str, hint: str) -> None:
+        """Print on standard error why the run ends, and how to go on: --quiet keeps this, too."""
+        self.quiet = False
+        self._print("flaskflex: error: ", text, paint="error", stream=sys.stderr)
+        self._print_hint("", hint, sys.stderr)
+
+    def patch(self, content: bytes) -> None:
+        """Print a patch: byte for byte, so that `git apply` takes it, or as a terminal can show it."""
+        if sys.stdout.isatty():
+            content = printable(content.decode("utf-8", "backslashreplace")).encode()
+        if not self.quiet:
+            sys.stdout.flush()
+            sys.stdout.buffer.write(content)
+            sys.stdout.buffer.flush()
+
+    @contextlib.contextmanager
+    def waiting(self, text: str) -> Iterator[None]:
+        """Show on a terminal what is waited for, before and while it lasts."""
+        shown = sys.stderr.isatty() and not self.quiet
+        if shown:
+            print(f"{printable(text)} ...", end="", file=sys.stderr, flush=True)
+        try:
+            yield
+        finally:
+            if shown:  # back to the start of the line, and clear it
+                print("\r\033[K", end="", file=sys.stderr, flush=True)
+
+    def _print_hint(self, indent: str, hint: str, stream: TextIO) -> None:
+        """Print a hint: sentences begin with a capital, commands do not and stay one line to be pasted."""
+        for line in hint.split("\n") if hint else ():
+            self._print(indent, line, stream=stream)
+
+    def _print(self, label: str, text: str, *, paint: str = "", stream: Optional[TextIO] = None) -> None:
+        """Print a label and a text; on a terminal wrapped at words, with one word of the label painted."""
+        stream = stream or sys.stdout
+        text = printable(text)
+        if stream.isatty():
+            if label.strip() or text[:1].isupper():
+                text = wrapped(text, len(label))
+            if paint and not os.environ.get("NO_COLOR"):  # https://no-color.org
+                label = label.replace(paint, f"\033[{self.COLOURS.get(paint, 32)}m{paint}\033[0m")
+        if not self.quiet:
+            print(label + text, file=stream)
+
+
+def error_text(output: bytes, program: str = "git") -> str:
+    """Return what a program said when it failed, for the user to read."""
+    return output.decode("utf-8", "backslashreplace").strip() or f"{program} gave no reason"
+
+
+def last_lines(output: bytes, count: int = 20) -> str:
+    """Return the end of what a program printed."""
+    return "\n".join(output.decode("utf-8", "backslashreplace").strip().split("\n")[-count:])
+
+
+def hide_urls(text: str) -> str:
+    """Return what a program printed, each line cut where a URL or a path begins: these may hold secrets."""
+    return re.sub(r"""(?:[^\s:]{0,20}://|(?<=[\s'"(])/)[^\n]*""", "...", text)
+
+
+TERMINATION_SIGNALS = (signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM))
+
+
+def handle_signal(signum: int, frame: object) -> NoReturn:
+    """Raise KeyboardInterrupt, so that everything is put in order, which a second ^C must not cut short."""
+    for further in TERMINATION_SIGNALS:
+        signal.signal(further, signal.SIG_IGN)
+    raise KeyboardInterrupt
+
+
+def catch_signals() -> None:
+    """Let SIGTERM and a lost terminal end flaskflex like ^C."""
+    for signum in TERMINATION_SIGNALS:
+        if signal.getsignal(signum) != signal.SIG_IGN:  # nohup, and a shell's &, have their reasons
+            signal.signal(signum, handle_signal)
+
+
+@contextlib.contextmanager
+def signals_deferred() -> Iterator[None]:
+    """Let an interruption wait for the end of an import, which may swallow it or make an error of it."""
+    waiting: list[int] = []
+    caught = [signum for signum in TERMINATION_SIGNALS if signal.getsignal(signum) is handle_signal]
+    for signum in caught:
+        signal.signal(signum, lambda signum, _: waiting.append(signum))
+    try:
+        yield
+    finally:
+        for signum in caught:
+            signal.signal(signum, handle_signal)
+    if waiting:
+        handle_signal(waiting[0], None)
+
+
+READ_LIMIT = 1 << 20  # bytes: no file that flaskflex has to read is larger, unless somebody means harm
+
+# Follow no link at the end of a path; and on Windows, which knows no such flag, change no line ending.
+OPEN_SAFELY = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
+
+
+@contextlib.contextmanager
+def open_regular(path: str | Path, *, dir_fd: Optional[int] = None, limit: int = READ_LIMIT,
+                 flags: int = OPEN_SAFELY) -> Iterator[BinaryIO]:
+    """Open a regular file of at most `limit` bytes for reading, not through a link at the path's end.
+
+    Raises Failure for what is larger or is no file (to open a pipe would block), and OSError as open() does.
+    """
+    flags |= os.O_RDONLY | getattr(os, "O_NONBLOCK", 0)
+    with os.fdopen(os.open(path, flags, dir_fd=dir_fd), "rb") as file:
+        status = os.fstat(file.fileno())
+        if not stat.S_ISREG(status.st_mode) or status.st_size > limit:
+            raise Failure(f"{path} is not a file of at most {limit} bytes",
+                          "Move it elsewhere, and run flaskflex again.")
+        yield file
+
+
+def read_limited(path: Path, limit: int = READ_LIMIT) -> bytes:
+    """Return the content of a file of the virtualenv's, even through a link. Raise as open_regular does."""
+    with open_regular(path, limit=limit, flags=getattr(os, "O_BINARY", 0)) as file:
+        return file.read(limit)
+
+
+# --- git ---
+
+# What `git rev-parse --local-env-vars` lists: git sets these for its hooks, and left alone they would lead
+# away from the project that was asked for.
+GIT_VARIABLES = (
+    "GIT_ALTERNATE_OBJECT_DIRECTORIES", "GIT_COMMON_DIR", "GIT_DIR", "GIT_GRAFT_FILE",
+    "GIT_IMPLICIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_INTERNAL_SUPER_PREFIX", "GIT_NO_REPLACE_OBJECTS",
+    "GIT_OBJECT_DIRECTORY", "GIT_PREFIX", "GIT_REPLACE_REF_BASE", "GIT_SHALLOW_FILE", "GIT_WORK_TREE",
+)
+
+NO_GIT = ("git is not installed", "Install it (on Debian: apt install git), and run flaskflex again.")
+
+SUBMODULE = ("public_html is a git repository of its own (a submodule): files in it are not the project's",
+             "Take it out: git rm --cached public_html && mv public_html ../public_html.old")
+
+# What git's wt-status.c looks for: what is in progress while one of these exists in git's folder, and the
+# command that ends it.
+IN_PROGRESS = {
+    "MERGE_HEAD": "merge",
+    "CHERRY_PICK_HEAD": "cherry-pick",
+    "REVERT_HEAD": "revert",
+    "rebase-merge": "rebase",
+    "rebase-apply/applying": "am",
+    "rebase-apply": "rebase",
+}
+
+
+def run_git(folder: Path, *args: str, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
+    """Run git in a folder, with `stdin` on its standard input; the caller looks at how it ended."""
+    return subprocess.run(["git", "-C", str(folder), *args], input=stdin, capture_output=True)
+
+
+def git_output(folder: Path, *args: str, stdin: bytes = b"") -> bytes:
+    """Return what git prints. Raise Failure with git's own message if it fails."""
+    result = run_git(folder, *args, stdin=stdin)
+    if result.returncode:
+        raise Failure(f"git {args[0]} failed in {folder}", error_text(result.stderr))
+    return result.stdout
+
+
+def split_nul(output: bytes) -> list[str]:
+    """Return the entries of a list that git ended with NUL characters (-z)."""
+    return os.fsdecode(output).split("\0")[:-1]
+
+
+class Blob(NamedTuple):
+    """A file as a commit holds it: mode such as "100644", object name, content."""
+
+    mode: str
+    id: str
+    content: bytes
+
+
+class Base(NamedTuple):
+    """What flaskflex committed last: its template's fingerprint, and that text (None: it is not there)."""
+
+    template_hash: str
+    content: Optional[bytes]
+
+
+class Project(NamedTuple):
+    """A git work tree and where its HEAD stands.
+
+    root is the work tree's folder; index_file lies in git's own folder; branch is None when HEAD is
+    detached, commit is None before the first one. blobs are our files as HEAD has them; ignored are those
+    of our paths that git does not have yet and that a .gitignore, or the like, names.
+    """
+
+    root: Path
+    index_file: Path
+    branch: Optional[str] = None
+    commit: Optional[str] = None
+    blobs: Mapping[str, Blob] = {}
+    ignored: frozenset[str] = frozenset()
+
+    def git(self, *args: str, stdin: bytes = b"") -> bytes:
+        """Return what git prints in this project. Raise Failure with git's own message if it fails."""
+        return git_output(self.root, *args, stdin=stdin)
+
+    def has_path(self, path: str) -> bool:
+        """Return True if HEAD has a file or folder at a path, which must not lead out of the project."""
+        normal = os.path.normpath(path)
+        if self.commit is None or os.path.isabs(normal) or normal.startswith(".."):
+            return False
+        return normal == "." or bool(self.git("ls-tree", self.commit, "--", normal))
+
+    def head_commit(self) -> str:
+        """Return the object name of the commit that HEAD is at now, "" if there is none yet."""
+        return run_git(self.root, "rev-parse", "--quiet", "--verify", "HEAD^{commit}").stdout.decode().strip()
+
+    def blobs_of(self, commit: str, paths: Iterable[str]) -> dict[str, Blob]:
+        """Return the files among `paths` that a commit holds. Raise Failure for one that is too large."""
+        blobs = {}
+        for entry in split_nul(self.git("ls-tree", "-l", "-z", commit, "--", *paths)):
+            facts, path = entry.split("\t", 1)
+            mode, _, name, size = facts.split()
+            if mode.startswith("100"):  # a file, not a folder, a symbolic link or a submodule
+                if int(size) > READ_LIMIT:
+                    raise Failure(f"{path}, as it is committed, is larger than {READ_LIMIT} bytes",
+                                  f"Rename that file, and commit: {shell_line('git', 'mv', path, 'NEW')}")
+                blobs[path] = Blob(mode, name, self.git("cat-file", "blob", name))
+        return blobs
+
+
+def fail_no_work_tree(folder: Path, stderr: bytes) -> NoReturn:
+    """Say why git finds no work tree at a folder: there is none, or git will not open it."""
+    absolute = folder.resolve()
+    if any((parent / ".git").exists() for parent in (absolute, *absolute.parents)):
+        raise Failure(f"git does not open the repository of {absolute}", error_text(stderr))
+    raise Failure(f"{absolute} is not in a git repository",
+                  "Clone your project, and run flaskflex in the clone. (git init makes a new repository.)")
+
+
+def require_own_work_tree(folder: Path, root: Path) -> None:
+    """Raise Failure if a folder's repository is not that of its work tree's root.
+
+    core.worktree may point anywhere, in a copied project say: git would write there, and commit here.
+    """
+    repositories = [run_git(place, "rev-parse", "--absolute-git-dir").stdout for place in (folder, root)]
+    if repositories[0] != repositories[1]:
+        raise Failure(f"the repository of {folder} has its files in {root}, which is not part of it",
+                      "Its core.worktree says so. If that is a mistake, undo it:\n"
+                      + shell_line("git", "-C", str(folder.resolve()), "config", "--unset", "core.worktree"))
+
+
+def read_head(project: Project) -> Project:
+    """Return a project with where its HEAD stands, and how it holds our files."""
+    branch = os.fsdecode(run_git(project.root, "symbolic-ref", "--quiet", "--short", "HEAD").stdout)
+    commit = project.head_commit()
+    blobs = project.blobs_of(commit, FILES) if commit else {}
+    if commit and project.git("ls-tree", commit, "--", "public_html").startswith(b"160000"):
+        raise Failure(*SUBMODULE)
+    ignored = os.fsdecode(run_git(project.root, "check-ignore", "--", *FILES).stdout).splitlines()
+    return project._replace(branch=branch.rstrip("\n") or None, commit=commit or None, blobs=blobs,
+                            ignored=frozenset(ignored))
+
+
+def find_project(folder: Path) -> Project:
+    """Return the git project that holds a folder, its HEAD read. Raise Failure if there is none."""
+    if not shutil.which("git"):
+        raise Failure(*NO_GIT)
+    if not folder.is_dir():
+        raise Failure(f"{folder} is not a folder", "Name the clone of your project after -C.")
+    result = run_git(folder, "rev-parse", "--is-bare-repository", "--git-path", "index", "--show-toplevel")
+    bare, _, places = os.fsdecode(result.stdout).partition("\n")
+    if bare == "true":
+        raise Failure(f"{folder} is a bare repository, without files to prepare",
+                      "Clone it, and run flaskflex in the clone.")
+    if result.returncode:
+        fail_no_work_tree(folder, result.stderr)
+    index, _, root = places.partition("\n")
+    project = Project(Path(root[:-1]), Path(os.path.abspath(folder / index)))
+    require_own_work_tree(folder, project.root)
+    return read_head(project)
+
+
+def require_committable(project: Project) -> None:
+    """Raise Failure if a commit made now would be a wrong one, or if git would refuse to make it.
+
+    During a merge, git would record our files as the merge's result.
+    """
+    questions = [word for sign in IN_PROGRESS for word in ("--git-path", sign)]
+    signs = os.fsdecode(project.git("rev-parse", *questions)).split("\n")
+    for sign, activity in zip(signs, IN_PROGRESS.values()):
+        if (project.root / sign).exists():
+            raise Failure(f"a {activity} is under way in {project.root}",
+                          f"Finish it (git {activity} --continue) or give it up (git {activity} --abort), "
+                          "and run flaskflex again.")
+    for variable in ("GIT_AUTHOR_IDENT", "GIT_COMMITTER_IDENT"):
+        result = run_git(project.root, "var", variable)
+        if result.returncode:
+            raise Failure("git does not know who you are, so it cannot commit", error_text(result.stderr))
+
+
+def fingerprint(text: str) -> str:
+    """Return twelve hexadecimal digits that change when the text does."""
+    import hashlib
+
+    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:12]
+
+
+# The trailers of flaskflex's commits: its version, and each template's path and fingerprint.
+VERSION_TRAILER = "Flaskflex-Version"
+TEMPLATE_TRAILER = "Flaskflex-Template"
+
+
+def flaskflex_commits(project: Project, path: str) -> Iterator[tuple[str, str]]:
+    """Yield the commits of flaskflex's that touched a path, the newest first: (object name, message)."""
+    if project.commit is None:
+        return
+    found = project.git("rev-list", "--full-history", "--format=%B%x00",
+                        f"--grep=^{VERSION_TRAILER}: [0-9]", project.commit, "--", path)
+    shallow = project.index_file.with_name("shallow")
+    cut = shallow.read_text() if shallow.exists() else ""
+    for entry in found.decode("utf-8", "replace").split("\0")[:-1]:
+        heading, _, message = entry.strip().partition("\n")
+        commit = heading.split()[1]  # `commit 0123abc...`
+        if commit in cut:  # where a shallow clone begins: there a commit seems to touch all files
+            return
+        yield commit, message
+
+
+def find_base(project: Project, path: str) -> Optional[Base]:
+    """Return what flaskflex itself committed last at a path, None if it never did: git is its memory.
+
+    The newest commit of flaskflex's that is in the history of HEAD and touched the path names the template.
+    It may hold a merge with the user's edits, or have been amended: then an older one has the content.
+    """
+    template_hash = ""
+    for commit, message in flaskflex_commits(project, path):
+        recorded = re.findall(rf"^{TEMPLATE_TRAILER}: {re.escape(path)} (\w+)$", message, re.MULTILINE)
+        if not recorded:
+            continue
+        template_hash = template_hash or recorded[-1]
+        blob = project.blobs_of(commit, [path]).get(path)
+        if blob and fingerprint(blob.content.decode("utf-8", "surrogateescape")) == recorded[-1]:
+            return Base(template_hash, blob.content)
+    return Base(template_hash, None) if template_hash else None
+
+
+def set_mode(descriptor: int, mode: int) -> None:
+    """Set the permission bits of an open file or folder. Windows has none."""
+    if os.name != "nt":
+        os.fchmod(descriptor, mode)
+
+
+class WorkTreeFile(NamedTuple):
+    """A file as the work tree has it: content (None: no file) and permission bits."""
+
+    content: Optional[bytes]
+    mode: int
+
+
+class WorkTree:
+    """The project's root and public_html, each held open, so that no link is followed.
+
+    Whoever else can write in the project may exchange a folder for a link at any moment; what goes by the
+    descriptor of an open folder stays in that folder. Windows has no such descriptors: paths do there.
+    """
+
+    def __init__(self, project: Project) -> None:
+        self.project = project
+        self.descriptors: dict[str, int] = {}
+
+    def __enter__(self) -> WorkTree:
+        if os.open in os.supports_dir_fd:
+            self.descriptors[""] = os.open(self.project.root, os.O_RDONLY | os.O_DIRECTORY)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for descriptor in self.descriptors.values():
+            os.close(descriptor)
+
+    def read(self, path: str) -> WorkTreeFile:
+        """Return the file at a path. Raise Failure if something else is in its way, or it is too large."""
+        if not self._open_folder(path) or not self._is_there(path, "file"):
+            return WorkTreeFile(None, 0)
+        name, folder = self._place(path)
+        with open_regular(name, dir_fd=folder) as file:
+            return WorkTreeFile(file.read(READ_LIMIT), stat.S_IMODE(os.fstat(file.fileno()).st_mode))
+
+    def create(self, path: str, content: bytes, mode: int) -> None:
+        """Write a new file, in a folder that is made if need be: writable for its owner alone (suexec)."""
+        if not self._open_folder(path):
+            folder = os.path.dirname(path)
+            name, root = self._place(folder)
+            os.mkdir(name, 0o755, dir_fd=root)
+            self._open_folder(path)
+            if folder in self.descriptors:
+                set_mode(self.descriptors[folder], 0o755)  # the user's umask may have taken something away
+        name, parent = self._place(path)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | OPEN_SAFELY
+        with os.fdopen(os.open(name, flags, 0o600, dir_fd=parent), "wb") as file:
+            file.write(content)
+            set_mode(file.fileno(), mode)
+
+    def set_mode(self, path: str, mode: int) -> None:
+        """Set the permission bits of a file."""
+        name, folder = self._place(path)
+        with open_regular(name, dir_fd=folder) as file:
+            set_mode(file.fileno(), mode)
+
+    def rename(self, source: str, target: str) -> None:
+        """Put a file into the place of another in the same folder."""
+        (old, folder), (new, _) = self._place(source), self._place(target)
+        os.replace(old, new, src_dir_fd=folder, dst_dir_fd=folder)
+
+    def remove(self, path: str) -> None:
+        """Remove a file if it is there."""
+        with contextlib.suppress(FileNotFoundError):
+            if self._open_folder(path):
+                name, folder = self._place(path)
+                os.unlink(name, dir_fd=folder)
+
+    def _place(self, path: str) -> tuple[str | Path, Optional[int]]:
+        """Return what to name a file for the system, and in which open folder it is (None: the path says)."""
+        folder, name = os.path.split(path)
+        if folder in self.descriptors:
+            return name, self.descriptors[folder]
+        return self.project.root / path, None
+
+    def _is_there(self, path: str, kind: str) -> bool:
+        """Return True if there is a file or a folder at a path. Raise Failure if it is of another kind."""
+        name, parent = self._place(path)
+        try:
+            mode = os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode
+        except FileNotFoundError:
+            return False
+        if stat.S_ISLNK(mode):
+            raise Failure(f"{self.project.root / path} is a symbolic link, and flaskflex writes through none",
+                          f"Put a real {kind} in its place, and run flaskflex again.")
+        if not (stat.S_ISDIR(mode) if kind == "folder" else stat.S_ISREG(mode)):
+            raise Failure(f"{self.project.root / path} is in the way: a {kind} has to be there",
+                          "Move it elsewhere, and run flaskflex again.")
+        return True
+
+    def _open_folder(self, path: str) -> bool:
+        """Open the folder of a file, once and for all; return False if it is not there."""
+        folder = os.path.dirname(path)
+        if not folder or folder in self.descriptors:
+            return True
+        if not self._is_there(folder, "folder"):
+            return False
+        if os.path.lexists(self.project.root / folder / ".git"):
+            raise Failure(*SUBMODULE)
+        name, root = self._place(folder)
+        if root is not None:
+            flags = os.O_RDONLY | os.O_DIRECTORY | OPEN_SAFELY
+            self.descriptors[folder] = os.open(name, flags, dir_fd=root)
+        return True
+
+
 # --- the virtualenv ---
 
 # One of these is in each virtualenv: of venv, virtualenv and uv; of virtualenv before 20; of conda.
 VIRTUALENV_MARKERS = ("pyvenv.cfg", "bin/activate", "Scripts/activate", "conda-meta")
 
+ANSWER_TIMEOUT = 120  # seconds that a virtualenv's Python has to say something
+
 
 class Virtualenv(NamedTuple):
-    """A virtualenv: its folder, its interpreter, that one's version such as "3.11.7", who named it."""
+    """A virtualenv: its folder, its interpreter, and the version of that, such as "3.11.7"."""
 
     path: Path
     python: Path
     version: str
-    source: str
 
 
-def find_virtualenv(options: argparse.Namespace, environ: Environ, report: Report) -> Virtualenv:
-    """The application's virtualenv: the one named by --venv, else the active one, else our interpreter's.
+def interpreter(path: Path, windows: bool = os.name == "nt") -> Path:
+    """Return where the interpreter of the virtualenv in a folder lies."""
+    if windows:
+        conda = path / "python.exe"
+        return conda if conda.exists() else path / "Scripts" / "python.exe"
+    return path / "bin" / "python"
 
-    Raises Failure where there is none, or where the one that was named is not a virtualenv.
+
+def site_packages(path: Path) -> list[Path]:
+    """Return the folders that hold the distributions of the virtualenv in a folder."""
+    return [*path.glob("lib/*/site-packages"), *path.glob("Lib/site-packages")]
+
+
+def read_pyvenv_cfg(path: Path) -> str:
+    """Return the text of a virtualenv's pyvenv.cfg, "" without one."""
+    try:
+        return read_limited(path / "pyvenv.cfg").decode("utf-8", "replace")
+    except FileNotFoundError:
+        return ""
+
+
+def last_line(output: bytes) -> str:
+    """Return the last line of what a program printed, without URLs."""
+    text = output.decode("utf-8", "backslashreplace").strip().rpartition("\n")[2]
+    return hide_urls(text) or "It gave no reason."
+
+
+def python_version(path: Path, python: Path) -> str:
+    """Return the version of a virtualenv's Python: venv, virtualenv and uv note it, conda does not.
+
+    Raise Failure if that Python does not run, or does not answer.
     """
-    folder = Path(options.directory).resolve()
-    found = list(virtualenv_candidates(folder / options.venv if options.venv else None, environ))
-    if not found:
-        raise Failure("no virtualenv is active", activation_hint(folder))
-    source, path = found[0]
-    virtualenv = read_virtualenv(source, path)
-    if re.search(r"^include-system-site-packages\s*=\s*true", read_pyvenv_cfg(path), re.MULTILINE):
-        report.warning(f"{path} also sees the packages of the whole machine: req.txt leaves these out")
-    for other_source, other in found[1:]:
-        if not options.venv and other.resolve() != path.resolve():
-            report.warning(f"taking the virtualenv of {source}, {path}, not that of {other_source}, {other}")
-    return virtualenv
+    version_line = r"^version(?:_info)? *= *([0-9]+\.[0-9]+\.[0-9]+)"
+    noted = re.search(version_line, read_pyvenv_cfg(path), re.MULTILINE)
+    if noted:
+        return noted[1]
+    command = [str(python), "-I", "-c", "import platform; print(platform.python_version())"]
+    try:
+        result = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True,
+                                timeout=ANSWER_TIMEOUT)
+    except subprocess.TimeoutExpired:
+        raise Failure(f"the Python of the virtualenv {path} does not answer",
+                      f"Nothing came in {ANSWER_TIMEOUT} s from: {shell_line(*command)}") from None
+    if result.returncode:
+        raise Failure(f"the Python of the virtualenv {path} does not run", last_line(result.stderr))
+    return result.stdout.decode().strip()
+
+
+def read_virtualenv(source: str, path: Path) -> Virtualenv:
+    """Return the facts of the virtualenv in a folder that a source such as "--venv" names.
+
+    Raise Failure if it is not one, or if its Python is gone or does not run.
+    """
+    again = "Activate your application's virtualenv, or name it with --venv."
+    if not path.is_dir():
+        raise Failure(f"{source} names {path}, which is not there", again)
+    if not any((path / marker).exists() for marker in VIRTUALENV_MARKERS):
+        raise Failure(f"{source} names {path}, which is not a virtualenv", again)
+    python = interpreter(path)
+    if not python.exists():
+        raise Failure(f"the Python of the virtualenv {path} is gone",
+                      f"Make it again: {shell_line('python3', '-m', 'venv', '--clear', str(path))}")
+    return Virtualenv(path, python, python_version(path, python))
 
 
 def virtualenv_candidates(named: Optional[Path], environ: Environ) -> Iterator[tuple[str, Path]]:
-    """Where to look for the virtualenv, in the order of precedence: (who says so, folder)."""
+    """Yield where the virtualenv may be, in the order of precedence: (who says so, folder)."""
     if named is not None:
         yield "--venv", named
     if environ.get("VIRTUAL_ENV"):
@@ -190,64 +758,63 @@ def virtualenv_candidates(named: Optional[Path], environ: Environ) -> Iterator[t
         yield "CONDA_PREFIX", Path(environ["CONDA_PREFIX"]).absolute()
 
 
-def read_virtualenv(source: str, path: Path) -> Virtualenv:
-    """The facts of the virtualenv in a folder; Failure where it is not one, or has lost its Python."""
-    again = "Activate your application's virtualenv, or name it with --venv."
-    if not path.is_dir():
-        raise Failure(f"{source} names {path}, which is not there", again)
-    if not any((path / sign).exists() for sign in VIRTUALENV_MARKERS):
-        raise Failure(f"{source} names {path}, which is not a virtualenv", again)
-    python = interpreter(path)
-    if not python.exists():
-        raise Failure(f"the virtualenv {path} has lost its Python",
-                      f"Make it anew: python3 -m venv --clear {path}")
-    return Virtualenv(path, python, python_version(path, python), source)
+def project_root(folder: Path) -> Path:
+    """Return the top of the clone that holds a folder, the folder itself if there is none."""
+    return next((parent for parent in (folder, *folder.parents) if (parent / ".git").exists()), folder)
 
 
-def interpreter(path: Path, windows: bool = os.name == "nt") -> Path:
-    """Where the interpreter of the virtualenv in a folder lies."""
-    if windows:
-        conda = path / "python.exe"
-        return conda if conda.exists() else path / "Scripts" / "python.exe"
-    return path / "bin" / "python"
+def virtualenvs_in(folder: Path) -> list[Path]:
+    """Return the virtualenvs in a folder that have one of the usual names."""
+    places = (folder / name for name in (".venv", "venv", "env"))
+    return [place for place in places if (place / "pyvenv.cfg").exists()]
 
 
-def site_packages(path: Path) -> list[Path]:
-    """The folders that hold the distributions of the virtualenv in a folder."""
-    return [*path.glob("lib/*/site-packages"), *path.glob("Lib/site-packages")]
+def activate_command(path: Path, windows: bool = os.name == "nt") -> str:
+    """Return what to type to activate a virtualenv."""
+    return str(path / "Scripts" / "activate") if windows else shell_line("source", f"{path}/bin/activate")
 
 
-def python_version(path: Path, python: Path) -> str:
-    """The version of a virtualenv's Python: venv, virtualenv and uv note it in pyvenv.cfg, conda does not."""
-    noted = re.search(r"^version(?:_info)?\s*=\s*(\d+\.\d+\.\d+)", read_pyvenv_cfg(path), re.MULTILINE)
-    if noted:
-        return noted[1]
-    answer = subprocess.run([str(python), "-I", "-c", "import platform; print(platform.python_version())"],
-                            capture_output=True)
-    if answer.returncode:
-        raise Failure(f"the Python of the virtualenv {path} does not run", error_text(answer.stderr))
-    return answer.stdout.decode().strip()
+# Tools that keep a virtualenv elsewhere: the file that tells of one, and the command that prints where.
+VIRTUALENV_TOOLS = {"poetry.lock": "poetry env info --path", "Pipfile": "pipenv --venv",
+                    "hatch.toml": "hatch env find"}
 
 
-def read_pyvenv_cfg(path: Path) -> str:
-    """The text of a virtualenv's pyvenv.cfg, "" without one."""
-    try:
-        return (path / "pyvenv.cfg").read_text(encoding="utf-8", errors="replace")
-    except FileNotFoundError:
-        return ""
+def activation_hint(folder: Path) -> str:
+    """Return how to get a virtualenv: the project's, one beside it, that of a tool, or a new one."""
+    root = project_root(folder)
+    for place in virtualenvs_in(root):
+        return f"Your project holds one; activate it: {activate_command(place)}"
+    for place in virtualenvs_in(root.parent):
+        return f"There is one beside your project; activate it: {activate_command(place)}"
+    for name, command in VIRTUALENV_TOOLS.items():
+        if (root / name).exists():
+            return f'Name the virtualenv that belongs to {name}: python flaskflex.py --venv "$({command})"'
+    new = root.parent / "env"
+    return ("Activate the one you use for your application (source PATH/bin/activate), or name it (--venv "
+            f"PATH), or make one: {shell_line('python3', '-m', 'venv', str(new))} && {activate_command(new)} "
+            "&& python -m pip install flask")
 
 
-def activation_hint(folder: Path, windows: bool = os.name == "nt") -> str:
-    """How to activate a virtualenv: the one that the project around a folder holds, if it does."""
-    root = next((parent for parent in (folder, *folder.parents) if (parent / ".git").exists()), folder)
-    for place in (root / ".venv", root / "venv", root / "env"):
-        if (place / "pyvenv.cfg").exists():
-            command = str(place / "Scripts" / "activate")
-            if not windows:
-                command = f"source {shlex.quote(str(place / 'bin' / 'activate'))}"
-            return f"Your project holds one; activate it: {command}"
-    return ("Activate the one you use for your application (source PATH/bin/activate), or name it: "
-            "python flaskflex.py --venv PATH")
+def find_virtualenv(folder: Path, named: Optional[str], environ: Environ, report: Report) -> Virtualenv:
+    """Return the application's virtualenv: the named one, else the active one, else our interpreter's.
+
+    Raise Failure if there is none, or if the one that was named is not a virtualenv.
+    """
+    found = list(virtualenv_candidates(folder / named if named else None, environ))
+    if not found:
+        raise Failure("no virtualenv is active", activation_hint(folder))
+    source, path = found[0]
+    virtualenv = read_virtualenv(source, path)
+    if re.search(r"^include-system-site-packages *= *true", read_pyvenv_cfg(path), re.MULTILINE):
+        report.warning(f"{path} also sees the packages of the whole machine: req.txt leaves these out")
+    for other_source, other in found[1:]:
+        if not named and other.resolve() != path.resolve():
+            report.warning(f"taking {path} ({source} names it), and not {other} ({other_source})")
+    own = virtualenvs_in(project_root(folder))
+    if own and not named and path.resolve() not in (place.resolve() for place in own):
+        report.warning(f"taking {path} ({source} names it), though the project holds {own[0]}, "
+                       f"which you can activate: {activate_command(own[0])}")
+    return virtualenv
 
 
 # `python -m pip`, without the quarter of its time that Python needs to free what pip has built.
@@ -264,37 +831,24 @@ except SystemExit as end:
 """
 
 
-def freeze_command(virtualenv: Virtualenv) -> list[str]:
-    """The command that freezes a virtualenv, by its own pip if it has one: uv makes virtualenvs without."""
-    isolated, freeze = ["-I", "-X", "utf8"], ["freeze", "--local"]
-    if has_pip(virtualenv):
-        return [str(virtualenv.python), *isolated, "-c", QUICK_PIP, *freeze]
-    uv = shutil.which("uv")
-    if uv:
-        return [uv, "--no-config", "--no-cache", "pip", "freeze", "--python", str(virtualenv.python)]
-    if installed_version("pip") >= (22, 3):  # the first that has --python
-        return [sys.executable, *isolated, "-m", "pip", "--python", str(virtualenv.python), *freeze]
-    return [str(virtualenv.python), *isolated, str(bundled_pip(virtualenv)), *freeze]
-
-
 def has_pip(virtualenv: Virtualenv) -> bool:
-    """True if pip is installed in a virtualenv."""
+    """Return True if pip is installed in a virtualenv."""
     return any((folder / "pip" / "__main__.py").exists() for folder in site_packages(virtualenv.path))
 
 
 def installed_version(name: str) -> tuple[int, ...]:
-    """The version of a distribution that this interpreter can import, such as (3, 2, 1); () without one."""
+    """Return the version of a distribution that this interpreter can import, such as (3, 2, 1), else ()."""
     from importlib import metadata
 
     try:
         version = metadata.version(name)
     except metadata.PackageNotFoundError:
         return ()
-    return tuple(int(number) for number in re.findall(r"\d+", version)[:3])
+    return tuple(int(number) for number in re.findall(r"[0-9]+", version)[:3])
 
 
 def bundled_pip(virtualenv: Virtualenv) -> Path:
-    """The pip inside the wheel that Python keeps for ensurepip, which runs from there uninstalled."""
+    """Return the pip inside the wheel that Python keeps for ensurepip, which runs from there uninstalled."""
     with contextlib.suppress(ImportError):
         import ensurepip
 
@@ -302,20 +856,40 @@ def bundled_pip(virtualenv: Virtualenv) -> Path:
             for wheel in folder.glob("pip-*.whl"):
                 return wheel / "pip"
     raise Failure(f"there is no pip in {virtualenv.path}, and neither uv nor another pip to freeze it",
-                  f"Install pip there: {virtualenv.python} -m ensurepip")
+                  f"Install pip there: {shell_line(str(virtualenv.python), '-m', 'ensurepip')}")
+
+
+def pip_command(virtualenv: Virtualenv, command: str) -> list[str]:
+    """Return how to run a command of pip's on a virtualenv, by its own pip or else by any other.
+
+    uv makes virtualenvs without pip. Raise Failure if there is neither.
+    """
+    python, isolated = str(virtualenv.python), ["-I", "-X", "utf8"]
+    if has_pip(virtualenv):
+        return [python, *isolated, "-c", QUICK_PIP, command]
+    uv = shutil.which("uv")
+    if uv:
+        return [uv, "pip", command, "--python", python]
+    if installed_version("pip") >= (22, 3):  # the first that has --python
+        return [sys.executable, *isolated, "-m", "pip", "--python", python, command]
+    return [python, *isolated, str(bundled_pip(virtualenv)), command]
+
+
+# The settings of a freeze. It is isolated (-I) from the project's files, and from what the user has set
+# for pip, uv and Python: nothing of this is of use here.
+FREEZE_ENVIRON = {"PIP_CONFIG_FILE": os.devnull, "PIP_LOCAL": "1", "UV_NO_CONFIG": "1", "UV_NO_CACHE": "1"}
 
 
 @contextlib.contextmanager
 def freezing(virtualenv: Virtualenv) -> Iterator[subprocess.Popen[bytes]]:
     """Run pip freeze while the caller does everything else: it takes longer than all the rest.
 
-    It is isolated (-I) from the project's files, and from the user's settings for pip, uv and Python, of
-    which none is of use here. It ends with the block, whatever happens there.
+    It ends with the block, whatever happens there. Raise Failure if there is no pip at all.
     """
     environ = {name: value for name, value in os.environ.items()
                if not name.startswith(("PIP_", "UV_", "PYTHON"))}
-    environ["PIP_CONFIG_FILE"] = os.devnull
-    with subprocess.Popen(freeze_command(virtualenv), env=environ, stdin=subprocess.DEVNULL,
+    command = pip_command(virtualenv, "freeze")
+    with subprocess.Popen(command, env={**environ, **FREEZE_ENVIRON}, stdin=subprocess.DEVNULL,
                           stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         try:
             yield process
@@ -323,216 +897,17 @@ def freezing(virtualenv: Virtualenv) -> Iterator[subprocess.Popen[bytes]]:
             process.kill()  # does nothing to a process that has ended
 
 
-def frozen_lines(freeze: subprocess.Popen[bytes], virtualenv: Virtualenv) -> list[str]:
-    """Wait for pip freeze, and give back the lines that it printed."""
-    output, errors = freeze.communicate()
+def frozen_text(freeze: subprocess.Popen[bytes], virtualenv: Virtualenv) -> str:
+    """Wait for pip freeze, and return what it printed; raise Failure if it fails or never ends."""
+    see_all = f"See all that it says: {shell_line(str(virtualenv.python), '-m', 'pip', 'freeze')}"
+    try:
+        output, errors = freeze.communicate(timeout=ANSWER_TIMEOUT)
+    except subprocess.TimeoutExpired:
+        raise Failure(f"pip freeze did not end within {ANSWER_TIMEOUT} s in {virtualenv.path}",
+                      see_all) from None
     if freeze.returncode:
-        words = error_text(errors).rpartition("\n")[2]  # before these comes a traceback of pip's
-        raise Failure(f"pip freeze failed in {virtualenv.path}", re.sub(r"://\S*", "://...", words))
-    return output.decode("utf-8", "surrogateescape").replace("\r\n", "\n").split("\n")
-
-
-# --- the project ---
-
-# Git sets these for its hooks; left alone they would lead away from the project that was asked for.
-GIT_VARIABLES = (
-    "GIT_ALTERNATE_OBJECT_DIRECTORIES", "GIT_COMMON_DIR", "GIT_DIR", "GIT_GRAFT_FILE",
-    "GIT_IMPLICIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_INTERNAL_SUPER_PREFIX", "GIT_NO_REPLACE_OBJECTS",
-    "GIT_OBJECT_DIRECTORY", "GIT_PREFIX", "GIT_REPLACE_REF_BASE", "GIT_SHALLOW_FILE", "GIT_WORK_TREE",
-)
-
-NO_GIT = ("git is not installed", "Install it (on Debian: apt install git), and run flaskflex again.")
-
-# What is under way while one of these exists in git's folder, and the command that ends it.
-IN_PROGRESS = {
-    "MERGE_HEAD": "merge",
-    "CHERRY_PICK_HEAD": "cherry-pick",
-    "REVERT_HEAD": "revert",
-    "rebase-merge": "rebase",
-    "rebase-apply/applying": "am",
-    "rebase-apply": "rebase",
-}
-
-
-class Project(NamedTuple):
-    """A git work tree: its root, and where git keeps its index and its files."""
-
-    root: Path
-    index_file: Path
-
-
-class Blob(NamedTuple):
-    """A file as a commit holds it: mode such as "100644", object name, content."""
-
-    mode: str
-    id: str
-    content: bytes
-
-
-class Base(NamedTuple):
-    """What flaskflex committed last: its template's fingerprint, and that text (None: it is not there)."""
-
-    template: str
-    content: Optional[bytes]
-
-
-class Head(NamedTuple):
-    """Where the project stands: its branch (None: detached), its commit (None: not one yet), our files.
-
-    ignored are those of our paths that git does not have yet and that a .gitignore, or the like, names.
-    """
-
-    branch: Optional[str]
-    commit: Optional[str]
-    blobs: dict[str, Blob]
-    ignored: set[str]
-
-
-def run_git(folder: Path, *arguments: str, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
-    """Run git in a folder, with `given` on its standard input; the caller looks at how it ended."""
-    return subprocess.run(["git", "-C", str(folder), *arguments], input=stdin, capture_output=True)
-
-
-def git_output(folder: Path, *arguments: str, stdin: bytes = b"") -> bytes:
-    """What git prints in answer to a question, or a Failure with git's own words."""
-    answer = run_git(folder, *arguments, stdin=stdin)
-    if answer.returncode:
-        raise Failure(f"git {arguments[0]} failed in {folder}", error_text(answer.stderr))
-    return answer.stdout
-
-
-def error_text(stderr: bytes) -> str:
-    """Git's own message, for the user to read."""
-    return stderr.decode("utf-8", "backslashreplace").strip() or "git gave no reason"
-
-
-def find_project(folder: Path) -> Project:
-    """The git project that holds a folder, once it is known that flaskflex can commit there.
-
-    Raises Failure where there is none, or where a commit made now would be a wrong one: during a merge
-    git would record our files as the merge's result.
-    """
-    if not shutil.which("git"):
-        raise Failure(*NO_GIT)
-    if not folder.is_dir():
-        raise Failure(f"{folder} is not a folder", "Name the clone of your project after -C.")
-    answer = run_git(folder, *project_questions())
-    lines = os.fsdecode(answer.stdout).split("\n")
-    if lines[0] == "true":
-        raise Failure(f"{folder} is a bare repository, without files to prepare",
-                      "Clone it, and run flaskflex in the clone.")
-    if answer.returncode:
-        fail_no_work_tree(folder, answer.stderr)
-    _, index, *signs = lines[:2 + len(IN_PROGRESS)]
-    root = "\n".join(lines[2 + len(IN_PROGRESS):-1])  # comes last: a path may hold a line break
-    for sign, activity in zip(signs, IN_PROGRESS.values()):
-        if (folder / sign).exists():
-            raise Failure(f"a {activity} is under way in {root}",
-                          f"Finish it (git {activity} --continue) or give it up (git {activity} --abort), "
-                          "and run flaskflex again.")
-    return Project(Path(root), Path(os.path.abspath(folder / index)))
-
-
-def project_questions() -> list[str]:
-    """The one call of git that tells all that find_project needs."""
-    questions = ["rev-parse", "--is-bare-repository", "--git-path", "index"]
-    for name in IN_PROGRESS:
-        questions += ["--git-path", name]
-    return questions + ["--show-toplevel"]
-
-
-def fail_no_work_tree(folder: Path, stderr: bytes) -> NoReturn:
-    """Say why git finds no work tree at a folder: there is none, or git will not open it."""
-    absolute = folder.resolve()
-    if any((parent / ".git").exists() for parent in (absolute, *absolute.parents)):
-        raise Failure(f"git does not open the repository of {absolute}", error_text(stderr))
-    raise Failure(f"{absolute} is not in a git repository",
-                  "Clone your project, and run flaskflex in the clone. (git init makes a new repository.)")
-
-
-def check_identity(project: Project) -> None:
-    """Raise Failure where git does not know as whom to commit, before anything is written."""
-    for variable in ("GIT_AUTHOR_IDENT", "GIT_COMMITTER_IDENT"):
-        answer = run_git(project.root, "var", variable)
-        if answer.returncode:
-            raise Failure("git does not know who you are, so it cannot commit", error_text(answer.stderr))
-
-
-def head_commit(project: Project) -> str:
-    """The object name of the commit that HEAD is at, "" where there is none yet."""
-    answer = run_git(project.root, "rev-parse", "--quiet", "--verify", "HEAD^{commit}")
-    return answer.stdout.decode().strip()
-
-
-def read_head(project: Project) -> Head:
-    """Where HEAD stands, and how it holds our files."""
-    branch = os.fsdecode(run_git(project.root, "symbolic-ref", "--quiet", "--short", "HEAD").stdout)
-    commit = head_commit(project)
-    blobs = read_blobs(project, commit, FILES) if commit else {}
-    ignored = os.fsdecode(run_git(project.root, "check-ignore", "--", *FILES).stdout).splitlines()
-    return Head(branch.rstrip("\n") or None, commit or None, blobs, set(ignored))
-
-
-def read_blobs(project: Project, commit: str, paths: Iterable[str]) -> dict[str, Blob]:
-    """The files among `paths` that a commit holds."""
-    blobs = {}
-    listing = git_output(project.root, "ls-tree", "-z", commit, "--", *paths)
-    for path, (mode, name) in read_tree(listing).items():
-        if mode.startswith("100"):  # a file, not a folder, a symbolic link or a submodule
-            blobs[path] = Blob(mode, name, git_output(project.root, "cat-file", "blob", name))
-    return blobs
-
-
-def read_tree(listing: bytes) -> dict[str, tuple[str, str]]:
-    """Path to (mode, object name), from what `git ls-tree -z` prints."""
-    entries = {}
-    for entry in os.fsdecode(listing).split("\0")[:-1]:
-        facts, path = entry.split("\t", 1)
-        mode, _, name = facts.split(" ")
-        entries[path] = (mode, name)
-    return entries
-
-
-def head_has_path(path: str, project: Project, head: Head) -> bool:
-    """True if HEAD has a file or folder at a path, which must not lead out of the project."""
-    normal = os.path.normpath(path)
-    if head.commit is None or os.path.isabs(normal) or normal.startswith(".."):
-        return False
-    return normal == "." or bool(git_output(project.root, "ls-tree", head.commit, "--", normal))
-
-
-def find_base(project: Project, head: Head, path: str) -> Optional[Base]:
-    """What flaskflex itself committed last at a path: git is its memory. None where it never did.
-
-    The newest commit of flaskflex's that is in the history of HEAD and touched the path tells the template.
-    It may hold a merge with the user's edits, or have been amended: then an older one gives the content.
-    """
-    template = ""
-    for commit, message in flaskflex_commits(project, head, path):
-        told = re.findall(rf"^{TEMPLATE_TRAILER}: {re.escape(path)} (\w+)$", message, re.MULTILINE)
-        if not told:
-            continue
-        template = template or told[-1]
-        blob = read_blobs(project, commit, [path]).get(path)
-        if blob and fingerprint(blob.content.decode("utf-8", "surrogateescape")) == told[-1]:
-            return Base(template, blob.content)
-    return Base(template, None) if template else None
-
-
-def flaskflex_commits(project: Project, head: Head, path: str) -> Iterator[tuple[str, str]]:
-    """The commits of flaskflex's that touched a path, the newest first: (object name, message)."""
-    if head.commit is None:
-        return
-    found = git_output(project.root, "rev-list", "--full-history", "--format=%B%x00",
-                       f"--grep=^{VERSION_TRAILER}: [0-9]",
-                       head.commit, "--", path).decode("utf-8", "replace")
-    shallow = project.index_file.with_name("shallow")
-    cut = shallow.read_text() if shallow.exists() else ""
-    for heading, _, message in (entry.strip().partition("\n") for entry in found.split("\0")[:-1]):
-        commit = heading.split()[1]  # `commit 0123abc...`
-        if commit in cut:  # where a shallow clone begins: there a commit seems to touch all files
-            return
-        yield commit, message
+        raise Failure(f"pip freeze failed in {virtualenv.path}", f"{last_line(errors)}\n{see_all}")
+    return output.decode("utf-8", "surrogateescape").replace("\r\n", "\n")
 
 
 # --- req.txt ---
@@ -540,145 +915,302 @@ def flaskflex_commits(project: Project, head: Head, path: str) -> Iterator[tuple
 FLUP = "flup==1.0.3"  # what dispatch.fcgi imports to speak FastCGI
 FLUP_PINS = f"{FLUP} --hash=sha256:ca9fd78e1cc0431da1236f73fafd1c01db684675b4d369460d5f5c62e6f0b8d6\n"
 
-# The last line of the frozen part. The fingerprint tells whether somebody edited what stands above it.
-MARKER = "# --- frozen above ({fingerprint}); your own lines go below, and stay ---\n"
-MARKER_LINE = re.compile(r"^# --- frozen above \(([0-9a-f]{12})\).*\n?", re.MULTILINE)
+# The last line of the frozen part: always the same, so that git merges two freezes like any other text.
+# That of version 1.0 held the fingerprint of what stands above it.
+MARKER = "# --- frozen above; your own lines go below, and stay ---\n"
+MARKER_LINE = re.compile(r"^# --- frozen above(?: \(([0-9a-f]{12})\))?[;:].*\n?", re.MULTILINE)
+
+# How --exclude is remembered, below the marker line.
+EXCLUDE_LINE = re.compile(r"^# flaskflex: exclude ([\w.-]+) *$", re.MULTILINE | re.ASCII)
 
 # What pip freeze prints for a distribution. A damaged or hostile one could put anything else in its place.
-REQUIREMENT_LINE = re.compile(r"(?:[A-Za-z0-9][\w.-]*(?:===?[\w.!+-]+| @ [a-z][!-~]*)|-e [^\x00-\x1f]+)")
-EDITABLE_LINE = re.compile(r"-e [a-z+]+://[!-~]+#egg=[A-Za-z0-9][\w.-]*(?:&subdirectory=[!-~]+)?")
+FROZEN_LINE = re.compile(r"[A-Za-z0-9][\w.-]*(?:===?[\w.!+-]+| @ [a-z][!-~]*)|-e [^\x00-\x1f]+", re.ASCII)
+EDITABLE_LINE = re.compile(r"-e [a-z+]+://[!-~]+#egg=[A-Za-z0-9][\w.-]*(?:&subdirectory=[!-~]+)?", re.ASCII)
 
-# How a requirement begins that is not an address or an option: with a name (PEP 508).
-NAME = re.compile(r"([A-Za-z0-9][\w.-]*)\s*([@<>=!~;\[( ]|$)")
+# How a requirement begins that is not a URL or an option: with a name (PEP 508).
+NAME = re.compile(r"([A-Za-z0-9][\w.-]*)\s*([@<>=!~;\[( ]|$)", re.ASCII)
 
-NOT_DEPLOYABLE = "Publish such a package, copy it into the project, or leave it out (--exclude NAME)."
+# What else pip reads in a requirements file: its options there, requirements (PEP 508), URLs and paths.
+READABLE_LINE = re.compile(r"""
+    -[cefir][ ]?\S.* | --(?:(?:extra-)?index-url|constraint|requirement|editable|find-links|no-binary
+        |only-binary|trusted-host|use-feature)[ =]\S.* | --(?:no-index|pre|prefer-binary|require-hashes)
+    | [A-Za-z0-9][\w.-]*[ ]?(?:\[[^][]*\][ ]?)?
+        (?:@[ ]?\S+ | \(?(?:(?:[=!<>~]=|[<>]|===)[ ]?\w[\w.*+-]*(?:!\w[\w.*+-]*)?[ ]?,?[ ]?)*\)?)
+        (?:[ ]?;.*)? (?:[ ]?--(?:hash|config-settings?|global-option)[ =].*)?
+    | [\w.~+]*[/:].* | [\w.-]+\.(?:whl|zip|tar\.gz) | \.+(?:[ ]?[;[].*)?""", re.VERBOSE | re.ASCII)
+LINE_LIMIT = 2000  # characters: no requirement is longer
+
+NOT_INSTALLABLE = ("Publish such a package, copy it into the project, or leave it out (--exclude NAME).\n"
+                   "Instead of a secret write ${NAME}: pip reads that from the environment of the server.")
 
 
 class Requirement(NamedTuple):
-    """One line of req.txt, and the name of the distribution that it asks for."""
+    """One line of req.txt, and the name of the distribution that it asks for ("": the line tells none)."""
 
     name: str
     line: str
 
 
-class Refusal(NamedTuple):
-    """What req.txt must not hold: a distribution's canonical name, and what to tell the user of it."""
+class Distribution(NamedTuple):
+    """What a virtualenv notes of one of its distributions.
+
+    needs has the canonical name of each that it requires, and the marker (PEP 508) or ""; requested is True
+    if somebody asked for it by name (PEP 376); source is the folder or file of this machine that it comes
+    from (PEP 610), or ""; system is the sys_platform that alone it is made for, or "".
+    """
 
     name: str
-    words: str
+    version: str
+    needs: list[tuple[str, str]]
+    requested: bool
+    source: str
+    system: str
+
+
+class Freeze(NamedTuple):
+    """What is to become of req.txt, by the virtualenv.
+
+    version is that of its Python; requirements are what a server can install; refused tells why it cannot
+    install another one, by its canonical name; user_lines go below the marker line; warnings are to be shown.
+    """
+
+    version: str
+    requirements: list[Requirement]
+    refused: dict[str, str]
+    user_lines: str
+    warnings: list[str]
 
 
 class RequirementsFile(NamedTuple):
-    """A req.txt of flaskflex's: the frozen part, whether nobody edited that, and the user's own lines."""
+    """A req.txt of flaskflex's: the frozen part, the fingerprint in a marker of 1.0, and the user's lines."""
 
     frozen: str
-    intact: bool
-    own: str
+    fingerprint: Optional[str]
+    user_lines: str
 
 
 def canonical(name: str) -> str:
-    """A distribution's name as the package index compares names (PEP 503)."""
+    """Return a distribution's name as the package index compares names (PEP 503)."""
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
-def parse_requirements(lines: Iterable[str]) -> list[Requirement]:
-    """The requirements among the lines of a pip freeze or a req.txt.
+def logical_lines(text: str) -> Iterator[tuple[int, str]]:
+    """Yield (number, line) as pip divides a file: a backslash at the end of a line joins it to the next."""
+    number = 1
+    for match in re.finditer(r"(?:(?![ \t]*#)[^\n]*\\\n)*[^\n]*\n?", text):
+        lines = [match[0]] if "\\\n" in match[0] else match[0].splitlines()  # pip ends lines at \f, too
+        yield from ((number, line.strip()) for line in lines)
+        number += match[0].count("\n")
+
+
+def parse_requirements(text: str) -> list[Requirement]:
+    """Return the requirements in what pip freeze prints, or in a req.txt.
 
     pip freeze names an editable install without version control only in the comment above it.
     """
     requirements = []
     commented = ""
-    for line in map(str.strip, lines):
+    for _, line in logical_lines(text):
         if line.startswith("#"):
-            remark = re.search(r"\(([\w.-]+)==", line)
+            remark = re.search(r"\(([\w.-]+)==", line, re.ASCII)
             commented = remark[1] if remark else commented
         elif line:
-            named = NAME.match(line) or re.search(r"[#&]egg=([\w.-]+)", line)
+            named = NAME.match(line) or re.search(r"[#&]egg=([\w.-]+)", line, re.ASCII)
             requirements.append(Requirement(named[1] if named else commented, line))
             commented = ""
     return requirements
 
 
-def require_installable(requirements: Sequence[Requirement], virtualenv: Virtualenv, project: Project,
-                        excluded: Sequence[str], report: Report) -> list[Requirement]:
-    """The requirements as the server can install them.
+def by_name(requirements: Iterable[Requirement], like: Iterable[Requirement] = ()) -> dict[str, str]:
+    """Return the lines of requirements by canonical names, as far as these, or others alike, tell them."""
+    names = {requirement.line: requirement.name for requirement in like}
+    return {canonical(name or names.get(line, "")) or line: line for name, line in requirements}
 
-    Raises Failure with all those that it could not install, or that would give a secret away.
+
+# The secrets of the well-known hosts: GitHub, GitLab, PyPI, AWS, Slack, npm, Google, Hugging Face, Bitbucket,
+# and signed ones (JWT); then the package hosts that take a token in the path of a URL.
+TOKEN = re.compile(
+    r"gh[oprsu]_\w{16}|github_pat_\w{16}|gl(?:pat|dt|rt|ptt|cbt|ft|soat)-[\w-]{16}|pypi-[\w-]{30}"
+    r"|(?:AKIA|ASIA)[A-Z0-9]{16}|xox[abeprs]-[\w-]{10}|npm_\w{30}|AIza[\w-]{30}|hf_\w{30}|AT(?:BB|CTT3)\w{16}"
+    r"|eyJ[\w-]{16}|anaconda\.\w+/t/[^/]|packagecloud\.io/priv/|dl\.cloudsmith\.io/(?!public/|basic/)",
+    re.ASCII)
+FRAGMENT_KEYS = ("egg", "subdirectory", "sha1", "sha224", "sha256", "sha384", "sha512", "md5")
+SSH_USERS = ("git", "hg", "svn", "gitea", "forgejo")  # who is asked for repositories: no secret
+
+
+def url_has_credentials(scheme: str, url: str) -> bool:
+    """Return True if a URL, of which this stands behind ://, holds what looks like a password or a token."""
+    word = (url.split(None, 1) or [""])[0]
+    user, at, _ = re.split("[/?#]", word, maxsplit=1)[0].rpartition("@")
+    if at and user not in ("\0", "\0:") and not user.endswith(":\0"):
+        if not (scheme.endswith("ssh") and user in SSH_USERS):
+            return True
+    path, _, hash_part = word.partition("#")
+    query = re.split(r"[?;]", path)[1:]
+    pairs = [pair.partition("=") for part in query for pair in part.split("&") if part]
+    keys = [key for key, equals, _ in (pair.partition("=") for pair in hash_part.split("&")) if equals]
+    if any(value != "\0" for _, _, value in pairs) or not set(keys) <= set(FRAGMENT_KEYS):
+        return True
+    # A word without a meaning: long, and with letters of both kinds between several numbers.
+    return any(len(re.findall("[0-9]+", word)) > 1 and word.lower() != word != word.upper()
+               for word in re.findall("[A-Za-z0-9]{16,}", path))
+
+
+def has_credentials(text: str) -> bool:
+    """Return True if a line of a requirements file holds what looks like a password or a token.
+
+    It is searched for URLs, also inside of URLs and quoted. pip takes ${NAME} from the environment, and that
+    is no secret. A user name over ssh is none if it is a usual one; over https it may be a token, and so may
+    any query. A line that is too long to be searched counts as one that holds a secret.
     """
-    names = set(by_name(requirements))
-    left_out = {canonical(name) for name in excluded}
-    for name in sorted(left_out - names):
-        report.warning(f"--exclude {name}: {virtualenv.path} holds no such package")
-    kept, refused = split_installable(requirements, virtualenv, project, left_out, report)
-    if refused:
-        reasons = "; ".join(refusal.words for refusal in refused)
-        raise Failure(f"req.txt would not do on the server: {reasons}", NOT_DEPLOYABLE)
-    return kept
-
-
-def split_installable(requirements: Sequence[Requirement], virtualenv: Virtualenv, project: Project,
-                      left_out: set[str], report: Report) -> tuple[list[Requirement], list[Refusal]]:
-    """What the server can install, and what it cannot."""
-    left_out = left_out | auto_excluded(requirements, virtualenv, report)
-    kept, refused = [], []
-    for requirement in requirements:
-        name = canonical(requirement.name)
-        if name in left_out:
-            continue
-        try:
-            kept.append(resolve_requirement(requirement, virtualenv, project))
-        except (Refused, ValueError) as error:
-            unreadable = "is installed from an address that cannot be read"
-            reason = error if isinstance(error, Refused) else unreadable
-            refused.append(Refusal(name, f"{display_name(requirement)} {reason}"))
-    if "flask" not in by_name(kept):
-        report.warning(f"there is no Flask in {virtualenv.path}: is this the right virtualenv?")
-    return kept, refused
+    if len(text) > 10 * LINE_LIMIT:
+        return True
+    text = re.sub(r"\$\{[A-Z0-9_]+\}", "\0", text)
+    for _ in range(3):  # %2540 is an @, quoted twice
+        parts = text.split("://")
+        if (TOKEN.search(text) or re.search(r":(?!\0@)[^\s/@:]+@", text)
+                or any(map(url_has_credentials, parts, parts[1:]))):
+            return True
+        text = unquote(text)
+    return False
 
 
 def display_name(requirement: Requirement) -> str:
-    """A requirement's name, or else of its line what holds no secret."""
-    return requirement.name or ascii(requirement.line.split("://")[0])
+    """Return a requirement's name, or else of its line what holds no secret."""
+    option = re.match("--[a-z-]+", requirement.line)
+    if requirement.name or not has_credentials(requirement.line):
+        return requirement.name or ascii(requirement.line[:80])
+    return option[0] if option else "a line"
 
 
-# flaskflex, and what it brings with it: the requirements of its own distribution, all the way down.
-FLASKFLEX_NEEDS = ("flaskflex", "gitpython", "gitdb", "smmap", "typing-extensions")
+def local_path(text: str, folder: Path = Path("/")) -> Path:
+    """Return the file that a text in UTF-8 names, from a folder on, whatever the locale makes of it."""
+    return Path(os.path.realpath(folder / os.fsdecode(text.encode("utf-8", "surrogateescape"))))
 
 
-def auto_excluded(requirements: Sequence[Requirement], virtualenv: Virtualenv,
-                  report: Report) -> set[str]:
-    """The canonical names of what never belongs into req.txt, each of which the report tells."""
-    lines = by_name(requirements)
-    unwanted = needed_only_by_flaskflex(virtualenv) & lines.keys() if "flaskflex" in lines else set()
-    if lines.get("pkg-resources", "").endswith("==0.0.0"):  # pip issue 4022
-        unwanted.add("pkg-resources")
-    if unwanted:
-        report.warning(f"left out of req.txt, not the application's: {', '.join(sorted(unwanted))}")
-    return unwanted
+def path_in_line(line: str) -> Optional[str]:
+    """Return the path of this machine that a requirement names, None if it names none.
 
-
-def needed_only_by_flaskflex(virtualenv: Virtualenv) -> set[str]:
-    """The canonical names of flaskflex and of what is in a virtualenv for its sake alone.
-
-    What the user installed by name (pip notes that as REQUESTED) is not, nor what anything else may need.
+    Raise ValueError if its quotes do not match, or if its URL cannot be read.
     """
-    from importlib import metadata
+    option = re.match(r"(?:-e|--editable)[ =]?", line)
+    if option:
+        target = "".join(shlex.split(line[option.end():])[:1])
+    else:
+        target = re.sub(r"^[A-Za-z0-9][\w.-]* ?(?:\[[^][]*\])? ?@ ?", "", line, flags=re.ASCII)
+    if re.match(r"(?:[a-z]+\+)?file:", target):
+        return unquote(urlsplit(target).path, errors="surrogateescape")
+    if "://" in target or target.startswith("-"):
+        return None
+    path = re.sub(r"\[[^][]*\]$", "", target.partition(";")[0].rstrip())
+    return path if option or path.startswith(".") or "/" in path else None
 
-    needs: dict[str, set[str]] = {}
-    requested = set()
-    folders = [str(folder) for folder in site_packages(virtualenv.path)]
-    for distribution in metadata.distributions(path=folders):
-        name = canonical(distribution.metadata["Name"] or "")
-        needs[name] = {canonical(re.split(r"[^\w.-]", need)[0]) for need in distribution.requires or ()}
-        if distribution.read_text("REQUESTED") is not None:
-            requested.add(name)
-    brought = set(FLASKFLEX_NEEDS)
-    others = (needs.keys() - brought) | (requested - {"flaskflex"})
-    return brought - transitive_dependencies(others, needs)
+
+def judge_line(line: str, root: Path) -> None:
+    """Raise Refused if a server cannot install a line of req.txt, or must not be told of it."""
+    if max(map(len, line.split("\\\n"))) > LINE_LIMIT or len(line) > 10 * LINE_LIMIT:
+        raise Refused(f"is longer than {LINE_LIMIT} characters")
+    line = line.replace("\\\n", "")
+    if has_credentials(line):
+        raise Refused("holds what looks like a password or a token")
+    line = " ".join(re.split(r"(?:^|\s)#", line, maxsplit=1)[0].split())
+    if not line:
+        return
+    try:
+        path = path_in_line(line)
+        place = None if path is None else local_path(path, root)
+    except ValueError:
+        raise Refused("names a place that cannot be read") from None
+    if not READABLE_LINE.fullmatch(line):
+        raise Refused("is not a line that pip can read")
+    if path is not None and place and (os.path.isabs(path) or root.resolve() not in (place, *place.parents)):
+        shown = str(place) if str(place).isprintable() else ascii(str(place))
+        raise Refused(f"is installed from {shown}, which the server does not have")
+
+
+def refused_lines(text: str, root: Path, first: int = 1) -> list[str]:
+    """Return what a server cannot install of the lines of a req.txt, the first of which has a number."""
+    refused = []
+    for number, line in logical_lines(text):
+        try:
+            judge_line(line, root)
+        except Refused as reason:
+            name = display_name((parse_requirements(line) or [Requirement("a comment", line)])[0])
+            refused.append(f"line {number + first - 1} ({name}) {reason}")
+    return refused
+
+
+def read_note(path: Path) -> str:
+    """Return the text of a file in a virtualenv, "" if it is not there."""
+    try:
+        return read_limited(path, 8 << 20).decode("utf-8", "replace").replace("\r\n", "\n")
+    except OSError:
+        return ""
+
+
+def source_in_direct_url(text: str) -> str:
+    """Return the folder or file that a direct_url.json (PEP 610) names, "" if it names none."""
+    import json
+
+    try:
+        url = json.loads(text)["url"]
+        return unquote(urlsplit(url).path, errors="surrogateescape") if url.startswith("file:") else ""
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        return ""
+
+
+# How markers and classifiers bind a distribution to a system that is not a server's, by sys_platform.
+BOUND_TO = {"win32": r"""== ?["'](?:win32|Windows|nt)["']|:: Microsoft""",
+            "darwin": r"""== ?["'][Dd]arwin["']|:: MacOS"""}
+
+
+def only_system(texts: Iterable[str]) -> str:
+    """Return the sys_platform that all of some markers or classifiers are bound to, "" if there is none."""
+    found = {next((system for system, pattern in BOUND_TO.items()
+                   if re.search(pattern, text) and " or " not in text), "") for text in texts}
+    return found.pop() if len(found) == 1 else ""
+
+
+def parse_need(need: str) -> tuple[str, str]:
+    """Return the canonical name that a Requires-Dist asks for, and its marker, "" if it has none."""
+    name, _, marker = need.partition(";")
+    return canonical(re.split(r"[^\w.-]", name, maxsplit=1, flags=re.ASCII)[0]), marker
+
+
+def read_distribution(folder: Path, source: str = "") -> Distribution:
+    """Return what the metadata in a folder (.dist-info, .egg-info) tells of a distribution."""
+    text = read_note(folder / "METADATA") or read_note(folder / "PKG-INFO")
+    fields: dict[str, list[str]] = {}
+    for key, value in re.findall(r"^([A-Za-z-]+): (.*)$", text.partition("\n\n")[0], re.MULTILINE):
+        fields.setdefault(key, []).append(value.strip())
+    needs = fields.get("Requires-Dist") or read_note(folder / "requires.txt").split("\n")
+    classifiers = fields.get("Classifier", [])
+    return Distribution(
+        name=fields.get("Name", [""])[0],
+        version=fields.get("Version", [""])[0],
+        needs=[parse_need(need) for need in needs],
+        requested=(folder / "REQUESTED").exists(),
+        source=source,
+        system=only_system(text for text in classifiers if text.startswith("Operating System ::")),
+    )
+
+
+def read_distributions(virtualenv: Virtualenv) -> dict[str, Distribution]:
+    """Return the distributions of a virtualenv by their canonical names."""
+    found = []
+    for folder in site_packages(virtualenv.path):
+        for info in (*folder.glob("*.dist-info"), *folder.glob("*.egg-info")):
+            origin = read_note(info / "direct_url.json")
+            found.append(read_distribution(info, source_in_direct_url(origin) if origin else ""))
+        for link in folder.glob("*.egg-link"):  # of setup.py develop: where the package is, and setup.py
+            place, _, setup = read_note(link).rstrip("\n").partition("\n")
+            for info in Path(place).glob("*.egg-info") if os.path.isabs(place) else ():
+                found.append(read_distribution(info, os.path.join(place, setup)))
+    return {canonical(distribution.name): distribution for distribution in found}
 
 
 def transitive_dependencies(names: Iterable[str], needs: Mapping[str, set[str]]) -> set[str]:
-    """The names, all that these need, all that those need, and so on."""
+    """Return the names, all that these need, all that those need, and so on."""
     found: set[str] = set()
     left = list(names)
     while left:
@@ -689,197 +1221,388 @@ def transitive_dependencies(names: Iterable[str], needs: Mapping[str, set[str]])
     return found
 
 
-def resolve_requirement(requirement: Requirement, virtualenv: Virtualenv,
-                        project: Project) -> Requirement:
-    """A requirement as the server can install it, with a path that is relative to the project's root.
+def needed_only_by(names: set[str], installed: Mapping[str, Distribution]) -> set[str]:
+    """Return the names, and those of the distributions that are installed for their sake alone.
 
-    Raises Refused where the server could not, or must not be told.
+    What the user installed by name (pip notes that as REQUESTED) is not, nor what anything else may need.
     """
-    if not REQUIREMENT_LINE.fullmatch(requirement.line):
-        raise Refused("is not a requirement that pip would read again")
-    folder = local_source_path(requirement, virtualenv)
-    # What pip install -e git+... has cloned into the virtualenv is asked for by its address, as before.
-    if folder is None or virtualenv.path.resolve() in folder.parents:
-        if has_credentials(requirement.line):
-            raise Refused("is installed from an address that holds a password or a token")
-        if requirement.line.startswith("-e ") and not EDITABLE_LINE.fullmatch(requirement.line):
-            raise Refused("is not a requirement that pip would read again")
-        return requirement
-    if project.root.resolve() not in folder.parents:
-        place = str(folder) if str(folder).isprintable() else ascii(str(folder))
-        raise Refused(f"is installed from {place}, outside the project")
-    path = f"./{folder.relative_to(project.root.resolve()).as_posix()}"
-    return requirement._replace(line=f"-e {shlex.quote(path)}" if requirement.line.startswith("-e") else path)
+    needs = {name: {need for need, _ in distribution.needs} for name, distribution in installed.items()}
+    brought = transitive_dependencies(names, needs)
+    others = {name for name, distribution in installed.items()
+              if name not in brought or distribution.requested and name not in names}
+    return names | (brought - transitive_dependencies(others, needs))
 
 
-def local_source_path(requirement: Requirement, virtualenv: Virtualenv) -> Optional[Path]:
-    """The folder or file of this machine that a requirement was installed from, None for all others.
+def server_line(requirement: Requirement, distribution: Optional[Distribution], virtualenv: Virtualenv,
+                root: Path) -> str:
+    """Return how req.txt asks for what a line of pip freeze shows: a path is relative to the project's root.
 
-    In a clone with an origin, pip freeze hides a local editable install behind the origin's address; only
-    the distribution's direct_url.json (PEP 610) tells where it lies.
+    In a clone with an origin, pip freeze hides a local editable install behind the origin's URL; only the
+    distribution's metadata tell where it lies. Raise Refused if pip could not read the line again, ValueError
+    if its URL cannot be read.
     """
-    editable = requirement.line.startswith("-e ")
-    address = requirement.line[3:] if editable else requirement.line.partition(" @ ")[2]
-    if editable and "://" not in address:
-        return local_path(address)
-    if editable and not address.startswith("file:"):
-        address = editable_source_url(requirement.name, virtualenv)
-    if not address.startswith("file:"):
-        return None
-    return local_path(unquote(urlsplit(address).path, errors="surrogateescape"))
+    line, editable = requirement.line, requirement.line.startswith("-e ")
+    unreadable = Refused("is not a line that pip can read")
+    if len(line) > LINE_LIMIT or not FROZEN_LINE.fullmatch(line) or "${" in line:
+        raise unreadable
+    source = distribution.source if distribution and editable else ""
+    path = source or (line[3:] if editable and "://" not in line else path_in_line(line))
+    place = None if path is None else local_path(path)
+    # What pip install -e git+... has cloned into the virtualenv is asked for by its URL, as before.
+    if place is None or (editable and virtualenv.path.resolve() in place.parents):
+        if editable and not EDITABLE_LINE.fullmatch(line) and not has_credentials(line):
+            raise unreadable
+        return line
+    if distribution and " @ file:" in line and not os.path.exists(place):  # as conda writes
+        return f"{distribution.name}=={distribution.version}"
+    path = str(place)
+    if root.resolve() in (place, *place.parents):
+        path = f"./{place.relative_to(root.resolve()).as_posix()}" if place != root.resolve() else "."
+    if re.search(r"\s#", path):  # pip takes that for a comment
+        raise unreadable
+    return f"-e {shlex.quote(path)}" if editable else path
 
 
-def local_path(text: str) -> Path:
-    """The file that a text in UTF-8 names, whatever the locale makes of it."""
-    return Path(os.path.realpath(os.fsdecode(text.encode("utf-8", "surrogateescape"))))
+def named_requirements(output: str, installed: Mapping[str, Distribution]) -> Iterator[Requirement]:
+    """Yield what pip freeze printed, with the names that it leaves out for editable installs."""
+    names = {distribution.source: distribution.name for distribution in installed.values()}
+    for requirement in parse_requirements(output):
+        yield requirement._replace(name=requirement.name or names.get(requirement.line[3:], ""))
 
 
-def editable_source_url(name: str, virtualenv: Virtualenv) -> str:
-    """The file: address of an editable install, "" where nothing tells it.
-
-    setup.py develop, which older pips used, leaves an .egg-link in the place of a direct_url.json.
-    """
-    import json
-    from importlib import metadata
-
-    folders = site_packages(virtualenv.path)
-    for distribution in metadata.distributions(name=name, path=[str(folder) for folder in folders]):
-        origin = distribution.read_text("direct_url.json")
-        if origin:
-            return str(json.loads(origin).get("url", ""))
-    for link in (link for folder in folders for link in folder.glob("*.egg-link")):
-        if canonical(link.stem) == canonical(name):
-            return Path(link.read_text(encoding="utf-8").split("\n")[0]).as_uri()
-    return ""
+def other_systems(installed: Mapping[str, Distribution]) -> dict[str, str]:
+    """Return the sys_platform that alone needs a distribution, by its metadata or by that of its users."""
+    markers: dict[str, set[str]] = {}
+    for name, marker in itertools.chain.from_iterable(one.needs for one in installed.values()):
+        markers.setdefault(name, set()).add(marker)
+    return {name: one.system or only_system(() if one.requested else markers.get(name, ()))
+            for name, one in installed.items()}
 
 
-def has_credentials(line: str) -> bool:
-    """True if a requirement's address holds what looks like a password or a token.
+def odd_packages(frozen: Mapping[str, str], kept: Sequence[Requirement], virtualenv: Virtualenv,
+                 user_lines: str) -> list[str]:
+    """Return warnings of no Flask, and of packages that the index may not have, or that it has as others."""
+    warnings, lines = [], by_name(kept)
+    if "flask" not in lines:
+        warnings.append(f"there is no Flask in {virtualenv.path}: is this the right virtualenv?")
+    gone = [line for name, line in lines.items() if "==" in line and " @ file:" in frozen.get(name, "")]
+    if gone:
+        warnings.append("the folders are gone that these were built in, so the index is asked for them: "
+                        + ", ".join(gone))
+    local = [line for line in lines.values() if re.match(r"[^;@=]*==[^;]*\+", line)]
+    indexes = r"^(?:-[if]|--(?:extra-)?index-url|--find-links)\b"
+    if local and not re.search(indexes, user_lines, re.MULTILINE):
+        warnings.append(f"PyPI has no local version such as {', '.join(local)}: name an index that has it "
+                        "below req.txt's marker line (--extra-index-url URL), or install another version")
+    return warnings
 
-    A user name alone is none over ssh (git@host); over https it may be a token, and so may any query.
-    """
-    found = re.search(r"[A-Za-z][\w+.-]*://\S*", line)
-    if found is None:
-        return False
-    address = urlsplit(found[0])
-    user, at, _ = address.netloc.rpartition("@")
-    return bool(address.query or ":" in user or (at and not address.scheme.endswith("ssh")))
+
+def unwanted_packages(frozen: Mapping[str, str], excluded: set[str],
+                      installed: Mapping[str, Distribution]) -> set[str]:
+    """Return the canonical names of those frozen packages that do not belong into req.txt."""
+    unwanted = needed_only_by(excluded | {"flaskflex"} & frozen.keys(), installed)
+    if frozen.get("pkg-resources", "").endswith("==0.0.0"):  # pip issue 4022
+        unwanted.add("pkg-resources")
+    return unwanted & frozen.keys()
+
+
+def plan_freeze(output: str, virtualenv: Virtualenv, root: Path, user_lines: str) -> Freeze:
+    """Return what is to become of req.txt, from what pip freeze printed and the user's lines."""
+    installed = read_distributions(virtualenv)
+    systems = other_systems(installed)
+    frozen = list(named_requirements(output, installed))
+    excluded = set(map(canonical, EXCLUDE_LINE.findall(user_lines)))
+    unwanted = unwanted_packages(by_name(frozen), excluded, installed)
+    kept, refused = [], {}
+    for requirement in frozen:
+        name = canonical(requirement.name)
+        if name in unwanted:
+            continue
+        try:
+            line = server_line(requirement, installed.get(name), virtualenv, root)
+            judge_line(line, root)
+        except (Refused, ValueError) as error:
+            reason = error if isinstance(error, Refused) else "names a place that cannot be read"
+            refused[name] = f"{display_name(requirement)} {reason}"
+        else:
+            if systems.get(name) and line == requirement.line:
+                line += f' ; sys_platform == "{systems[name]}"'
+            kept.append(requirement._replace(line=line))
+    warnings = odd_packages(by_name(frozen), kept, virtualenv, user_lines)
+    brought = ", ".join(sorted(unwanted - excluded))
+    if brought:
+        warnings.append(f"left out of req.txt, not the application's: {brought}")
+    return Freeze(virtualenv.version, kept, refused, user_lines, warnings)
 
 
 def split_requirements(text: str) -> Optional[RequirementsFile]:
-    """The parts of a req.txt that flaskflex wrote, or None where its marker line is not there."""
+    """Return the parts of a req.txt that flaskflex wrote, or None if its marker line is not there."""
     marker = MARKER_LINE.search(text)
-    if marker is None:
-        return None
-    frozen = text[:marker.start()]
-    return RequirementsFile(frozen, marker[1] == fingerprint(frozen), text[marker.end():])
+    return RequirementsFile(text[:marker.start()], marker[1], text[marker.end():]) if marker else None
 
 
-def render_requirements(requirements: Sequence[Requirement], version: str, own: str) -> bytes:
-    """The text of req.txt: the frozen requirements, the marker line, the user's own lines."""
+def decode(content: bytes) -> str:
+    """Return a requirements file's text with LF, whatever its encoding: PowerShell's `>` writes UTF-16."""
+    encoding = "utf-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
+    text = content.decode(encoding, "surrogateescape" if encoding == "utf-8-sig" else "replace")
+    return text.replace("\r\n", "\n")
+
+
+def frozen_fingerprint(content: bytes) -> str:
+    """Return the fingerprint of the frozen part of a req.txt, "" if it has none."""
+    parts = split_requirements(decode(content))
+    return fingerprint(parts.frozen) if parts else ""
+
+
+def remember_excluded(user_lines: str, names: Iterable[str]) -> str:
+    """Return the user's lines, and above them one for each name that they do not exclude yet."""
+    known = set(map(canonical, EXCLUDE_LINE.findall(user_lines)))
+    new = [f"# flaskflex: exclude {name}\n" for name in names if canonical(name) not in known]
+    return "".join([*new, user_lines])
+
+
+def render_requirements(requirements: Sequence[Requirement], version: str, user_lines: str) -> bytes:
+    """Return the text of req.txt: the frozen requirements, the marker line, the user's lines."""
     lines = [f"# The application's virtualenv (Python {version}), frozen by flaskflex: edit nothing here.\n"]
     lines += [f"{requirement.line}\n" for requirement in requirements]
-    frozen = "".join(lines)
-    return (frozen + MARKER.format(fingerprint=fingerprint(frozen)) + own).encode("utf-8", "surrogateescape")
+    return "".join([*lines, MARKER, user_lines]).encode("utf-8", "surrogateescape")
 
 
-def fingerprint(text: str) -> str:
-    """Twelve hexadecimal digits that change when the text does."""
-    import hashlib
-
-    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:12]
-
-
-def add_flup(requirements: Sequence[Requirement], own: str) -> list[Requirement]:
-    """The requirements, sorted as pip sorts them, and flup unless they or the user's own lines have it."""
-    named = by_name([*requirements, *parse_requirements(own.split("\n"))])
+def add_flup(requirements: Sequence[Requirement], user_lines: str) -> list[Requirement]:
+    """Return the requirements, sorted as pip sorts them, and flup unless they or the user's lines have it."""
+    named = by_name([*requirements, *parse_requirements(user_lines)])
     flup = [] if "flup" in named else [Requirement("flup", FLUP)]
     return sorted([*requirements, *flup], key=lambda requirement: requirement.name.lower())
 
 
-def by_name(requirements: Iterable[Requirement]) -> dict[str, str]:
-    """The lines of requirements by the canonical names of the distributions that they ask for."""
-    return {canonical(requirement.name): requirement.line for requirement in requirements}
+def describe_changes(old: str, new: Sequence[Requirement], limit: int = 8) -> str:
+    """Return what a new freeze changes, such as `+urllib3 -redis, Flask 3.0.3 -> 3.1.2`, "" for nothing."""
+    before, after = by_name(parse_requirements(old), new), by_name(new)
+    names = {canonical(requirement.name): requirement.name for requirement in new}
+    moved = [f"+{names.get(name) or name}" for name in after if name not in before]
+    moved += [f"-{name[:40]}" for name in before if name not in after]
+    changed = []
+    for name in (name for name in after if before.get(name, after[name]) != after[name]):
+        versions = [re.match(r"[^ ;=]+==([^ ;]+)", lines[name]) for lines in (before, after)]
+        known = " -> ".join(version[1] for version in versions if version) if all(versions) else "changed"
+        changed.append(f"{names.get(name) or name} {known}")
+    more = len(moved) + len(changed) - limit
+    parts = [" ".join(moved[:limit]), *changed[:max(limit - len(moved), 0)]]
+    return ", ".join([part for part in parts if part] + ([f"and {more} more"] if more > 0 else []))
 
 
-def count_changes(old: str, new: Sequence[Requirement]) -> str:
-    """What a new freeze changes, such as `+2 -1 ~3`: requirements added, removed, changed."""
-    before, after = by_name(parse_requirements(old.split("\n"))), by_name(new)
-    changed = sum(before[name] != after[name] for name in before.keys() & after.keys())
-    return f"+{len(after.keys() - before.keys())} -{len(before.keys() - after.keys())} ~{changed}"
+def lacking_packages(project: Project, freeze: Freeze, output: str, virtualenv: Virtualenv) -> list[str]:
+    """Return a warning if HEAD's req.txt freezes what the virtualenv lacks: a colleague may have added it."""
+    blob = project.blobs.get("req.txt")
+    old = split_requirements(decode(blob.content)) if blob else None
+    there = by_name(parse_requirements(output)).keys() | by_name(freeze.requirements).keys() | {"flup"}
+    lines = [line for name, line in parse_requirements(old.frozen if old else "")
+             if name and canonical(name) not in there and FROZEN_LINE.fullmatch(line)]
+    command = shell_line(str(virtualenv.python), "-m", "pip", "install", *lines)
+    return [f"HEAD asks for what {virtualenv.path} lacks; to install it, type: {command}"] if lines else []
+
+
+def require_installable(output: str, virtualenv: Virtualenv, tree: WorkTree,
+                        exclude: Sequence[str]) -> Freeze:
+    """Return what is to become of req.txt. Raise Failure with all that a server could not install."""
+    root, text = tree.project.root, decode(tree.read("req.txt").content or b"")
+    old = split_requirements(text)
+    user_lines = old.user_lines if old else ""
+    first = text[:len(text) - len(user_lines)].count("\n") + 1
+    there = by_name(parse_requirements(output))
+    unknown = [name for name in exclude if canonical(name) not in there]
+    remembered = remember_excluded(user_lines, (name for name in exclude if name not in unknown))
+    freeze = plan_freeze(output, virtualenv, root, remembered)
+    refused = [*freeze.refused.values(), *refused_lines(user_lines, root, first)]
+    if refused:
+        raise Failure(f"req.txt cannot be installed: {'; '.join(refused)}", NOT_INSTALLABLE)
+    warnings = [f"--exclude {name}: {virtualenv.path} holds no such package" for name in unknown]
+    return freeze._replace(warnings=warnings + freeze.warnings)
+
+
+FROZEN_NOTE = "flaskflex-frozen"  # in git's folder: what flaskflex wrote last, which may not be committed
+
+
+def note_frozen(project: Project, contents: Iterable[Optional[bytes]]) -> None:
+    """Note the fingerprints of what flaskflex writes into req.txt, and of what was there before."""
+    note = project.index_file.with_name(FROZEN_NOTE)
+    note.unlink(missing_ok=True)  # a link, if somebody put one there, is not followed
+    with open(note, "x", encoding="ascii") as file:
+        file.writelines(f"{frozen_fingerprint(content)}\n" for content in contents if content)
+
+
+def recorded_fingerprints(project: Project) -> set[str]:
+    """Return the fingerprints of the frozen parts that flaskflex committed, or wrote last."""
+    recorded = []
+    with contextlib.suppress(FileNotFoundError):
+        with open_regular(project.index_file.with_name(FROZEN_NOTE)) as file:
+            recorded = file.read().decode("ascii", "replace").split()
+    for _, message in flaskflex_commits(project, "req.txt"):
+        recorded += re.findall(rf"^{TEMPLATE_TRAILER}: req\.txt ([0-9a-f]+)$", message, re.MULTILINE)
+    return set(recorded)
 
 
 # --- the files ---
 
-
-class WorkTreeFile(NamedTuple):
-    """A file as the work tree has it: content (None: no file) and permission bits."""
-
-    content: Optional[bytes]
-    mode: int
+EXECUTABLE = ("public_html/dispatch.fcgi",)
+TEMP_PREFIX = ".flaskflex-"  # how the names of unfinished files begin, and of a run's folder inside git's
 
 
 class Change(NamedTuple):
     """What is to become of one file.
 
-    verb is create, update, merge, replace, keep or unchanged; before (None: no file) and after are its
-    content, mode and new_mode its permission bits; note is for the report.
+    action is create, update, merge, replace, keep or unchanged; old_content (None: no file) and new_content,
+    old_mode and new_mode (permission bits) are the file before and after; note is for the report; pending
+    is true if HEAD does not hold the file as it will be, so that it has to be committed.
     """
 
     path: str
-    verb: str
-    before: Optional[bytes]
-    after: bytes
-    mode: int
+    action: str
+    old_content: Optional[bytes]
+    new_content: bytes
+    old_mode: int
     note: str = ""
     new_mode: int = 0
+    pending: bool = False
 
     @property
-    def writes(self) -> bool:
+    def needs_write(self) -> bool:
         """True if the file is to be written."""
-        return self.verb != "unchanged" and (self.before, self.mode) != (self.after, self.new_mode)
+        before, after = (self.old_content, self.old_mode), (self.new_content, self.new_mode)
+        return self.action != "unchanged" and before != after
 
 
-def read_work_tree_file(root: Path, path: str) -> WorkTreeFile:
-    """How the work tree has the file at a path; Failure where something else is in its way.
+def normalize_newlines(content: bytes) -> bytes:
+    """Return a text with the line endings that every file of flaskflex's has."""
+    return content.replace(b"\r\n", b"\n")
 
-    A symbolic link on the way is refused, since it may lead out of the work tree, git commits nothing
-    behind one, and Apache's suexec starts no script through one.
+
+def is_up_to_date(content: bytes, wanted: bytes, committed: Optional[Blob]) -> bool:
+    """Return True if a file needs no writing: git may have given it CRLF (core.autocrlf), and holds LF."""
+    return content == wanted or (normalize_newlines(content) == wanted and committed is not None
+                                 and committed.content == wanted)
+
+
+def git_mode(path: str) -> str:
+    """Return the mode that a file has in git: what the server needs, even if no file here can have it."""
+    return "100755" if path in EXECUTABLE else "100644"
+
+
+def with_target_mode(change: Change) -> Change:
+    """Return a change with the file's new permission bits: as before, but executable if it must be.
+
+    Nobody but the owner may write: Apache's suexec refuses a script otherwise. Windows has no such bits.
     """
-    for part in (root / path, *(root / path).parents):
-        if part == root:
-            break
-        if part.is_symlink():
-            raise Failure(f"{part} is a symbolic link, and flaskflex writes through none",
-                          f"Put a real {'file' if part == root / path else 'folder'} in its place, "
-                          "and run flaskflex again.")
-        if part.exists() and not (part.is_file() if part == root / path else part.is_dir()):
-            raise Failure(f"{part} is in the way: {path} is to be a file",
-                          "Move it elsewhere, and run flaskflex again.")
-    try:
-        return WorkTreeFile((root / path).read_bytes(), (root / path).stat().st_mode & 0o7777)
-    except FileNotFoundError:
-        return WorkTreeFile(None, 0)
+    mode = (0o644 if change.old_content is None else change.old_mode) & ~0o022
+    if change.path in EXECUTABLE:
+        mode |= 0o111
+    if change.action == "unchanged" and mode != change.old_mode and os.name != "nt":
+        return change._replace(action="update", new_mode=mode, note="its permissions")
+    return change._replace(new_mode=mode)
 
 
-def plan_files(project: Project, head: Head, requirements: Sequence[Requirement], version: str,
-               *, force: bool) -> list[Change]:
-    """What is to become of each of the four files.
+def with_pending(change: Change, project: Project) -> Change:
+    """Return a change that says whether it has to be committed; of a kept file that is only its mode."""
+    blob = project.blobs.get(change.path)
+    differs = blob is None or blob.mode != git_mode(change.path)
+    if change.action == "keep":
+        return change._replace(pending=blob is not None and differs)
+    if not differs and blob and blob.content != change.new_content:  # unless git's filters make up for it
+        filtered = project.git("hash-object", "--stdin", f"--path={change.path}", stdin=change.new_content)
+        differs = blob.id != filtered.decode().strip()
+    return change._replace(pending=differs)
+
+
+def merge_file(ours: bytes, base: bytes, theirs: bytes) -> Optional[bytes]:
+    """Return the text with both sides' changes to the base, by git merge-file; None if they conflict."""
+    with tempfile.TemporaryDirectory(prefix="flaskflex-") as folder:
+        names = ["ours", "base", "theirs"]
+        for name, content in zip(names, (ours, base, theirs)):
+            Path(folder, name).write_bytes(content)
+        result = run_git(Path(folder), "merge-file", "-p", *names)
+    return None if result.returncode else result.stdout
+
+
+def plan_template(path: str, file: WorkTreeFile, project: Project, *, force: bool) -> Change:
+    """Return what is to become of a file that is made from a template, by the rules of a three-way merge.
+
+    The base is what flaskflex committed last, the one side is the file, the other is the template. Raises
+    Refused if the file is not flaskflex's to change.
+    """
+    template = TEMPLATES[path].encode()
+    change = Change(path, "create", file.content, template, file.mode)
+    if file.content is None:
+        return change
+    if is_up_to_date(file.content, template, project.blobs.get(path)):
+        return change._replace(action="unchanged")
+    text = normalize_newlines(file.content)
+    if text == template:
+        return change._replace(action="update", note="its line endings")
+    base = find_base(project, path)
+    newer = base is not None and base.template_hash != fingerprint(TEMPLATES[path])
+    if base and newer and base.content is not None:
+        merged = template if text == base.content else merge_file(text, base.content, template)
+        if merged is not None:
+            return change._replace(action="update" if merged == template else "merge", new_content=merged)
+    if force:
+        return change._replace(action="replace")
+    if base is None:
+        raise Refused("is not flaskflex's, and differs from what flaskflex would write")
+    if newer:
+        raise Refused("has changes of yours that conflict with this flaskflex's")
+    return change._replace(action="keep", new_content=file.content, note="with your changes")
+
+
+def plan_requirements(file: WorkTreeFile, project: Project, freeze: Freeze,
+                      *, force: bool) -> Change:
+    """Return what is to become of req.txt: frozen anew above the marker line, left alone below it.
+
+    Raise Refused if an edit would be lost that no commit holds, or if a secret would be shown or kept.
+    """
+    text = decode(file.content or b"")
+    committed = project.blobs.get("req.txt")
+    old = split_requirements(text)
+    new = add_flup(freeze.requirements, freeze.user_lines)
+    after = render_requirements(new, freeze.version, freeze.user_lines)
+    added = ", and flup to serve them" if len(new) > len(freeze.requirements) else ""
+    change = Change("req.txt", "create", file.content, after, file.mode,
+                    plural(len(freeze.requirements), "package") + added)
+    if file.content is None:
+        return change
+    if is_up_to_date(file.content, after, committed):
+        return change._replace(action="unchanged", note="")
+    secret = next((number for number, line in logical_lines(text) if has_credentials(line)), None)
+    if secret:
+        raise Refused(f"holds what looks like a password or a token in line {secret}: take it out yourself")
+    change = change._replace(note=describe_changes(old.frozen if old else text, new))
+    known = {old.fingerprint, frozen_fingerprint(committed.content) if committed else ""} if old else set()
+    if old and fingerprint(old.frozen) in known | recorded_fingerprints(project):
+        return change._replace(action="update")
+    if force:
+        return change._replace(action="replace")
+    if old:
+        raise Refused("was edited above its marker line, and no commit holds that edit")
+    raise Refused("is not flaskflex's, and differs from what flaskflex would write")
+
+
+def plan_files(tree: WorkTree, freeze: Freeze, *, force: bool) -> list[Change]:
+    """Return what is to become of each of the four files.
 
     Raises Failure with all those that are not flaskflex's to change, unless `force`.
     """
+    project = tree.project
     changes, refused = [], []
     for path in FILES:
-        found = read_work_tree_file(project.root, path)
+        file = tree.read(path)
         try:
             if path == "req.txt":
-                change = plan_requirements(found, head.blobs.get(path), requirements, version, force=force)
+                change = plan_requirements(file, project, freeze, force=force)
             else:
-                change = plan_template(path, found, project, head, force=force)
+                change = plan_template(path, file, project, force=force)
         except Refused as reason:
             refused.append(f"{path} {reason}")
         else:
-            changes.append(with_target_mode(change))
+            changes.append(with_pending(with_target_mode(change), project))
     if refused:
         raise Failure("; ".join(refused),
                       "Nothing was changed. Rename such a file to keep it, or let --force replace it: "
@@ -887,169 +1610,182 @@ def plan_files(project: Project, head: Head, requirements: Sequence[Requirement]
     return changes
 
 
-def plan_template(path: str, found: WorkTreeFile, project: Project, head: Head, *, force: bool) -> Change:
-    """What is to become of a file that is made from a template, by the rules of a three-way merge.
-
-    The base is what flaskflex committed last, the one side is the file, the other is the template.
-    """
-    template = TEMPLATES[path].encode()
-    change = Change(path, "create", found.content, template, found.mode)
-    if found.content is None:
-        return change
-    if is_up_to_date(found.content, template, head.blobs.get(path)):
-        return change._replace(verb="unchanged")
-    text = normalize_newlines(found.content)
-    if text == template:
-        return change._replace(verb="update", note="its line endings")
-    base = find_base(project, head, path)
-    newer = base is not None and base.template != fingerprint(TEMPLATES[path])
-    if base and newer and base.content is not None:
-        merged = template if text == base.content else merge_file(text, base.content, template)
-        if merged is not None:
-            return change._replace(verb="update" if merged == template else "merge", after=merged)
-    if force:
-        return change._replace(verb="replace")
-    if base is None:
-        raise Refused("is not flaskflex's, and differs from what flaskflex would write")
-    if newer:
-        raise Refused("has changes of yours that do not go together with this flaskflex's")
-    return change._replace(verb="keep", after=found.content, note="with your changes")
-
-
-def plan_requirements(found: WorkTreeFile, committed: Optional[Blob], requirements: Sequence[Requirement],
-                      version: str, *, force: bool) -> Change:
-    """What is to become of req.txt: frozen anew above the marker line, left alone below it."""
-    text = decode(found.content or b"").replace("\r\n", "\n")
-    old = split_requirements(text)
-    own = old.own if old else ""
-    new = add_flup(requirements, own)
-    after = render_requirements(new, version, own)
-    added = ", and flup to serve them" if len(new) > len(requirements) else ""
-    change = Change("req.txt", "create", found.content, after, found.mode,
-                    plural(len(requirements), "package") + added)
-    if found.content is None:
-        return change
-    if is_up_to_date(found.content, after, committed):
-        return change._replace(verb="unchanged", note="")
-    change = change._replace(note=count_changes(old.frozen if old else text, new))
-    content = normalize_newlines(found.content)
-    if old and (old.intact or (committed and normalize_newlines(committed.content) == content)):
-        return change._replace(verb="update")
-    if force:
-        return change._replace(verb="replace")
-    if old:
-        raise Refused("was edited above its marker line, and no commit holds that edit")
-    raise Refused("is not flaskflex's, and differs from what flaskflex would write")
-
-
-def with_target_mode(change: Change) -> Change:
-    """A change with the file's new permission bits: as before, but executable where it must be.
-
-    Nobody but the owner may write: Apache's suexec refuses a script otherwise. Windows has no such bits.
-    """
-    mode = (0o644 if change.before is None else change.mode) & ~0o022
-    if change.path in EXECUTABLE:
-        mode |= 0o111
-    if change.verb == "unchanged" and mode != change.mode and os.name != "nt":
-        return change._replace(verb="update", new_mode=mode, note="its permissions")
-    return change._replace(new_mode=mode)
-
-
-def is_up_to_date(content: bytes, wanted: bytes, committed: Optional[Blob]) -> bool:
-    """True if a file needs no writing: git may have given it CRLF (core.autocrlf), and holds it with LF."""
-    return content == wanted or (normalize_newlines(content) == wanted and committed is not None
-                                 and committed.content == wanted)
-
-
-def normalize_newlines(content: bytes) -> bytes:
-    """A text with the line endings that every file of flaskflex's has."""
-    return content.replace(b"\r\n", b"\n")
-
-
-def decode(content: bytes) -> str:
-    """A requirements file's text, whichever encoding it is in: PowerShell's `>` writes UTF-16."""
-    encoding = "utf-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
-    return content.decode(encoding, "surrogateescape" if encoding == "utf-8-sig" else "replace")
-
-
-def merge_file(ours: bytes, base: bytes, theirs: bytes) -> Optional[bytes]:
-    """The text with both sides' changes to the base, by git merge-file; None where they conflict."""
-    with tempfile.TemporaryDirectory(prefix="flaskflex-") as folder:
-        names = ["ours", "base", "theirs"]
-        for name, content in zip(names, (ours, base, theirs)):
-            Path(folder, name).write_bytes(content)
-        answer = run_git(Path(folder), "merge-file", "-p", *names)
-    return None if answer.returncode else answer.stdout
-
-
-def show_diff(changes: Sequence[Change]) -> None:
-    """Print what would change as a unified diff in git's own form, which `git apply` takes."""
+def patch_of(change: Change) -> bytes:
+    """Return a change as a unified diff in git's own form, which `git apply` takes."""
     import difflib
 
-    for change in changes:
-        if not change.writes:
-            continue
-        print(f"diff --git a/{change.path} b/{change.path}")
-        if change.before is None:
-            print(f"new file mode 100{change.new_mode:o}")
-        elif change.mode != change.new_mode:
-            print(f"old mode 100{change.mode:o}\nnew mode 100{change.new_mode:o}")
-        # As bytes: a file may be in any encoding, and hold characters that only look like ends of lines.
-        before, after = (re.findall(rb"[^\n]*\n|[^\n]+", text)
-                         for text in (change.before or b"", change.after))
-        source = "/dev/null" if change.before is None else f"a/{change.path}"
-        sys.stdout.flush()
-        for line in difflib.diff_bytes(difflib.unified_diff, before, after, source.encode(),
-                                       f"b/{change.path}".encode()):
-            end = b"" if line.endswith(b"\n") else b"\n\\ No newline at end of file\n"
-            sys.stdout.buffer.write(line + end)
-        sys.stdout.buffer.flush()
+    lines = [f"diff --git a/{change.path} b/{change.path}"]
+    if change.old_content is None:
+        lines.append(f"new file mode 100{change.new_mode:o}")
+    elif change.old_mode != change.new_mode:
+        lines += [f"old mode 100{change.old_mode:o}", f"new mode 100{change.new_mode:o}"]
+    # As bytes: a file may be in any encoding, and hold characters that only look like ends of lines.
+    before, after = (re.findall(rb"[^\n]*\n|[^\n]+", text)
+                     for text in (change.old_content or b"", change.new_content))
+    source = b"/dev/null" if change.old_content is None else f"a/{change.path}".encode()
+    diff = difflib.diff_bytes(difflib.unified_diff, before, after, source, f"b/{change.path}".encode())
+    ended = (line if line.endswith(b"\n") else line + b"\n\\ No newline at end of file\n" for line in diff)
+    return "".join(f"{line}\n" for line in lines).encode() + b"".join(ended)
 
 
 def save_replaced(project: Project, changes: Sequence[Change], report: Report) -> None:
     """Store what --force replaces in git's object store, and say how to see it again."""
     for change in changes:
-        if change.verb == "replace" and change.before is not None:
-            name = git_output(project.root, "hash-object", "-w", "--stdin", stdin=change.before)
-            report.fact("Kept", f"the old {change.path}: git cat-file -p {name.decode().strip()}")
+        if change.action == "replace" and change.old_content is not None:
+            name = project.git("hash-object", "-w", "--stdin", stdin=change.old_content).decode().strip()
+            report.fact("Kept", f"the old {change.path}: {shell_line('git', 'cat-file', '-p', name)}")
 
 
-TEMP_PREFIX = ".flaskflex-"  # how the names of files begin that are still being written
+def write_files(tree: WorkTree, changes: Sequence[Change], run_folder: Path) -> None:
+    """Write the files: each beside its place first, and only when all are whole, each into its place.
 
-
-def write_files(root: Path, changes: Sequence[Change]) -> None:
-    """Write the files: each beside its place first, and only when all are whole, each into its place."""
+    The names of the unfinished ones cannot be guessed; they are noted in the run's own folder first, so that
+    the next run can clear away what a killed one leaves.
+    """
     with contextlib.ExitStack() as undo:
         ready = []
         for change in changes:
-            target = root / change.path
-            if change.writes and change.before == change.after:
-                target.chmod(change.new_mode)
-            elif change.writes:
-                make_folder(target.parent)
-                unfinished = target.with_name(f"{TEMP_PREFIX}{os.getpid()}-{target.name}")
-                undo.callback(unfinished.unlink, missing_ok=True)  # first: ^C may come at any moment
-                unfinished.write_bytes(change.after)
-                unfinished.chmod(change.new_mode)
-                ready.append((unfinished, target))
-        for unfinished, target in ready:
-            os.replace(unfinished, target)
+            if change.needs_write and change.old_content == change.new_content:
+                tree.set_mode(change.path, change.new_mode)
+            elif change.needs_write:
+                name = TEMP_PREFIX + os.urandom(8).hex()
+                (run_folder / name).touch()
+                unfinished = os.path.join(os.path.dirname(change.path), name)
+                undo.callback(tree.remove, unfinished)  # first: ^C may come at any moment
+                tree.create(unfinished, change.new_content, change.new_mode)
+                ready.append((unfinished, change.path))
+        for change in changes:
+            if change.path == "req.txt" and change.needs_write:
+                note_frozen(tree.project, (change.old_content, change.new_content))
+        for unfinished, path in ready:
+            tree.rename(unfinished, path)
 
 
-def make_folder(folder: Path) -> None:
-    """Make a folder as Apache's suexec wants it: writable for its owner alone."""
-    if not folder.is_dir():
-        folder.mkdir()
-        folder.chmod(0o755)
+# --- the commit ---
+
+# The pinned distributions are what was tested; releases before the minimum have known security faults.
+GITPYTHON_MIN = (3, 1, 60)
+GITPYTHON_PINS = """\
+GitPython==3.2.1 --hash=sha256:d66b0832aa8755c1a84892937282df0befb16c97e5a64aeebd68be9c5e323f53
+gitdb==4.0.12 --hash=sha256:67073e15955400952c6565cc3e707c554a4eea2e428946f7a4c162fab9bd9bcf
+smmap==5.0.3 --hash=sha256:c106e05d5a61449cf6ba9a1e650227ecfb141590d2a98412103ff35d89fc7b2f
+typing_extensions==4.16.0 --hash=sha256:481caa481374e813c1b176ada14e97f1f67a4539ce9cfeb3f350d78d6370c2e8
+"""
 
 
-# --- GitPython ---
+def is_private(folder: Path) -> bool:
+    """Return True if a folder that is there can be changed by the user and root alone.
+
+    That holds if it holds for each folder above it, too: who can write there can put another one into its
+    place. A sticky one, such as /tmp, does not let others do that.
+    """
+    if os.name == "nt":  # there, a user's own folders are private unless the user changed that
+        return folder.is_dir()
+    for place in (folder, *folder.parents):
+        try:
+            status = place.lstat()
+        except OSError:
+            return False
+        if not stat.S_ISDIR(status.st_mode) or status.st_uid not in (os.geteuid(), 0):
+            return False
+        if status.st_mode & 0o022 and not (status.st_mode & stat.S_ISVTX and place != folder):
+            return False
+    return True
+
+
+def is_complete(folder: Path, pins: str) -> bool:
+    """Return True if a folder holds each pinned distribution with all its files, as pip recorded them."""
+    import csv
+
+    records = list(folder.glob("*.dist-info/RECORD"))  # PEP 376: path, hash, size in bytes
+    with contextlib.suppress(OSError, ValueError, Failure):
+        return len(records) == pins.count("--hash=") and all(
+            (folder / path).stat().st_size == int(size)
+            for record in records
+            for path, _, size in csv.reader(read_limited(record).decode().splitlines()) if size)
+    return False
+
+
+def cache_folder(environ: Environ, windows: bool = os.name == "nt") -> Path:
+    """Return where flaskflex keeps what it fetched, by the conventions of the system."""
+    base = environ.get("LOCALAPPDATA" if windows else "XDG_CACHE_HOME", "")
+    if not os.path.isabs(base):  # the XDG specification: relative paths are to be ignored
+        base = os.path.join(os.sep, os.path.expanduser("~"), ".cache")  # of a user without a home: /~/.cache
+    return Path(os.path.realpath(base), "flaskflex")
+
+
+def install_pinned(name: str, pins: str, target: Path, virtualenv: Virtualenv) -> None:
+    """Install pinned, hashed wheels into a folder with pip. Raise Failure with pip's output if it cannot."""
+    requirements = target.with_suffix(".txt")
+    requirements.write_text(pins, encoding="utf-8")
+    # These would forbid --target, or add to what is pinned; all other settings are the user's to make.
+    environ = {"PIP_RETRIES": "2", "PIP_DISABLE_PIP_VERSION_CHECK": "1", **os.environ,
+               "PIP_USER": "0", "PIP_REQUIRE_VIRTUALENV": "0", "PIP_DRY_RUN": "0",
+               "PIP_CONSTRAINT": os.devnull, "PIP_REQUIREMENT": os.devnull,
+               "PIP_IGNORE_REQUIRES_PYTHON": "1"}  # the virtualenv's may be older than ours, which imports it
+    command = [*pip_command(virtualenv, "install"), "--require-hashes", "--only-binary", ":all:",
+               "--no-deps", "--target", str(target), "--requirement", str(requirements)]
+    done = subprocess.run(command, env=environ, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                          stderr=subprocess.STDOUT)
+    if done.returncode or not is_complete(target, pins):  # some settings send it elsewhere
+        raise Failure(f"{name} is not installed here, and could not be fetched",
+                      f"{hide_urls(error_text(done.stdout, 'pip'))}\n"
+                      "Run flaskflex again when the package index can be reached, or install "
+                      f"{name} for the Python that runs flaskflex, or leave the commit to you (--no-commit).")
+
+
+@contextlib.contextmanager
+def private_umask() -> Iterator[None]:
+    """Let what is made in the block be the user's alone."""
+    before = os.umask(0o077)
+    try:
+        yield
+    finally:
+        os.umask(before)
+
+
+def writable_cache(folder: Path) -> bool:
+    """Make the cache's folder if need be; return True if it is private and a folder can be made in it."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        os.rmdir(tempfile.mkdtemp(dir=folder))
+    except OSError:  # a home that cannot be written
+        return False
+    return is_private(folder)
+
+
+def fetch(name: str, pins: str, virtualenv: Virtualenv, report: Report) -> Path:
+    """Return a folder of flaskflex's cache with pinned distributions, installed now if they are not there.
+
+    pins is a requirements file with a hash on every line. The virtualenv lends its pip and nothing more; pip
+    follows the user's settings for indexes, proxies and certificates. The folder appears whole or not at
+    all, so that a run which is killed, or two at the same time, do no harm. What is damaged in the cache, or
+    could be changed by somebody else, is not used: then it is fetched for this run alone.
+    """
+    cache = cache_folder(os.environ)
+    folder = cache / f"{name}-{fingerprint(pins)}"
+    if is_private(folder) and is_complete(folder, pins):
+        return folder
+    with private_umask():
+        lasting = writable_cache(cache) and not os.path.lexists(folder)
+        if not lasting:
+            cache = Path(os.path.realpath(tempfile.mkdtemp(prefix="flaskflex-")))
+            atexit.register(shutil.rmtree, cache, ignore_errors=True)
+        with tempfile.TemporaryDirectory(prefix=".fetching-", dir=cache) as temporary:
+            installed = Path(temporary, "installed")
+            with report.waiting(f"Fetching {name} from the package index"):
+                install_pinned(name, pins, installed, virtualenv)
+            with contextlib.suppress(OSError):  # another run was faster, and its folder is as good
+                installed.rename(cache / folder.name)
+    reason = f"into {display_path(folder)}, for flaskflex alone"
+    if not lasting:
+        reason = f"for this run only: {display_path(folder)} is damaged, read-only, or not yours alone"
+    report.fact("Fetched", f"{name} {reason}")
+    return cache / folder.name
 
 
 def open_repository(project: Project, virtualenv: Virtualenv, report: Report) -> git.Repo:
-    """The project, ready to commit in, for the GitPython that is installed or for one of flaskflex's own."""
-    check_identity(project)
-    recover_killed_runs(project)
+    """Return the project for the GitPython that is installed, or for the one in flaskflex's cache."""
     with signals_deferred():
         installed = installed_version("GitPython")
     if installed < GITPYTHON_MIN:
@@ -1061,91 +1797,64 @@ def open_repository(project: Project, virtualenv: Virtualenv, report: Report) ->
     return git.Repo(project.root, expand_vars=False)
 
 
-def fetch(name: str, pins: str, virtualenv: Virtualenv, report: Report) -> Path:
-    """A folder of flaskflex's cache with pinned distributions in it, installed there unless they already are.
+INDEX_BEFORE = "index-before-"  # how the name of a prepared index begins; then comes the commit of HEAD
 
-    pins is a requirements file with a hash on every line. The virtualenv lends its pip and nothing more; pip
-    follows the user's settings for indexes, proxies and certificates. The folder appears whole or not at
-    all, so that a run which is killed, or two at the same time, do no harm.
-    """
-    cache = cache_folder(os.environ)
-    folder = cache / f"{name}-{fingerprint(pins)}"
-    if folder.is_dir():
-        return folder
+
+def lock_file(project: Project) -> Path:
+    """Return the file that exists while somebody changes the index."""
+    return project.index_file.with_name(project.index_file.name + ".lock")
+
+
+def lock_owner(pid: int) -> str:
+    """Return what flaskflex writes into the lock file, to know its own again: the machine and the process."""
+    import platform
+
+    return f"{platform.node()}-{pid}"
+
+
+def is_running(pid: int) -> bool:
+    """Return True if there is a process of that number on this machine, or if that cannot be known."""
+    if os.name == "nt":  # there, to ask a process is to end it
+        return True
     try:
-        cache.mkdir(parents=True, exist_ok=True)
-        os.rmdir(tempfile.mkdtemp(dir=cache))
-    except OSError:  # a home that cannot be written: then for this run alone
-        cache = Path(tempfile.mkdtemp(prefix="flaskflex-"))
-        atexit.register(shutil.rmtree, cache, ignore_errors=True)
-        folder = cache / folder.name
-    with tempfile.TemporaryDirectory(prefix=".fetching-", dir=cache) as temporary:
-        installed = Path(temporary, "installed")
-        install_pinned(name, pins, installed, virtualenv)
-        with contextlib.suppress(OSError):  # another run was faster, and its folder is as good
-            installed.rename(folder)
-    report.fact("Fetched", f"{name} into {folder}, for flaskflex alone")
-    return folder
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # it is somebody else's
+        pass
+    return True
 
 
-def cache_folder(environ: Environ, windows: bool = os.name == "nt") -> Path:
-    """Where flaskflex keeps what it fetched, by the conventions of the system."""
-    base = environ.get("LOCALAPPDATA" if windows else "XDG_CACHE_HOME", "")
-    if not os.path.isabs(base):  # the XDG specification: relative paths are to be ignored
-        base = os.path.join(os.sep, os.path.expanduser("~"), ".cache")  # of a user without a home: /~/.cache
-    return Path(base, "flaskflex")
+def take_lock(lock: Path, folder: Path) -> None:
+    """Make the lock file, its owner's name in it. Raise FileExistsError if somebody else has it."""
+    owner_file = folder / "owner"
+    owner_file.write_text(lock_owner(os.getpid()), encoding="utf-8")
+    try:
+        os.link(owner_file, lock)  # in one step, so that the lock is never without its owner's name
+    except OSError as error:
+        if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.ENOSYS):
+            raise
+        with open(lock, "x", encoding="utf-8") as file:  # this file system has no hard links
+            file.write(lock_owner(os.getpid()))
 
 
-def install_command(virtualenv: Virtualenv) -> list[str]:
-    """The command that installs distributions: any pip will do, and uv.
-
-    First that of the Python which is to import them: the virtualenv's may be too old for them.
-    """
-    if installed_version("pip"):
-        return [sys.executable, "-I", "-m", "pip", "install"]
-    if has_pip(virtualenv):
-        return [str(virtualenv.python), "-I", "-m", "pip", "install"]
-    uv = shutil.which("uv")
-    if uv:
-        return [uv, "pip", "install", "--python", str(virtualenv.python)]
-    return [str(virtualenv.python), "-I", str(bundled_pip(virtualenv)), "install"]
-
-
-def install_pinned(name: str, pins: str, target: Path, virtualenv: Virtualenv) -> None:
-    """Install pinned, hashed wheels into a folder with pip; Failure with pip's words where it cannot."""
-    requirements = target.with_suffix(".txt")
-    requirements.write_text(pins, encoding="utf-8")
-    # These would forbid --target, or add to what is pinned; all other settings are the user's to make.
-    environ = {"PIP_RETRIES": "2", "PIP_DISABLE_PIP_VERSION_CHECK": "1", **os.environ,
-               "PIP_USER": "0", "PIP_REQUIRE_VIRTUALENV": "0", "PIP_DRY_RUN": "0",
-               "PIP_CONSTRAINT": os.devnull, "PIP_REQUIREMENT": os.devnull}
-    command = [*install_command(virtualenv), "--require-hashes", "--only-binary", ":all:",
-               "--no-deps", "--target", str(target), "--requirement", str(requirements)]
-    done = subprocess.run(command, env=environ, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                          stderr=subprocess.STDOUT)
-    if done.returncode or not any(target.glob("*")):  # some settings send it elsewhere
-        words = done.stdout.decode("utf-8", "backslashreplace").strip()
-        raise Failure(f"{name} is not installed here, and could not be fetched",
-                      f"{words}\nRun flaskflex again when the package index can be reached, or install "
-                      f"{name} for the Python that runs flaskflex, or leave the commit to you (--no-commit).")
-
-
-# --- the commit ---
-
-# The trailers of flaskflex's commits: its version, and each template's path and fingerprint.
-VERSION_TRAILER = "Flaskflex-Version"
-TEMPLATE_TRAILER = "Flaskflex-Template"
+def install_prepared_index(project: Project, folder: Path) -> None:
+    """Put the index that was prepared for a commit into its place, if that commit has been made."""
+    for prepared in folder.glob(f"{INDEX_BEFORE}*"):
+        cut_off = prepared.suffix == ".lock"  # it is of a git that was killed
+        if not (cut_off or prepared.is_symlink() or prepared.name == INDEX_BEFORE + project.head_commit()):
+            os.replace(prepared, project.index_file)
 
 
 @contextlib.contextmanager
 def index_locked(project: Project) -> Iterator[Path]:
     """Hold git's own lock on the index, so that neither git nor another flaskflex works here meanwhile.
 
-    Gives a new folder for the index that is to come. It lies beside the index, and is gone afterwards.
+    Yields a new folder beside the index for what this run needs; it is gone afterwards.
     """
     lock = lock_file(project)
     folder = lock.with_name(TEMP_PREFIX + lock_owner(os.getpid()))
-    folder.mkdir()
+    folder.mkdir(mode=0o700)
     try:
         take_lock(lock, folder)
     except FileExistsError:
@@ -1163,177 +1872,38 @@ def index_locked(project: Project) -> Iterator[Path]:
         shutil.rmtree(folder)  # last: by it the next run knows a lock that was left
 
 
-def take_lock(lock: Path, folder: Path) -> None:
-    """Make the lock file, with a note in it of who made it; FileExistsError where somebody else has it."""
-    note = folder / "note"
-    note.write_text(lock_owner(os.getpid()), encoding="utf-8")
-    try:
-        os.link(note, lock)  # in one step, so that the lock is never without its note
-    except OSError as error:
-        if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.ENOSYS):
-            raise
-        # This file system has no hard links.
-        lock.touch(exist_ok=False)
-        lock.write_text(lock_owner(os.getpid()), encoding="utf-8")
+def abandoned_folders(project: Project) -> Iterator[tuple[Path, str]]:
+    """Yield the folders of killed runs of this machine, each renamed to be this run's: (folder, owner)."""
+    for folder in project.index_file.parent.glob(f"{TEMP_PREFIX}*"):
+        owner = folder.name[len(TEMP_PREFIX):]
+        pid = owner.rpartition("-")[2]
+        if not re.fullmatch("[0-9]{1,10}", pid) or owner != lock_owner(int(pid)) or is_running(int(pid)):
+            continue
+        with contextlib.suppress(OSError):  # another run has been faster
+            if stat.S_ISDIR(folder.lstat().st_mode):
+                yield folder.rename(folder.with_name(TEMP_PREFIX + lock_owner(os.getpid()))), owner
 
 
-def lock_file(project: Project) -> Path:
-    """The file that exists while somebody changes the index."""
-    return project.index_file.with_name(project.index_file.name + ".lock")
+def recover_killed_runs(tree: WorkTree) -> None:
+    """Finish what a flaskflex left that was killed on this machine, and clear its traces away.
 
-
-def lock_owner(process: int) -> str:
-    """What flaskflex writes into the lock file, to know its own again: this machine, and the process."""
-    import platform
-
-    return f"{platform.node()}-{process}"
-
-
-INDEX_BEFORE = "index-after-"  # and then the commit that HEAD was when this index was made
-
-
-def install_prepared_index(project: Project, folder: Path) -> None:
-    """Put the index that was prepared for a commit into its place, if that commit has been made."""
-    for prepared in folder.glob(f"{INDEX_BEFORE}*"):
-        cut_off = prepared.suffix == ".lock"  # it is of a git that was killed
-        if not cut_off and prepared.name != INDEX_BEFORE + head_commit(project):
-            os.replace(prepared, project.index_file)
-
-
-def recover_killed_runs(project: Project) -> None:
-    """Finish what a flaskflex left that was killed on this machine, and clear its traces away."""
+    Its unfinished files are known by their names, which it noted in a folder of its own inside git's: nobody
+    can push or clone anything to there.
+    """
+    project = tree.project
     lock = lock_file(project)
-    for folder in lock.parent.glob(f"{TEMP_PREFIX}*"):
-        name = folder.name[len(TEMP_PREFIX):]
-        process = name.rpartition("-")[2]
-        if not process.isdigit() or name != lock_owner(int(process)) or is_running(int(process)):
-            continue
-        try:
-            folder = folder.rename(lock.with_name(TEMP_PREFIX + lock_owner(os.getpid())))
-        except OSError:  # another run has been faster
-            continue
-        with contextlib.suppress(FileNotFoundError):
-            if lock.read_text(encoding="utf-8", errors="replace") == name:
+    for folder, owner in abandoned_folders(project):
+        for noted in folder.glob(f"{TEMP_PREFIX}*"):
+            if re.fullmatch(r"[0-9a-f]{16}", noted.name[len(TEMP_PREFIX):]):
+                for place in ("", "public_html/"):
+                    tree.remove(place + noted.name)
+        with contextlib.suppress(OSError, Failure):  # the user may have removed the lock, as git advises
+            with open_regular(lock) as file:
+                its_own = file.read().decode("utf-8", "replace") == owner
+            if its_own:
                 install_prepared_index(project, folder)
-                for place in (project.root, project.root / "public_html"):
-                    for unfinished in place.glob(f"{TEMP_PREFIX}*"):
-                        unfinished.unlink()
                 lock.unlink()
         shutil.rmtree(folder)
-
-
-def is_running(process: int) -> bool:
-    """True if there is a process of that number on this machine, or if that cannot be known."""
-    if os.name == "nt":  # there, to ask a process is to end it
-        return True
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:  # it is somebody else's
-        pass
-    return True
-
-
-def pending_changes(project: Project, head: Head, changes: Sequence[Change]) -> list[Change]:
-    """The files that HEAD does not hold as they are to be; of those kept, only the mode is ours to mend."""
-    pending = []
-    for change in changes:
-        blob = head.blobs.get(change.path)
-        if change.verb == "keep":
-            differs = blob is not None and blob.mode != git_mode(change.path)
-        else:
-            differs = (blob is None or blob.mode != git_mode(change.path)
-                       or blob.content != change.after and blob.id != filtered_blob_id(project, change))
-        if differs:
-            pending.append(change)
-    return pending
-
-
-def filtered_blob_id(project: Project, change: Change) -> str:
-    """The object name of a file's new content, after git's filters."""
-    name = git_output(project.root, "hash-object", "--stdin", f"--path={change.path}", stdin=change.after)
-    return name.decode().strip()
-
-
-def git_mode(path: str) -> str:
-    """The mode that a file has in git: what the server needs, whether or not this file system can say it."""
-    return "100755" if path in EXECUTABLE else "100644"
-
-
-def commit_files(project: Project, pending: Sequence[Change], head: Head, message: str, repo: git.Repo,
-                 folder: Path) -> Optional[str]:
-    """Commit the pending files and nothing else, with an index in the folder that takes its place after it.
-
-    Gives the commit's object name, or None where a filter or a hook makes of the files what HEAD holds
-    already. Hooks, signing, filters and identity are git's own. Raises Failure with git's words where the
-    commit fails.
-    """
-    new_index = copy_index(project, folder / "new-index")
-    stage(repo, pending, head, new_index)
-    # From here on an interruption, even a power cut, leaves what is needed to finish.
-    prepared = new_index.rename(folder / (INDEX_BEFORE + head_commit(project)))
-    only_ours = head.commit and staged_paths(repo, prepared) <= {change.path for change in pending}
-    commit_index = prepared if only_ours else make_commit_index(project, pending, head, repo, folder)
-    whole_message = f"--message={with_trailers(message, pending)}"
-    try:
-        with merge_messages_kept(project):
-            run_gitpython(repo, "commit", "--quiet", whole_message, index=commit_index)
-    except Failure:
-        if head.commit and not staged_paths(repo, commit_index):
-            return None
-        raise
-    if commit_index != prepared:
-        sync_index_with_head(repo, prepared)
-    return head_commit(project)
-
-
-def copy_index(project: Project, target: Path) -> Path:
-    """Copy the user's index, with its time: by that git knows which files it has to look at closely."""
-    if project.index_file.exists():
-        shutil.copy2(project.index_file, target)
-    return target
-
-
-def make_commit_index(project: Project, pending: Sequence[Change], head: Head, repo: git.Repo,
-                      folder: Path) -> Path:
-    """The index of a commit that leaves out what the user has staged: HEAD's, with our files.
-
-    It begins as a copy of the user's for what that knows of all the files that did not change: without this,
-    git would read each of them again.
-    """
-    index = copy_index(project, folder / "commit-index")
-    try:
-        run_gitpython(repo, "read-tree", "--reset", "HEAD", index=index)
-    except Failure:
-        if head.commit:
-            raise
-        index.unlink(missing_ok=True)  # there is no commit yet: git takes no index for an empty one
-    stage(repo, pending, head, index)
-    return index
-
-
-def staged_paths(repo: git.Repo, index: Path) -> set[str]:
-    """The paths that an index holds otherwise than HEAD does."""
-    names = run_gitpython(repo, "diff-index", "--cached", "--name-only", "-z", "HEAD", index=index)
-    return set(names.split("\0")[:-1])
-
-
-def with_trailers(message: str, pending: Sequence[Change]) -> str:
-    """A commit's message, and below it what find_base will look for."""
-    templates = [f"{TEMPLATE_TRAILER}: {change.path} {fingerprint(TEMPLATES[change.path])}"
-                 for change in pending if change.path in TEMPLATES]
-    return "\n".join([message, "", *templates, f"{VERSION_TRAILER}: {__version__}"])
-
-
-def sync_index_with_head(repo: git.Repo, index: Path) -> None:
-    """Put into an index what was committed last, on which a hook may have had the last word."""
-    _, *entries = run_gitpython(repo, "diff-tree", "--root", "-r", "-z", "--no-renames", "HEAD").split("\0")
-    words = []
-    for facts, path in zip(entries[::2], entries[1::2]):
-        _, mode, _, name, status = facts.split(" ")
-        words += ["--force-remove", path] if status == "D" else ["--cacheinfo", f"{mode},{name},{path}"]
-    run_gitpython(repo, "update-index", "--add", *words, index=index)
 
 
 @contextlib.contextmanager
@@ -1352,38 +1922,115 @@ def merge_messages_kept(project: Project) -> Iterator[None]:
                 path.write_bytes(content)
 
 
-def stage(repo: git.Repo, pending: Sequence[Change], head: Head, index: Path) -> None:
-    """Put the pending files into an index; of those kept, HEAD's content with the right mode.
+def with_trailers(message: str, pending: Sequence[Change]) -> str:
+    """Return a commit's message, and below it what find_base will look for."""
+    templates = [f"{TEMPLATE_TRAILER}: {change.path} {fingerprint(TEMPLATES[change.path])}"
+                 for change in pending if change.path in TEMPLATES]
+    templates += [f"{TEMPLATE_TRAILER}: {change.path} {frozen_fingerprint(change.new_content)}"
+                  for change in pending if change.path == "req.txt"]
+    return "\n".join([message, "", *templates, f"{VERSION_TRAILER}: {__version__}"])
 
-    The mode is what the server needs, whether or not core.fileMode lets git see it in the work tree.
+
+class Commit:
+    """A commit of flaskflex's files and nothing else, made while the index is locked.
+
+    Hooks, signing, filters and identity are git's own: GitPython's repo.index knows none of them.
     """
-    words = []
-    for change in pending:
-        if change.verb != "keep":
-            words += ["--chmod=+x" if change.path in EXECUTABLE else "--chmod=-x", change.path]
-    if words:
-        # core.safecrlf would refuse our LF where core.autocrlf makes CRLF of it in the work tree.
-        run_gitpython(repo, "-c", "core.safecrlf=false", "update-index", "--add", *words, index=index)
-    kept = []
-    for change in pending:
-        if change.verb == "keep":
-            kept += ["--cacheinfo", f"{git_mode(change.path)},{head.blobs[change.path].id},{change.path}"]
-    if kept:
-        run_gitpython(repo, "update-index", "--add", *kept, index=index)
 
+    def __init__(self, project: Project, repo: git.Repo, message: str) -> None:
+        self.project = project
+        self.repo = repo
+        self.message = message
 
-def run_gitpython(repo: git.Repo, *command: str, index: Optional[Path] = None) -> str:
-    """Run git by way of GitPython, on another index file if one is given; gives what git printed.
+    def make(self, pending: Sequence[Change], folder: Path) -> Optional[str]:
+        """Commit; return the commit's object name, None if a filter or a hook makes of it what HEAD has.
 
-    Raises Failure with git's words. repo.index would not do: it knows neither hooks nor filters nor signing.
-    """
-    environ = {"GIT_INDEX_FILE": str(index)} if index else {}
-    status, out, errors = repo.git.execute(["git", *command], env=environ,
-                                           with_extended_output=True, with_exceptions=False)
-    if status:
-        raise Failure("the files are written, but git did not commit them",
-                      f"{out}\n{errors}".strip() + "\nMend that, and run flaskflex again to commit them.")
-    return str(out)
+        An index is prepared in the folder that takes the place of the user's after the commit. Raises
+        Failure with git's message if the commit fails.
+        """
+        new_index = self._copy_index(folder / "new-index")
+        self._stage(pending, new_index)
+        # From here on an interruption, even a power cut, leaves what is needed to finish.
+        prepared = new_index.rename(folder / (INDEX_BEFORE + self.project.head_commit()))
+        paths = {change.path for change in pending}
+        only_ours = self.project.commit and self._staged_paths(prepared) <= paths
+        commit_index = prepared if only_ours else self._index_without_staged(pending, folder)
+        message = with_trailers(self.message, pending)
+        try:
+            with merge_messages_kept(self.project):
+                self._git("commit", "--quiet", f"--message={message}", index=commit_index)
+        except Failure:
+            if self.project.commit and not self._staged_paths(commit_index):
+                return None
+            raise
+        if commit_index != prepared:
+            self._sync_with_head(prepared)
+        return self.project.head_commit()
+
+    def _git(self, *args: str, index: Optional[Path] = None) -> str:
+        """Return what git prints, run through GitPython, on another index file if one is given."""
+        environ = {"GIT_INDEX_FILE": str(index)} if index else {}
+        status, output, errors = self.repo.git.execute(["git", *args], env=environ, with_extended_output=True,
+                                                       with_exceptions=False)
+        if status:
+            raise Failure("the files are written, but git did not commit them",
+                          f"{output}\n{errors}".strip()
+                          + "\nFix that, and run flaskflex again to commit them.")
+        return str(output)
+
+    def _copy_index(self, target: Path) -> Path:
+        """Copy the user's index, with its time: by that git knows which files it has to look at closely."""
+        if self.project.index_file.exists():
+            shutil.copy2(self.project.index_file, target)
+        return target
+
+    def _stage(self, pending: Sequence[Change], index: Path) -> None:
+        """Put the pending files into an index; of those kept, HEAD's content with the right mode.
+
+        The mode is what the server needs, whether or not core.fileMode lets git see it in the work tree.
+        """
+        written, kept = [], []
+        for change in pending:
+            if change.action != "keep":
+                written += ["--chmod=+x" if change.path in EXECUTABLE else "--chmod=-x", change.path]
+            else:
+                blob = self.project.blobs[change.path]
+                kept += ["--cacheinfo", f"{git_mode(change.path)},{blob.id},{change.path}"]
+        if written:
+            # core.safecrlf would refuse our LF where core.autocrlf makes CRLF of it in the work tree.
+            self._git("-c", "core.safecrlf=false", "update-index", "--add", *written, index=index)
+        if kept:
+            self._git("update-index", "--add", *kept, index=index)
+
+    def _staged_paths(self, index: Path) -> set[str]:
+        """Return the paths that an index holds otherwise than HEAD does."""
+        names = self._git("diff-index", "--cached", "--name-only", "-z", "HEAD", index=index)
+        return set(names.split("\0")[:-1])
+
+    def _index_without_staged(self, pending: Sequence[Change], folder: Path) -> Path:
+        """Return the index of a commit that leaves out what the user has staged: HEAD's, with our files.
+
+        It begins as a copy of the user's for what that knows of all the files that did not change: without
+        this, git would read each of them again.
+        """
+        index = self._copy_index(folder / "commit-index")
+        try:
+            self._git("read-tree", "--reset", "HEAD", index=index)
+        except Failure:
+            if self.project.commit:
+                raise
+            index.unlink(missing_ok=True)  # there is no commit yet: git takes no index for an empty one
+        self._stage(pending, index)
+        return index
+
+    def _sync_with_head(self, index: Path) -> None:
+        """Put into an index what was committed last: a hook may have changed it."""
+        _, *entries = self._git("diff-tree", "--root", "-r", "-z", "--no-renames", "HEAD").split("\0")
+        args = []
+        for facts, path in zip(entries[::2], entries[1::2]):
+            _, mode, _, name, status = facts.split(" ")
+            args += ["--force-remove", path] if status == "D" else ["--cacheinfo", f"{mode},{name},{path}"]
+        self._git("update-index", "--add", *args, index=index)
 
 
 # --- .flx ---
@@ -1488,81 +2135,7 @@ def flx_warning(line: FlxLine, paths: set[str]) -> str:
     return "" if has_path(line.fields[0], paths) else f"{line.fields[0]} is not in the project"
 
 
-# --- the run ---
-
-
-def prepare(options: argparse.Namespace, report: Report) -> int:
-    """Prepare a project for deployment: inspect, plan, check, write, commit; gives the exit status."""
-    virtualenv = find_virtualenv(options, os.environ, report)
-    with freezing(virtualenv) as freeze:
-        project = find_project(Path(options.directory))
-        head = read_head(project)
-        report_project(project, head, virtualenv, report)
-        commits = not (options.dry_run or options.no_commit)
-        repo = open_repository(project, virtualenv, report) if commits else None
-        frozen = parse_requirements(frozen_lines(freeze, virtualenv))
-    requirements = require_installable(frozen, virtualenv, project, options.exclude, report)
-    changes = plan_files(project, head, requirements, virtualenv.version, force=options.force)
-    if options.dry_run:
-        show_diff(changes)
-        if not any(change.writes for change in changes):
-            report.fact("Nothing", "would change")
-    else:
-        apply_changes(project, head, changes, repo, options.message, report)
-    return 0
-
-
-def apply_changes(project: Project, head: Head, changes: Sequence[Change], repo: Optional[git.Repo],
-                  message: str, report: Report) -> None:
-    """Write the files and, given GitPython's repository, commit them; say so where there is nothing to do."""
-    pending = pending_changes(project, head, changes) if repo else []
-    commit = None
-    if pending or any(change.writes for change in changes):
-        with index_locked(project) as folder:
-            save_replaced(project, changes, report)
-            write_files(project.root, changes)
-            report_changes(changes, pending, head.ignored, report)
-            if repo and pending:
-                commit = commit_files(project, pending, head, message, repo, folder)
-    else:
-        report_changes(changes, pending, head.ignored, report)
-        report.fact("Nothing", "to do: the project is prepared already")
-    if commit:
-        report.fact("Committed", f"{commit[:7]} {message.splitlines()[0]}")
-    report.fact("Next", next_step(project, head))
-
-
-def next_step(project: Project, head: Head) -> str:
-    """What is left to do until the project is deployed."""
-    if not (project.root / "application" / "app.py").exists():
-        return "copy your application to application/app.py, commit, and git push"
-    if not head_has_path("application/app.py", project, head):
-        return "git add application, commit, and git push"
-    return "git push"
-
-
-def report_project(project: Project, head: Head, virtualenv: Virtualenv, report: Report) -> None:
-    """Report which project and which virtualenv this run is about."""
-    place = f"branch {head.branch}" if head.branch else f"detached at {(head.commit or '')[:7]}"
-    report.fact("Project", f"{project.root} ({place})")
-    report.fact("Virtualenv", f"{virtualenv.path} (Python {virtualenv.version})")
-    if not head.branch:
-        report.warning("HEAD is detached: the commit will be on no branch (git switch NAME goes to one)")
-
-
-def report_changes(changes: Sequence[Change], pending: Sequence[Change], ignored: set[str],
-                   report: Report) -> None:
-    """Report what becomes of each file."""
-    for change in changes:
-        notes = [change.note] if change.note else []
-        if change in pending and change.path in ignored:
-            notes.append(".gitignore names it; it is committed all the same")
-        verb = "commit" if change in pending and not change.writes else change.verb
-        if verb != "unchanged":
-            report.item(verb, f"{change.path} ({'; '.join(notes)})" if notes else change.path)
-
-
-# --- check: what is committed ---
+# --- asking an application ---
 
 
 class Finding(NamedTuple):
@@ -1573,33 +2146,602 @@ class Finding(NamedTuple):
     hint: str = ""
 
 
-def check(options: argparse.Namespace, report: Report) -> int:
-    """Tell whether the project would deploy, one line an item; gives the exit status, 1 if anything fails."""
-    virtualenv = find_virtualenv(options, os.environ, report)
-    with freezing(virtualenv) as freeze:
-        project = find_project(Path(options.directory))
-        head = read_head(project)
-        tree = read_head_tree(project, head)
-        report_project(project, head, virtualenv, report)
-        frozen = parse_requirements(frozen_lines(freeze, virtualenv))
-    levels = []
-    for finding in itertools.chain(
-        check_files(project, head),
-        check_dispatch(head),
-        check_application(project, tree),
-        check_flx(head, tree),
-        check_requirements(project, head, virtualenv, frozen, report),
-        check_no_virtualenv(project, head),
-        check_public_html(tree),
-        check_answer(project, virtualenv, options, report),
-        check_pushed(project, head),
+ANSWER_SECONDS = 30.0  # what an application may take to answer
+
+
+class Response(NamedTuple):
+    """What came back for a request: a status such as "200 OK", or the problem; the page, the log.
+
+    seconds is the time that it took, way tells how it was asked.
+    """
+
+    status: str
+    problem: str
+    page: str
+    seconds: float
+    log: str = ""
+    way: str = ""
+
+
+APACHE_ERROR = re.compile(r"^\[(?!fcgid:)\w+:(?:error|crit|alert|emerg)\] ", re.MULTILINE)
+TRACEBACK = "Traceback (most recent call last):\n"
+WARNING = re.compile(r"\S.{0,1000}:\d+: \w*Warning: ")  # as Python's warnings module prints one
+
+# Lines that do not belong to the message of an exception: log entries, and what SQLAlchemy adds to each.
+NO_MESSAGE = re.compile(rf"\[|\(Background on |{WARNING.pattern}")
+
+
+def headline(log: str) -> str:
+    """Return the exception of the last traceback in a log, with its whole message; else the last line.
+
+    A warning is not a reason, nor is the line of code that Python shows below it.
+    """
+    lines = [line for line in log.rpartition(TRACEBACK)[2].split("\n") if line.strip()]
+    if TRACEBACK in log:
+        lines = list(itertools.dropwhile(lambda line: line.startswith(" "), lines))
+        message = itertools.takewhile(lambda line: not NO_MESSAGE.match(line), lines[1:10])
+        return " ".join(map(str.strip, [*lines[:1], *message]))
+    lines = [line for line in lines if not line.startswith(" ") and not WARNING.match(line)]
+    return re.sub(r"^\[\w+:\w+\] ", "", lines[-1].strip()) if lines else ""
+
+
+def read_source(path: Path) -> str:
+    """Return the first megabyte of a Python file, "" if there is none."""
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            return file.read(1 << 20)
+    except OSError:
+        return ""
+
+
+def old_name_hint(name: str, log: str, root: Path) -> str:
+    """Return how an application can keep the name by which it imports itself, "" if it is not that.
+
+    Moved from a folder sayhello to application, it may still say `from sayhello import app`. It becomes a
+    package of that name inside application.
+    """
+    folder = root / "application"
+    package, module = read_source(folder / "__init__.py"), read_source(folder / "app.py")
+    found = re.findall(rf"^ +(?:from {name}(?:\.| +import +\(?)|import {name}\.)(\w+)", log, re.MULTILINE)
+    if not found or (root / name).exists() or not (
+        (folder / found[-1]).is_dir() or (folder / f"{found[-1]}.py").is_file()
+        or re.search(rf"^(?:def |class )?{found[-1]}\b", f"{package}\n{module}", re.MULTILINE)
     ):
-        report.item(*finding)
-        levels.append(finding.level)
-    report.fact("Not ready" if "fail" in levels else "Ready",
-                f"{levels.count('ok')} ok, {plural(levels.count('warn'), 'warning')}, "
-                f"{plural(levels.count('fail'), 'failure')}")
-    return 1 if "fail" in levels else 0
+        return ""
+    made = re.search(r"^(?:def )?(app|application|create_app|make_app)\b", package, re.MULTILINE)
+    line = f"from {name} import {made[1]}" if made else f"from {name}.app import *"
+    return (f"application was called {name} before, and imports itself by that name. To keep it:\n"
+            f"mv application {name} && mkdir application && mv {name} application/ && "
+            f"{shell_line('echo', line)} > application/app.py")
+
+
+def known_hint(log: str, root: Path) -> str:
+    """Return how to go on after a well-known failure of the application in the project `root`, else ""."""
+    if not os.access(root / "public_html" / "dispatch.fcgi", os.X_OK):
+        return "chmod 755 public_html/dispatch.fcgi"
+    if re.search(r"\* Serving Flask app|\* Running on|is in use by another program", log):
+        return 'app.run() serves a port of its own: put it under if __name__ == "__main__":'
+    variable = re.search(r"(?:<frozen os>|/os\.py)\", line \d+, in __getitem__\n(?: .*\n)*KeyError: '(.+)'",
+                         log)
+    if variable:
+        return ("The host does not have the variables of your shell. Let python-dotenv read it from .env, of "
+                "which the host gets its own:\n"
+                f"{shell_line('echo', f'{variable[1]}=VALUE')} >> .env && echo /.env >> .gitignore\n"
+                "python -m pip install python-dotenv")
+    missing = re.search(r"ModuleNotFoundError: No module named '(\w+)", log)
+    if missing is None:
+        return ""
+    return (old_name_hint(missing[1], log, root)
+            or f"If {missing[1]} is a package: python -m pip install {missing[1]}")
+
+
+def failure_finding(what: str, log: str, root: Path) -> Finding:
+    """Return a failure with the application's own message, and what to type if these are well known."""
+    reason = headline(log)
+    lines = [known_hint(log, root), *log.strip().split("\n")[-20:]]
+    return Finding("fail", f"{what}: {reason}" if reason else what, "\n".join(filter(None, lines)))
+
+
+def finding_for(response: Response, root: Path) -> Finding:
+    """Return what check says of the response to GET / of the application in the project `root`."""
+    asked = f"GET / answers {response.status}"
+    took = f"in {response.seconds:.2f} s, {response.way}"
+    if response.problem:
+        return failure_finding(response.problem, response.log, root)
+    if response.status.startswith("5") or APACHE_ERROR.search(response.log):
+        return failure_finding(asked, response.log, root)
+    if response.status.startswith("404"):
+        name = re.search(r"doesn't match configured server name '([^']+)'", response.log)
+        hint = "The application has no page at /, or does not import the module that defines it."
+        if name:
+            hint = f"SERVER_NAME is set: the application answers only when it is asked as {name[1]}."
+        return Finding("warn", f"{asked} {took}", hint)
+    if TRACEBACK in response.log:  # in the midst of the answer: the status was sent
+        return failure_finding(f"{asked}, with an exception", response.log, root)._replace(level="warn")
+    return Finding("ok", f"{asked} {took}")
+
+
+# Names and layouts of the FastCGI specification, version 1.0, section 8.
+FCGI_HEADER = struct.Struct(">BBHHBx")  # version, type, requestId, contentLength, paddingLength, reserved
+FCGI_BEGIN_REQUEST_BODY = struct.Struct(">HB5x")  # role, flags, reserved
+FCGI_END_REQUEST_BODY = struct.Struct(">IB3x")  # appStatus, protocolStatus, reserved
+FCGI_BEGIN_REQUEST, FCGI_END_REQUEST, FCGI_PARAMS, FCGI_STDIN, FCGI_STDOUT, FCGI_STDERR = 1, 3, 4, 5, 6, 7
+FCGI_VERSION_1, FCGI_RESPONDER, FCGI_REQUEST_ID = 1, 1, 1
+FCGI_REQUEST_COMPLETE = 0
+LOG_SIZE = 1 << 16  # bytes at the end of a log that are looked at
+STREAM_SIZE = 1 << 22  # bytes of an answer that are looked at
+
+
+def fastcgi_record(record_type: int, content: bytes) -> bytes:
+    """Return a record of the one request that a connection carries."""
+    return FCGI_HEADER.pack(FCGI_VERSION_1, record_type, FCGI_REQUEST_ID, len(content), 0) + content
+
+
+def fastcgi_pair(name: bytes, value: bytes) -> bytes:
+    """Return a name and a value, each length in one byte below 128, else in four with the highest bit set."""
+    lengths = (bytes([len(text)]) if len(text) < 128 else struct.pack(">I", len(text) | 1 << 31)
+               for text in (name, value))
+    return b"".join((*lengths, name, value))
+
+
+def recv_some(connection: socket.socket, count: int, deadline: float) -> bytes:
+    """Return the next bytes, `count` at most, none at the end; TimeoutError after a time.monotonic()."""
+    left = deadline - time.monotonic()
+    if left <= 0:
+        raise TimeoutError
+    connection.settimeout(left)
+    return connection.recv(count)
+
+
+def recv_exactly(connection: socket.socket, count: int, deadline: float) -> bytes:
+    """Return the next `count` bytes; ConnectionError if there are fewer, or what recv_some raises."""
+    received = bytearray()
+    while len(received) < count:
+        piece = recv_some(connection, count - len(received), deadline)
+        if not piece:
+            raise ConnectionError("the connection was closed")
+        received += piece
+    return bytes(received)
+
+
+def read_fastcgi(connection: socket.socket, streams: dict[int, bytearray], deadline: float) -> None:
+    """Collect what a FastCGI program writes for one request: its standard output and its standard error.
+
+    Raises ValueError if it speaks another protocol or reports a failure, and what recv_exactly raises.
+    """
+    while True:
+        header = recv_exactly(connection, FCGI_HEADER.size, deadline)
+        version, record_type, request_id, length, padding = FCGI_HEADER.unpack(header)
+        if (version, request_id) != (FCGI_VERSION_1, FCGI_REQUEST_ID):
+            raise ValueError("the application does not speak FastCGI")
+        content = recv_exactly(connection, length + padding, deadline)[:length]
+        if record_type == FCGI_END_REQUEST:
+            if (length != FCGI_END_REQUEST_BODY.size
+                    or FCGI_END_REQUEST_BODY.unpack(content) != (0, FCGI_REQUEST_COMPLETE)):
+                raise ValueError("the application reports over FastCGI that it failed")
+            return
+        if record_type in streams and len(streams[record_type]) < STREAM_SIZE:
+            streams[record_type] += content
+
+
+def cgi_environ(script: Path, path: str) -> dict[str, str]:
+    """Return what Apache tells a CGI program (RFC 3875) of a GET request that our .htaccess passed on."""
+    return {
+        "GATEWAY_INTERFACE": "CGI/1.1", "SERVER_PROTOCOL": "HTTP/1.1", "SERVER_SOFTWARE": "flaskflex check",
+        "SERVER_NAME": "localhost", "SERVER_ADDR": "127.0.0.1", "SERVER_PORT": "80",
+        "REMOTE_ADDR": "127.0.0.1", "REMOTE_PORT": "1024", "REQUEST_SCHEME": "http", "CONTENT_LENGTH": "0",
+        "REQUEST_METHOD": "GET", "REQUEST_URI": path, "QUERY_STRING": "", "HTTP_HOST": "localhost",
+        "HTTP_ACCEPT": "*/*", "HTTP_USER_AGENT": "flaskflex", "DOCUMENT_ROOT": str(script.parent),
+        "SCRIPT_FILENAME": str(script), "SCRIPT_NAME": "/dispatch.fcgi", "PATH_INFO": "/",
+        "REDIRECT_STATUS": "200", "REDIRECT_URL": path, "REDIRECT_FLX_PATH": path,
+    }
+
+
+def cgi_response(output: bytearray) -> tuple[str, str]:
+    """Return the status and page of a CGI response (RFC 3875, section 6); ValueError if that is not one."""
+    headers, blank, page = output.replace(b"\r\n", b"\n").partition(b"\n\n")
+    if not blank or not all(re.match(rb"[!#$%&'*+.^_`|~\w-]+:", header) for header in headers.split(b"\n")):
+        raise ValueError(f"the answer is not a CGI response: {ascii(bytes(output[:60]))[2:-1]}")
+    status = re.search(rb"^Status: *(\d{3}.*)$", headers, re.MULTILINE | re.IGNORECASE)
+    return status[1].decode("latin-1") if status else "200 OK", page.decode("utf-8", "replace")
+
+
+def ask_program(connection: socket.socket, variables: Environ, errors: bytearray,
+                deadline: float) -> tuple[str, str]:
+    """Send a request without a body to a FastCGI program; return its status and page, and collect its errors.
+
+    Raises what read_fastcgi and cgi_response raise.
+    """
+    params = b"".join(fastcgi_pair(name.encode(), os.fsencode(value)) for name, value in variables.items())
+    streams = {FCGI_STDOUT: bytearray(), FCGI_STDERR: errors}
+    connection.sendall(fastcgi_record(FCGI_BEGIN_REQUEST, FCGI_BEGIN_REQUEST_BODY.pack(FCGI_RESPONDER, 0))
+                       + fastcgi_record(FCGI_PARAMS, params) + fastcgi_record(FCGI_PARAMS, b"")
+                       + fastcgi_record(FCGI_STDIN, b""))
+    read_fastcgi(connection, streams, deadline)
+    return cgi_response(streams[FCGI_STDOUT])
+
+
+def timed(ask: Callable[[float], tuple[str, str]], timeout: float) -> Response:
+    """Return the response to a request, without the log: ask(DEADLINE) returns its status and page.
+
+    What `ask` raises is the problem: TimeoutError, OSError at a closed connection, ValueError with a reason.
+    """
+    import socket
+
+    status, page, problem, started = "", "", "", time.monotonic()
+    try:
+        status, page = ask(started + timeout)
+    except (TimeoutError, socket.timeout):  # one and the same from Python 3.10 on
+        problem = f"the application gave no answer within {timeout:g} s"
+    except OSError:
+        problem = "the application ended without an answer"
+    except ValueError as error:
+        problem = str(error)
+    return Response(status, problem, page, time.monotonic() - started)
+
+
+def remove_folder(folder: Path) -> None:
+    """Remove a folder whatever a program made of it, following no link."""
+    with contextlib.suppress(OSError):
+        folder.unlink()  # a link may have taken its place; a folder is not removed by this
+    for place, names, _ in os.walk(folder):
+        for path in (Path(place, name) for name in names):
+            if not path.is_symlink():
+                path.chmod(0o700)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def temporary_folder(parent: str, prefix: str = "flaskflex-") -> Iterator[Path]:
+    """Yield a new folder, which is gone afterwards."""
+    folder = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
+    try:
+        yield folder
+    finally:
+        remove_folder(folder)
+
+
+# Options of prctl(2), from Linux's include/uapi/linux/prctl.h.
+PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
+
+
+def linux_prctl(option: int, value: int) -> None:
+    """Set an attribute of this process on Linux; elsewhere do nothing."""
+    import ctypes
+
+    with contextlib.suppress(AttributeError):
+        ctypes.CDLL(None).prctl(option, value, 0, 0, 0)
+
+
+def marked_processes(variable: str) -> set[int]:
+    """Return the processes that have a variable (NAME=VALUE) in their environment; none without /proc."""
+    found = set()
+    for entry in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if os.fsencode(variable) in (entry / "environ").read_bytes().split(b"\0"):
+                found.add(int(entry.name))
+    return found - {os.getpid()}
+
+
+def descendants(known: set[int]) -> set[int]:
+    """Return the processes that descend from this one, but not the known ones; none if there is no /proc."""
+    children: dict[int, set[int]] = {}
+    for entry in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            state, parent = (entry / "stat").read_bytes().rpartition(b")")[2].split()[:2]
+            if state != b"Z":  # it has ended, and only waits to be asked how
+                children.setdefault(int(parent), set()).add(int(entry.name))
+    found: set[int] = set()
+    new = {os.getpid()}
+    while new:
+        new = set().union(*(children.get(pid, ()) for pid in new)) - known
+        found |= new
+    return found
+
+
+def end_descendants(process: Optional[subprocess.Popen[bytes]], known: set[int], patience: float) -> None:
+    """End a process and all that descends from this one but for the known ones: politely, then for good.
+
+    The process has `patience` seconds to end by itself.
+    """
+    def send(signum: int) -> bool:
+        pids = descendants(known)
+        for pid in pids:
+            with contextlib.suppress(OSError):
+                os.kill(pid, signum)
+        if process and not pids:  # without /proc, only those that stayed in its group can be found
+            with contextlib.suppress(OSError):
+                os.killpg(process.pid, signum)
+        return bool(pids)
+
+    send(signal.SIGTERM)
+    if process:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(patience)
+    deadline = time.monotonic() + 5
+    while send(signal.SIGKILL) and time.monotonic() < deadline:  # what starts others may need several rounds
+        time.sleep(0.005)
+
+
+@contextlib.contextmanager
+def running(command: Sequence[str], *, patience: float = 1,
+            **options: Any) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a program while the block lasts; yield its process. `options` are those of subprocess.Popen.
+
+    It ends with the block, and so does all that it started: on Linux however it has detached itself
+    (orphans become our children), elsewhere what is still in its process group.
+    """
+    known = descendants(set())
+    linux_prctl(PR_SET_CHILD_SUBREAPER, 1)
+    process = None
+    try:
+        process = subprocess.Popen(command, start_new_session=True, **options)
+        yield process
+    finally:
+        end_descendants(process, known, patience)
+        linux_prctl(PR_SET_CHILD_SUBREAPER, 0)
+
+
+LOG_LIMIT = 1 << 30  # bytes that an application may write into any one file, such as its log
+
+
+def prepare_child() -> None:
+    """In a new process, before its program starts: let it fill no disk, and end when flaskflex is killed."""
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    limit = min((size for size in (soft, hard) if size != resource.RLIM_INFINITY), default=LOG_LIMIT)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (min(limit, LOG_LIMIT), hard))
+    linux_prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def end_of_log(log: BinaryIO) -> str:
+    """Return the end of a log that is being written."""
+    size = os.fstat(log.fileno()).st_size
+    return os.pread(log.fileno(), LOG_SIZE, max(0, size - LOG_SIZE)).decode("utf-8", "backslashreplace")
+
+
+def application_environ(virtualenv: Virtualenv, report: Report) -> dict[str, str]:
+    """Return the environment of an application that runs in a virtualenv: as on a host, hardly any.
+
+    It makes no __pycache__: check changes nothing, and "git add application" would take it along. flup comes
+    from flaskflex's cache if the virtualenv has none.
+    """
+    path = f"{virtualenv.python.parent}:{os.defpath.lstrip(':')}"  # dispatch.fcgi begins with env python3
+    environ = {"PATH": path, "PYTHONDONTWRITEBYTECODE": "1"}
+    if not any((folder / "flup").is_dir() for folder in site_packages(virtualenv.path)):
+        environ["PYTHONPATH"] = str(fetch("flup", FLUP_PINS, virtualenv, report))
+    return environ
+
+
+@contextlib.contextmanager
+def listening_socket() -> Iterator[tuple[socket.socket, socket.socket, socket.socket]]:
+    """Yield a socket that listens, as mod_fcgid makes one for a program, and two connections that wait in it.
+
+    Its name in the file system is gone by then: no program can put anything else in its place. It was not in
+    the user's temporary folder, because the path of a socket can have 107 bytes at most.
+    """
+    import socket
+
+    with socket.socket(socket.AF_UNIX) as listener, socket.socket(socket.AF_UNIX) as connection, \
+            socket.socket(socket.AF_UNIX) as another:
+        with temporary_folder("/tmp") as folder:
+            listener.bind(f"{folder}/socket")
+            listener.listen()
+            connection.connect(f"{folder}/socket")
+            another.connect(f"{folder}/socket")
+        yield listener, connection, another
+
+
+def ask_over_fastcgi(command: list[str], environ: Environ, request: Environ, timeout: float) -> Response:
+    """Start a FastCGI program as mod_fcgid does, its standard input a listening socket, and ask it.
+
+    `request` holds the CGI variables.
+    """
+    folder = request["DOCUMENT_ROOT"]
+    with tempfile.TemporaryFile("a+b") as log, listening_socket() as (listener, connection, another), \
+            running(command, cwd=folder, env=environ, stdin=listener, stdout=log, stderr=log,
+                    preexec_fn=prepare_child) as process:
+        listener.close()  # only the program has it now, and the connections end when that does
+        try:
+            errors = bytearray()
+            response = timed(lambda deadline: ask_program(connection, request, errors, deadline), timeout)
+            lines = end_of_log(log) + errors.decode("utf-8", "backslashreplace")
+            return response._replace(log=lines, way="over FastCGI")
+        finally:
+            process.terminate()
+            connection.close()
+            another.close()  # waiting for this one, flup ends at once; it would look up only once a second
+
+
+# Where Apache lies on Debian (apache2) and elsewhere (httpd), and what a host has loaded.
+APACHE_PATH = "/usr/sbin:/usr/bin:/usr/local/sbin:/usr/local/bin"
+MODULE_FOLDERS = ("/usr/lib/apache2/modules", "/usr/lib64/httpd/modules", "/usr/lib/httpd/modules")
+APACHE_MODULES = ("mpm_event", "unixd", "log_config", "authz_core", "alias", "dir", "mime", "setenvif", "env",
+                  "rewrite", "headers", "fcgid")
+
+
+def find_apache() -> tuple[str, Path]:
+    """Return this machine's Apache and the folder of its modules; Failure if it has none, or no mod_fcgid."""
+    program = shutil.which("apache2", path=APACHE_PATH) or shutil.which("httpd", path=APACHE_PATH)
+    modules = next((Path(folder) for folder in MODULE_FOLDERS if Path(folder, "mod_fcgid.so").exists()), None)
+    if not program or not modules:
+        raise Failure(f"{'the mod_fcgid of Apache' if program else 'Apache'} is not installed",
+                      "Install it (on Debian: sudo apt install apache2 libapache2-mod-fcgid).")
+    return program, modules
+
+
+def has_apache() -> bool:
+    """Return whether this machine has an Apache, and its mod_fcgid."""
+    with contextlib.suppress(Failure):
+        return bool(find_apache())
+    return False
+
+
+def load_modules(modules: Path) -> str:
+    """Return the directives that load what a host has and this machine's own configuration does not load."""
+    enabled = {path.stem for path in Path("/etc/apache2/mods-enabled").glob("*.load")}
+    if any(name.startswith("mpm_") for name in enabled):
+        enabled.add("mpm_event")  # there can be only one
+    return "".join(f"LoadModule {name}_module {modules}/mod_{name}.so\n" for name in APACHE_MODULES
+                   if name not in enabled and (modules / f"mod_{name}.so").exists())
+
+
+def setpriv_command(root: Path) -> list[str]:
+    """Return what to put before Apache's command, which root cannot run: it becomes the project's owner.
+
+    In a container that owner may be root, too, and files may be for root alone: root's access to files stays.
+    """
+    if os.geteuid() != 0:
+        return []
+    owner = root.stat()
+    kept = "+dac_override,+fowner"
+    return ["/usr/bin/setpriv", f"--reuid={owner.st_uid or 65534}", f"--regid={owner.st_gid or 65534}",
+            "--clear-groups", f"--inh-caps={kept}", f"--ambient-caps={kept}", "--pdeathsig=TERM"]
+
+
+@contextlib.contextmanager
+def folder_lock(folder: Path) -> Iterator[None]:
+    """Hold the lock of a folder; OSError if it is none, or a link, or another process holds the lock."""
+    import fcntl
+
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def clear_abandoned(folder: Path) -> None:
+    """Remove a folder of a private Apache whose flaskflex was killed, and end what still runs of that.
+
+    It is known by more than its name: it is ours, has an Apache's configuration, and no process has its lock.
+    """
+    with contextlib.suppress(OSError), open(folder / "apache.conf", "rb") as configuration:
+        if folder.lstat().st_uid != os.geteuid() or configuration.read(40) != APACHE_CONF[:40].encode():
+            return
+        with folder_lock(folder):
+            for pid in marked_processes(f"FLASKFLEX_FOLDER={folder}"):
+                with contextlib.suppress(OSError):
+                    os.kill(pid, signal.SIGKILL)
+            remove_folder(folder)
+
+
+@contextlib.contextmanager
+def reserved_port(port: int) -> Iterator[int]:
+    """Yield a port of 127.0.0.1, any one for 0, kept from other programs. Raise Failure if it is taken."""
+    import socket
+
+    with socket.socket() as reservation:
+        reservation.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # and so does Apache
+        try:
+            reservation.bind(("127.0.0.1", port))
+        except OSError as error:
+            raise Failure(f"port {port} cannot be used: {error.strerror}",
+                          "Name another: python flaskflex.py serve --port 8001") from None
+        yield reservation.getsockname()[1]
+
+
+@contextlib.contextmanager
+def running_apache(root: Path, environ: Environ, log: int, *, port: int = 0) -> Iterator[int]:
+    """Serve the project in the folder `root` by an Apache of its own; yield its port of 127.0.0.1.
+
+    Errors go to the file descriptor `log`, and requests if a port is named. Raises Failure if there is no
+    Apache, with Apache's own message if it does not start.
+    """
+    program, modules = find_apache()
+    for left in Path("/tmp").glob("flaskflex-apache-*"):
+        clear_abandoned(left)
+    with temporary_folder("/tmp", "flaskflex-apache-") as folder, folder_lock(folder), \
+            reserved_port(port) as number, tempfile.TemporaryFile("a+b") as errors:
+        (folder / "public_html").symlink_to(os.path.realpath(root / "public_html"))
+        (folder / "modules.conf").write_text(load_modules(modules), encoding="utf-8")
+        (folder / "apache.conf").write_text(APACHE_CONF, encoding="utf-8")
+        command = [*setpriv_command(root), program, "-d", str(folder), "-f", "apache.conf",
+                   "-D", "FOREGROUND", "-D", "REQUESTS" if port else "ERRORS"]
+        settings = {"PYTHONPATH": "", **environ,
+                    "FLASKFLEX_FOLDER": str(folder), "FLASKFLEX_PORT": str(number)}
+        # Apache waits for flup, which looks up once a second: what was only asked is not waited for.
+        with running(command, patience=2 if port else 0.05, cwd=folder, env=settings,
+                     stdin=subprocess.DEVNULL, stdout=log, stderr=errors,
+                     preexec_fn=prepare_child) as apache:
+            while not (folder / "apache.pid").exists():
+                if apache.poll() is not None:
+                    raise Failure("Apache does not start", end_of_log(errors).strip())
+                time.sleep(0.002)
+            yield number
+
+
+def http_response(port: int, deadline: float) -> tuple[str, str]:
+    """Return the status and page of a server on 127.0.0.1 for GET /; timed() knows what it raises."""
+    import socket
+
+    request = "GET / HTTP/1.0\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+    received = bytearray()
+    with socket.create_connection(("127.0.0.1", port)) as connection:
+        connection.sendall(request.encode())
+        for piece in iter(lambda: recv_some(connection, LOG_SIZE, deadline), b""):
+            received += piece[:LOG_SIZE - len(received)]
+    status = re.match(rb"HTTP/1\.\d (\d{3}[^\r\n]*)", received)
+    if not status:
+        raise ConnectionError("the connection was closed")
+    return status[1].decode("latin-1"), received.partition(b"\r\n\r\n")[2].decode("utf-8", "replace")
+
+
+def plain_log(log: str, root: Path) -> str:
+    """Return what Apache logged without its notices, the application's lines as it printed them."""
+    log = re.sub(r"^\[\w+:notice\] .*\n", "", log, flags=re.MULTILINE)
+    log = re.sub(r"^\[fcgid:warn\] mod_fcgid: stderr: ?", "", log, flags=re.MULTILINE)
+    return re.sub(r"/tmp/flaskflex-apache-\w+/public_html", lambda _: str(root / "public_html"), log)
+
+
+def ask_through_apache(root: Path, environ: Environ, timeout: float) -> Response:
+    """Serve a project by an Apache of its own, and ask for its first page. Raise as running_apache does."""
+    with tempfile.TemporaryFile("a+b") as log, running_apache(root, environ, log.fileno()) as port:
+        response = timed(lambda deadline: http_response(port, deadline), timeout)
+        return response._replace(log=plain_log(end_of_log(log), root), way="through Apache")
+
+
+def entry_point(root: Path, tree: set[str]) -> str:
+    """Return the path of the module that the host serves: wsgi.py if there is one, as with `flask run`."""
+    path = "application/wsgi.py"
+    return path if path in tree or (root / path).exists() else "application/app.py"
+
+
+def missing_parts(root: Path) -> str:
+    """Return what a project in the folder `root` lacks to be started, "" if it has all of it."""
+    return " and ".join(path for path in ("public_html/dispatch.fcgi", entry_point(root, set()))
+                        if not (root / path).exists())
+
+
+def request_page(root: Path, environ: Environ, timeout: float, report: Report) -> Response:
+    """Start the application of the project in the folder `root`, and ask it for its first page.
+
+    `environ` is the environment of the application, with its python3 on PATH. It is asked through Apache if
+    this machine has one with mod_fcgid, which tries .htaccess, too; otherwise over FastCGI. It has `timeout`
+    seconds. Nothing that it started is left when this returns.
+    """
+    if has_apache():
+        try:
+            return ask_through_apache(root, environ, timeout)
+        except Failure as failure:
+            report.warning(f"{failure}, so .htaccess is not tried: {failure.hint}")
+    script = root / "public_html" / "dispatch.fcgi"
+    command = [shutil.which("python3", path=environ["PATH"]) or sys.executable, str(script)]
+    return ask_over_fastcgi(command, environ, cgi_environ(script, "/"), timeout)
+
+
+# --- check ---
+
+
+LIVE_REF = "refs/flaskflex/live"  # the commit that a host serves: `flaskflex.py host` keeps it
+HOST_SECONDS = 3.0  # how long check waits for a host to say so, when all else is done
+
+
+def listed(paths: Sequence[str]) -> str:
+    """Return the first five paths as a text, with the number of the others."""
+    return ", ".join(paths[:5]) + (f" and {len(paths) - 5} more" if len(paths) > 5 else "")
 
 
 def commit_line(message: str, *paths: str) -> str:
@@ -1607,119 +2749,291 @@ def commit_line(message: str, *paths: str) -> str:
     return shell_line("git", "commit", "-m", message, *(["--", *paths] if paths else []))
 
 
-def read_head_tree(project: Project, head: Head) -> set[str]:
+def append_line(file: str, lines: Iterable[str]) -> str:
+    """Return the command that adds lines to a file, whose last line may lack its end, and stages that."""
+    return shell_line("printf", r"%s\n", "", *lines) + f" >> {file} && git add {file}"
+
+
+def pattern(path: str) -> str:
+    """Return a pattern that names a path in .gitignore and .gitattributes, where ? is any character."""
+    return "/" + re.sub(r"[\\*\[\]!#\s\"']", "?", path)
+
+
+def ignore_line(patterns: Iterable[str]) -> str:
+    """Return the command that adds patterns to .gitignore, and commits that with all that is staged."""
+    return f"{append_line('.gitignore', patterns)} && {commit_line('Stop tracking local files')}"
+
+
+def untrack_line(paths: Sequence[str], patterns: Iterable[str]) -> str:
+    """Return the command that takes paths out of git for good, and leaves them where they are."""
+    remove = shell_line("git", "rm", "-rfq", "--cached", "--ignore-unmatch", "--", *paths)
+    return f"{remove} && {ignore_line(patterns)}"
+
+
+def read_head_tree(project: Project) -> set[str]:
     """Return the paths of all files that HEAD has."""
-    if head.commit is None:
+    if project.commit is None:
         return set()
-    names = git_output(project.root, "ls-tree", "-r", "-z", "--name-only", head.commit)
-    return set(os.fsdecode(names).split("\0")[:-1])
+    names = project.git("ls-tree", "-r", "-z", "--name-only", project.commit)
+    return set(split_nul(names))
 
 
-def check_files(project: Project, head: Head) -> Iterator[Finding]:
+def read_status(project: Project, *paths: str) -> dict[str, str]:
+    """Return git's two letters for each path below some paths that is not as HEAD has it; "!!": ignored.
+
+    A folder that is ignored as a whole stands for its files, and ends with a slash.
+    """
+    status = project.git("--no-optional-locks", "status", "--porcelain", "--no-renames",
+                         "--untracked-files=all", "--ignored=matching", "-z", "--", *paths)
+    return {entry[3:]: entry[:2] for entry in split_nul(status)}
+
+
+def check_home(project: Project) -> Iterator[Finding]:
+    """The project is not the user's whole home."""
+    if os.path.realpath(project.root) == os.path.realpath(os.path.expanduser("~")):
+        yield Finding("warn", "the repository is your home folder itself, with all that is private in it",
+                      "Clone the project into a folder of its own, and run flaskflex there.")
+
+
+def is_as_committed(project: Project, path: str, content: bytes, blob: Blob) -> bool:
+    """Return True if a file is what HEAD holds once git's filters (line endings, LFS) have seen it."""
+    if normalize_newlines(content) == normalize_newlines(blob.content):
+        return True
+    return run_git(project.root, "hash-object", "--", path).stdout.decode().strip() == blob.id
+
+
+def check_files(project: Project) -> Iterator[Finding]:
     """The four files are there, and as they were committed: what is committed is what deploys."""
-    sound = True
-    for path in FILES:
-        content, blob = read_work_tree_file(project.root, path).content, head.blobs.get(path)
-        if content is None and blob is None:
-            yield Finding("fail", f"{path} is missing", "python flaskflex.py")
-        elif blob is None:
-            yield Finding("fail", f"{path} is not committed", "python flaskflex.py")
+    states: dict[str, list[str]] = {"missing": [], "uncommitted": [], "gone": [], "changed": []}
+    with WorkTree(project) as tree:
+        contents = {path: tree.read(path).content for path in FILES}
+    for path, content in contents.items():
+        blob = project.blobs.get(path)
+        if blob is None:
+            states["missing" if content is None else "uncommitted"].append(path)
         elif content is None:
-            yield Finding("warn", f"{path} is committed, but gone from the work tree",
-                          f"git checkout HEAD {path}")
-        elif normalize_newlines(content) != normalize_newlines(blob.content):
-            yield Finding("warn", f"{path} has changes that are not committed, and will not deploy",
-                          f"git commit {path}")
-        else:
-            continue
-        sound = False
-    if sound:
+            states["gone"].append(path)
+        elif not is_as_committed(project, path, content, blob):
+            states["changed"].append(path)
+    missing, uncommitted, gone, changed = states.values()
+    restore = shell_line("git", "checkout", "HEAD", "--", *gone)
+    for paths, level, text, hint in (
+        (missing, "fail", "missing", "python flaskflex.py"),
+        (uncommitted, "fail", "not committed", "python flaskflex.py"),
+        (gone, "warn", "committed, but gone from the work tree", restore),
+        (changed, "warn", "changed here, and would deploy as in the last commit",
+         commit_line("Update the deployment files", *changed)),
+    ):
+        if paths:
+            yield Finding(level, f"{', '.join(paths)} {'is' if len(paths) == 1 else 'are'} {text}", hint)
+    if not any(states.values()):
         yield Finding("ok", "the four files are there and committed")
 
 
-def check_dispatch(head: Head) -> Iterator[Finding]:
-    """A server can start dispatch.fcgi as it is committed; where it cannot, all that it says is "500"."""
-    blob = head.blobs.get("public_html/dispatch.fcgi")
+def check_conflicts(project: Project) -> Iterator[Finding]:
+    """No merge has left its markers in the files that mean a 500 for every visitor then."""
+    for path in ("public_html/.htaccess", "public_html/dispatch.fcgi"):
+        text = project.blobs[path].content.decode("utf-8", "replace") if path in project.blobs else ""
+        for number, line in enumerate(text.split("\n"), 1):
+            if CONFLICT_MARKER.match(line):
+                yield Finding("fail", f"{path}, line {number}: is a conflict marker that a merge left",
+                              f"Edit it, and type:\n{commit_line('Finish a merge', path)}")
+
+
+def check_dispatch(project: Project) -> Iterator[Finding]:
+    """A server can start dispatch.fcgi as it is committed; if it cannot, all that it says is "500"."""
+    path = "public_html/dispatch.fcgi"
+    blob = project.blobs.get(path)
     if blob is None:
         return
-    first_line = blob.content.split(b"\n")[0].decode("utf-8", "replace")
+    renew = f"{shell_line('mv', path, 'dispatch.fcgi.old')} && python flaskflex.py"
+    first_line = blob.content[:100].split(b"\n")[0].decode("utf-8", "replace")
     if blob.mode != "100755":
         yield Finding("fail", "dispatch.fcgi is committed without its execute bit", "python flaskflex.py")
     elif b"\r" in blob.content:
         yield Finding("fail", "dispatch.fcgi is committed with CRLF line endings, which no server can start",
-                      "python flaskflex.py --force")
+                      renew)
     elif not re.match(r"#! ?/", first_line):
-        yield Finding("fail", "dispatch.fcgi does not begin with #! and a program",
-                      "python flaskflex.py --force")
+        yield Finding("fail", "dispatch.fcgi does not begin with #! and a program", renew)
     elif not re.match(r"#! ?/(usr/)?bin/", first_line):
         yield Finding("warn", f"the server may not have the program that dispatch.fcgi names: {first_line}",
-                      "python flaskflex.py --force")
+                      renew)
     else:
         yield Finding("ok", "dispatch.fcgi can be started")
 
 
-GIT_UNTRACK = "git rm -r --quiet --cached --ignore-unmatch"  # out of git, and left in the work tree
-
-
-def check_application(project: Project, tree: set[str]) -> Iterator[Finding]:
-    """application/app.py is there and committed; where it is not, the likeliest reason is named."""
-    folder = project.root / "application"
-    if folder.is_symlink():
-        yield Finding("fail", "application is a symbolic link, and a push does not carry what is behind it",
-                      f"rm application && cp -r {shlex.quote(os.path.realpath(folder))} application")
-        return
-    if (folder / ".git").exists():
-        yield Finding("fail", "application is a git repository of its own, and a push leaves its files out",
-                      "mv application/.git ../application.git && "
-                      f"{GIT_UNTRACK} application && git add application")
-        return
-    there = (folder / "app.py").exists()
-    if there and "application/app.py" in tree:
-        changed = dirty_paths(project, "application")
-        if changed:
-            yield Finding("warn", f"the last commit lacks changes in {', '.join(changed)}",
-                          "git add application && git commit")
-        else:
-            yield Finding("ok", "application/app.py is there and committed")
-    elif there:
-        yield Finding("fail", "application/app.py is not committed", "git add application && git commit")
-    elif "application/app.py" in tree:
-        yield Finding("warn", "application/app.py is committed, but gone from the work tree",
-                      "git checkout HEAD application/app.py")
-    else:
-        yield Finding("fail", "application/app.py is missing", missing_application_hint(project.root))
-
-
-def dirty_paths(project: Project, folder: str) -> list[str]:
-    """The files below a folder that HEAD lacks, or has otherwise, or has and the work tree has not."""
-    status = git_output(project.root, "--no-optional-locks", "status", "--porcelain", "--no-renames",
-                        "--untracked-files=all", "-z", "--", folder)
-    entries = os.fsdecode(status).split("\0")[:-1]  # each is two letters, a space, and a path
-    return sorted(entry[3:] for entry in entries if "__pycache__/" not in entry)
+def package_line(folder: Path, package: str, target: str) -> str:
+    """Return the command that makes a module of what a package offers, as in Flask's own tutorial, or ""."""
+    source = folder / "__init__.py"
+    if not source.is_file():
+        return ""
+    with open(source, encoding="utf-8", errors="replace") as file:
+        text = file.read(1 << 16)
+    made = re.search(r"^(?:def )?(create_app|make_app|app|application)\b", text, re.MULTILINE)
+    return f"{shell_line('echo', f'from {package} import {made[1]}')} > application/{target}" if made else ""
 
 
 def missing_application_hint(root: Path) -> str:
-    """What to type to get an application/app.py, judging by what is there in its stead."""
-    package = root / "application" / "__init__.py"
-    if package.exists():  # as in Flask's own tutorial
-        made = re.search(r"^(?:def )?(create_app|make_app|app|application)\b",
-                         package.read_text(encoding="utf-8", errors="replace"), re.MULTILINE)
-        if made:
-            return f'echo "from . import {made[1]}" > application/app.py'
-    modules = [path.name for path in package.parent.glob("*.py") if path != package]
+    """Return what to type to get a module that is found, judging by what is there in its stead."""
+    folder = root / "application"
+    target = "wsgi.py" if (folder / "app" / "__init__.py").exists() else "app.py"  # which app/ would hide
+    modules = sorted(path.name for path in folder.glob("*.py") if path.name != "__init__.py")
+    made = package_line(folder, ".", target) or not modules and package_line(folder / "app", "app", target)
+    if made:
+        return made
     if len(modules) == 1:
-        return f"mv application/{modules[0]} application/app.py"
+        return shell_line("mv", f"application/{modules[0]}", f"application/{target}")
     if modules:
-        return f"Rename the module that makes the Flask object to app.py: one of {', '.join(sorted(modules))}"
-    for misplaced in ("application.py", "app.py", "public_html/app.py"):
-        if (root / misplaced).exists():
-            return f"mkdir -p application && mv {misplaced} application/app.py"
+        return f"Rename the module that makes the Flask object to {target}: one of {listed(modules)}"
+    for module in ("application.py", "app.py", "public_html/app.py"):
+        if (root / module).exists():  # and what Flask looks for beside it
+            beside = [(root / module).with_name(name) for name in ("templates", "static", "instance")]
+            folders = [str(path.relative_to(root)) for path in beside if path.is_dir()]
+            moved = f" && {shell_line('mv', *folders, 'application/')}" if folders else ""
+            return f"mkdir -p application && {shell_line('mv', module, 'application/app.py')}{moved}"
     return "cp -r YOURAPPLICATION application"
 
 
-def check_flx(head: Head, tree: set[str]) -> Iterator[Finding]:
+# What belongs to the place where an application runs: its data, and its settings and secrets.
+DATABASE = re.compile(r"\.(db|db3|sqlite\d?)(-\w+)?$")
+SETTINGS = re.compile(r"(^|/)(\.env(\.(?!example|sample)\w+)?$|instance/(?!\.git)[^/]|[^/]*\.key$)")
+
+# What is made again everywhere, and what only the developer has a use for.
+LOCAL = re.compile(r"(^|/)(__pycache__|node_modules|\.(DS_Store|coverage|idea|vscode|[\w-]*cache))(/|$)"
+                   r"|(\.egg-info/|\.py[co]|\.log|\.swp|~|/Thumbs\.db)$")
+
+
+def is_data(path: str) -> bool:
+    """Return True if a path is that of a database or of settings."""
+    return bool(DATABASE.search(path) or SETTINGS.search(path))
+
+
+def without_data(*paths: str) -> list[str]:
+    """Return the pathspecs that keep git add from the data in those paths that are folders.
+
+    They begin with the folder: git 2.39 adds nothing of an ignored one if they begin with an asterisk.
+    """
+    kinds = ("*.db*", "*.sqlite*", "*.env*", "*.key", "*instance/*", "*__pycache__*")
+    return [f":!{path}{kind}" for path in paths if path.endswith("/") for kind in kinds]
+
+
+def foreign_application(folder: Path) -> Iterator[Finding]:
+    """Whether a push would leave out what is in application/, because it is kept elsewhere."""
+    if folder.is_symlink():
+        yield Finding("fail", "application is a symbolic link, and a push does not carry what is behind it",
+                      "rm application && " + shell_line("cp", "-r", os.path.realpath(folder), "application"))
+    elif (folder / ".git").exists():
+        yield Finding("fail", "application is a git repository of its own, and a push leaves its files out",
+                      "mv application/.git ../application.git && "
+                      "git rm -rfq --cached --ignore-unmatch application && "
+                      + shell_line("git", "add", "application/", *without_data("application/")))
+
+
+def check_changes(entry: str, tree: set[str], status: Mapping[str, str]) -> Finding:
+    """The last commit has all of the application, apart from what is the host's own."""
+    changes = sorted(path for path, state in status.items() if path.startswith("application/")
+                     and state != "!!" and not LOCAL.search(path))
+    changed = [path for path in changes if not is_data(path)]
+    private = [f":!{path}" for path in changes if is_data(path)]
+    hint = f"{shell_line('git', 'add', 'application', *private)} && {commit_line('Update the application')}"
+    if entry not in tree:
+        return Finding("fail", f"{entry} is not committed", hint)
+    if changed:
+        return Finding("warn", f"the last commit lacks changes in {listed(changed)}", hint)
+    return Finding("ok", f"{entry} is there and committed")
+
+
+def check_application(project: Project, tree: set[str], status: Mapping[str, str]) -> Iterator[Finding]:
+    """The application is there, found and committed; if it is not, the likeliest reason is named."""
+    root = project.root
+    entry = entry_point(root, tree)
+    foreign = list(foreign_application(root / "application"))
+    if foreign:
+        yield from foreign
+    elif not (root / entry).exists() and entry in tree:
+        yield Finding("warn", f"{entry} is committed, but gone from the work tree",
+                      shell_line("git", "checkout", "HEAD", "--", entry))
+    elif not (root / entry).exists():
+        yield Finding("fail", f"{entry} is missing", missing_application_hint(root))
+    elif entry == "application/app.py" and (root / "application" / "app" / "__init__.py").exists():
+        yield Finding("fail", f"{entry} never runs: Python takes the package application/app/ in its place",
+                      shell_line("mv", entry, "application/wsgi.py"))
+    elif "!!" in (status.get(entry), status.get("application/")):
+        yield Finding("fail", f"{entry} is not committed, because git ignores it",
+                      f"{shell_line('git', 'add', '--force', entry)} && {commit_line('Add the application')}")
+    else:
+        yield check_changes(entry, tree, status)
+
+
+def ignored_paths(root: Path, status: Mapping[str, str]) -> list[str]:
+    """Return what git ignores and an application may need, and of instance/ what is in there."""
+    found = []
+    for path in (path for path, state in status.items() if state == "!!" and path != "application/"):
+        names = os.listdir(root / path) if f"/{path}".endswith("/instance/") else [""]
+        found += [path + name for name in names]
+    return sorted(path for path in found if path not in FILES and not LOCAL.search(path)
+                  and not (root / path / "pyvenv.cfg").exists())
+
+
+def check_ignored(project: Project, status: Mapping[str, str]) -> Iterator[Finding]:
+    """The application has nothing here that .gitignore keeps from the host, where it may be missed."""
+    kinds: dict[str, list[str]] = {"data": [], "settings": [], "code": []}
+    for path in ignored_paths(project.root, status):
+        kind = "data" if DATABASE.search(path) else "settings" if SETTINGS.search(path) else "code"
+        kinds[kind].append(path)
+    code = kinds["code"][:5]
+    add = shell_line("git", "add", "--force", "--", *code, *without_data(*code))
+    hints = {
+        "data": "The host has data of its own: let a line of [setup] in .flx make the tables.",
+        "settings": "Copy them to the host once (scp): settings and secrets do not belong in git.",
+        "code": f"If the application needs them, and no secret is in them:\n{add} && "
+                f"{commit_line('Add files that .gitignore names')}",
+    }
+    for kind, paths in kinds.items():
+        if paths:
+            yield Finding("warn", f"the host will not have {listed(paths)}: git ignores that", hints[kind])
+
+
+def check_unwanted(tree: set[str], status: Mapping[str, str]) -> Iterator[Finding]:
+    """Nothing is committed, or about to be, that must not come with a push."""
+    venvs = {os.path.dirname(path) for path in tree if path == "pyvenv.cfg" or path.endswith("/pyvenv.cfg")}
+    venvs |= {".venv" for path in tree if path == ".venv" or path.startswith(".venv/")}
+    for venv in sorted(venvs):
+        paths = [venv] if venv else ["bin", "include", "lib", "lib64", "pyvenv.cfg", "share"]
+        yield Finding("warn", f"the virtualenv {venv or '.'} is committed, and the host makes one of its own",
+                      untrack_line(paths, map(pattern, paths)))
+    inside = tuple(f"{venv}/" for venv in venvs)
+    data = sorted(path for path in tree if path.startswith(("application/", "instance/", ".env"))
+                  and is_data(path) and not path.startswith(inside))
+    if data:
+        yield Finding("warn", f"{listed(data)}: committed, so a push would replace what the host has there",
+                      untrack_line(data, map(pattern, data)))
+    new = sorted(path for path, state in status.items() if state == "??" and is_data(path))
+    if new:
+        yield Finding("warn", f"{listed(new)}: local data or settings, not to be committed",
+                      ignore_line(map(pattern, new)))
+    if any("__pycache__/" in path and not path.startswith(inside) for path in tree):
+        yield Finding("warn", "__pycache__ is committed: Python makes it everywhere",
+                      untrack_line(["*__pycache__/*"], ["__pycache__/"]))
+
+
+def check_pointers(project: Project, tree: set[str]) -> Iterator[Finding]:
+    """No file would be served as the few lines that Git LFS stores in its place: a host has no LFS."""
+    if project.commit is None or not any(path.endswith(".gitattributes") for path in tree):
+        return
+    found = run_git(project.root, "grep", "--no-color", "-G", "-l", "-z", "-e", "^version https://git-lfs[.]",
+                    project.commit, "--", "application", "public_html", *FILES)
+    paths = [name.partition(":")[2] for name in split_nul(found.stdout)]
+    if paths:
+        rules = append_line(".gitattributes", (f"{pattern(path)} !filter !diff !merge" for path in paths))
+        renew = shell_line("git", "add", "--renormalize", "--", *paths)
+        yield Finding("fail", f"the host would get pointers of Git LFS, not the files: {listed(paths)}",
+                      f"{rules} && {renew} && {commit_line('Commit the files themselves')}")
+
+
+def check_flx(project: Project, tree: set[str]) -> Iterator[Finding]:
     """The host will understand .flx as it is committed, and find the files that it names."""
-    blob = head.blobs.get(".flx")
+    blob = project.blobs.get(".flx")
     if blob is None:
         return
     paths, sound = with_folders(tree), True
@@ -1734,25 +3048,25 @@ def check_flx(head: Head, tree: set[str]) -> Iterator[Finding]:
         yield Finding("ok", ".flx is understood")
 
 
-def check_requirements(project: Project, head: Head, virtualenv: Virtualenv, frozen: Sequence[Requirement],
+def check_requirements(project: Project, virtualenv: Virtualenv, frozen: str,
                        report: Report) -> Iterator[Finding]:
-    """req.txt, as it is committed, agrees with the virtualenv, and a server can install it."""
-    blob = head.blobs.get("req.txt")
+    """Tell whether req.txt, as it is committed, agrees with the virtualenv, and a server can install it."""
+    blob = project.blobs.get("req.txt")
     if blob is None:
         return
-    text = decode(blob.content).replace("\r\n", "\n")
-    lines = parse_requirements(text.split("\n"))
-    refused = [f"{display_name(line)} {reason}" for line in lines
-               for reason in [refusal_reason(line, virtualenv, project)] if reason]
+    text = decode(blob.content)
+    refused = refused_lines(text, project.root)
     if refused:
-        yield Finding("fail", "req.txt would not do on the server: " + "; ".join(refused), NOT_DEPLOYABLE)
+        yield Finding("fail", f"req.txt cannot be installed: {'; '.join(refused)}", NOT_INSTALLABLE)
         return
-    kept, refusals = split_installable(frozen, virtualenv, project, set(), report)
-    wanted = {**{refusal.name: "" for refusal in refusals}, **by_name(kept)}
-    held = by_name(lines)
     old = split_requirements(text)
-    own = parse_requirements(old.own.split("\n") if old else [])
-    asked = {"flup": FLUP, **wanted, **by_name(own)}
+    user_lines = old.user_lines if old else ""
+    plan = plan_freeze(frozen, virtualenv, project.root, user_lines)
+    for warning in plan.warnings:
+        report.warning(warning)
+    held = by_name(parse_requirements(text), plan.requirements)
+    wanted = {**dict.fromkeys(plan.refused, ""), **by_name(plan.requirements)}
+    asked = {"flup": FLUP, **wanted, **by_name(parse_requirements(user_lines))}
     different = sorted(name for name in asked.keys() | held.keys() if asked.get(name) != held.get(name))
     if different:
         yield Finding("warn", f"req.txt and the virtualenv differ in {', '.join(different)}",
@@ -1761,26 +3075,17 @@ def check_requirements(project: Project, head: Head, virtualenv: Virtualenv, fro
         yield Finding("ok", f"req.txt agrees with the virtualenv ({plural(len(wanted), 'package')})")
 
 
-def refusal_reason(requirement: Requirement, virtualenv: Virtualenv, project: Project) -> str:
-    """Why a server cannot install a line of req.txt, or must not be told; "" if nothing speaks against it."""
-    line = re.sub(r"^--editable[ =]", "-e ", re.split(r"\s#", requirement.line)[0])
-    if has_credentials(line):
-        return "is installed from an address that holds a password or a token"
-    if re.match(r"-(?!e )", line):
-        return ""  # an option of pip's
-    local = re.match(r"(?:-e )?((?:\.{0,2}/|\.+$)[^:]*)$", line)
-    folder = Path(project.root, local[1]).resolve() if local else local_source_path(requirement, virtualenv)
-    if folder is None or folder == project.root.resolve() or project.root.resolve() in folder.parents:
-        return ""
-    return f"is installed from {folder}, outside the project"
+# These keep connections or timers in memory, and a host has several processes that come and go.
+ONE_PROCESS = {"apscheduler", "flask-apscheduler", "flask-sock", "flask-socketio", "flask-sockets",
+               "python-socketio"}
 
 
-def check_no_virtualenv(project: Project, head: Head) -> Iterator[Finding]:
-    """No virtualenv is committed where .flx makes the server's: its programs name folders of this machine."""
-    if head_has_path(".venv", project, head):
-        yield Finding("warn", ".venv is committed, and the server is to make its own there",
-                      f"{GIT_UNTRACK} .venv && "
-                      "echo /.venv/ >> .gitignore && git add .gitignore && git commit")
+def check_processes(frozen: Sequence[Requirement]) -> Iterator[Finding]:
+    """Nothing is installed that works only if one process serves all requests."""
+    found = sorted(requirement.name for requirement in frozen if canonical(requirement.name) in ONE_PROCESS)
+    if found:
+        yield Finding("warn", f"{', '.join(found)}: needs one process for all requests; a host has several",
+                      "Expect wrong answers now and then; run that part as a service of its own.")
 
 
 # Dotfiles, source code, settings and databases.
@@ -1788,325 +3093,202 @@ PRIVATE = re.compile(r"public_html/(.*/)?(\.(?!well-known/)|[^/]*\.(py|pyc|ini|c
 
 
 def check_public_html(tree: set[str]) -> Iterator[Finding]:
-    """public_html holds nothing that Apache would show to everybody and that nobody should see."""
-    exposed = sorted(path for path in tree - set(FILES) if PRIVATE.match(path))
+    """public_html holds nothing private, which Apache would show to everybody."""
+    exposed = sorted(path for path in tree if PRIVATE.match(path) and path not in FILES)
     for path in exposed:
+        name = path.rpartition("/")[2]
+        target = f"application/{path.replace('/', '_') if f'application/{name}' in tree else name}"
+        move = f"mkdir -p application && {shell_line('mv', path, target)}"
+        commit = f"{shell_line('git', 'add', target)} && {commit_line('Move private files', path, target)}"
         yield Finding("warn", f"{path} would be served to everybody",
-                      f"git mv {shlex.quote(path)} application/")
+                      f"{move} && {untrack_line([path], [pattern(target)]) if is_data(path) else commit}")
     if not exposed:
         yield Finding("ok", "public_html holds no source code, no database and no dotfile")
 
 
-def check_pushed(project: Project, head: Head) -> Iterator[Finding]:
-    """The host has this branch, and no less of it than we."""
-    if head.commit is None:
-        yield Finding("warn", "there is no commit yet that could be pushed", "python flaskflex.py")
-        return
-    if head.branch is None:
-        yield Finding("warn", "HEAD is on no branch that could be pushed", "git switch BRANCH")
-        return
-    counts = run_git(project.root, "rev-list", "--left-right", "--count", "@{upstream}...HEAD")
-    if counts.returncode:
-        remotes = os.fsdecode(git_output(project.root, "remote")).split()
-        push = f"git push -u {remotes[0]} {head.branch}" if remotes else "git remote add origin ADDRESS"
-        yield Finding("warn", f"branch {head.branch} is not pushed", push)
-        return
-    behind, ahead = map(int, counts.stdout.split())
-    if behind:
-        yield Finding("warn", f"the host has {plural(behind, 'commit')} more than {head.branch}", "git pull")
-    elif ahead:
-        yield Finding("warn", f"{plural(ahead, 'commit')} of branch {head.branch} not pushed", "git push")
-    else:
-        yield Finding("ok", f"branch {head.branch} is pushed")
-
-
-# --- check: it answers ---
-
-
-class CgiResponse(NamedTuple):
-    """What came back over FastCGI: standard output, standard error, and how it ended ("": as it should)."""
-
-    output: bytes
-    errors: bytes
-    trouble: str = ""
-
-
-def check_answer(project: Project, virtualenv: Virtualenv, options: argparse.Namespace,
-                 report: Report) -> Iterator[Finding]:
-    """The application answers GET / when it is started as Apache would start it."""
-    missing = [path for path in ("public_html/dispatch.fcgi", "application/app.py")
-               if not (project.root / path).exists()]
-    if missing:
-        yield Finding("fail", "the application cannot be asked without " + " and ".join(missing),
-                      "Mend that first, as said above, and check again.")
-        return
-    before = read_tracked(project)
-    try:
-        if options.fresh:
-            with fresh_checkout(project, virtualenv) as (copy, fresh):
-                yield ask_application(copy, fresh, options.timeout, report)
-        else:
-            yield ask_application(project.root, virtualenv, options.timeout, report)
-    except Failure as failure:
-        yield Finding("fail", str(failure), failure.hint)
-    after = read_tracked(project)
-    changed = sorted(path for path in before.keys() | after.keys() if before.get(path) != after.get(path))
-    if changed:
-        yield Finding("warn", f"the application changes files that git tracks: {', '.join(changed)}",
-                      f"git rm --cached {changed[0]}, and name it in .gitignore")
-
-
-def read_tracked(project: Project) -> dict[str, tuple[int, int]]:
-    """Size and time of change (in nanoseconds) of each file that git tracks and that is there."""
+def file_states(root: Path, *which: str) -> dict[str, tuple[int, int]]:
+    """Return size and mtime (in nanoseconds) of the files below a folder that `git ls-files` names."""
     states = {}
-    for path in os.fsdecode(git_output(project.root, "ls-files", "-z")).split("\0")[:-1]:
+    for path in os.fsdecode(git_output(root, "ls-files", "-z", *which)).split("\0")[:-1]:
         with contextlib.suppress(OSError):
-            status = (project.root / path).lstat()
+            status = (root / path).lstat()
             states[path] = (status.st_size, status.st_mtime_ns)
     return states
 
 
 @contextlib.contextmanager
-def fresh_checkout(project: Project, virtualenv: Virtualenv) -> Iterator[tuple[Path, Virtualenv]]:
-    """What a server makes of the last commit: a clone, and in it a virtualenv with what req.txt names."""
-    with tempfile.TemporaryDirectory(prefix="flaskflex-") as folder:
-        clone = Path(folder, "clone")
-        git_output(project.root, "clone", "--quiet", "--shared", "--", str(project.root), str(clone))
+def fresh_checkout(project: Project, virtualenv: Virtualenv,
+                   report: Report) -> Iterator[tuple[Path, Virtualenv]]:
+    """Yield what a server makes of the last commit: a clone, and in it a virtualenv with what req.txt names.
+
+    Raises Failure with pip's own message if that virtualenv cannot be made.
+    """
+    with temporary_folder(tempfile.gettempdir()) as folder:
+        clone = folder / "clone"
+        project.git("clone", "--quiet", "--shared", "--", str(project.root), str(clone))
         fresh = clone / ".venv"
         for command in ([str(virtualenv.python), "-I", "-m", "venv", str(fresh)],
                         [str(interpreter(fresh)), "-I", "-m", "pip", "install", "-r", "req.txt"]):
-            status, words = run_killing_group(command, clone, Path(folder))
-            if status:
-                raise Failure("a new virtualenv cannot be made from req.txt", last_lines(words))
+            with report.waiting("Making a new virtualenv from req.txt"), running(
+                    command, cwd=clone, env={**os.environ, "TMPDIR": str(folder)}, stdin=subprocess.DEVNULL,
+                    stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
+                output = process.communicate()[0]
+            if process.returncode:
+                raise Failure("a new virtualenv cannot be made from req.txt", hide_urls(last_lines(output)))
         yield clone, read_virtualenv("--fresh", fresh)
 
 
-def run_killing_group(command: list[str], folder: Path, temporary: Path) -> tuple[int, bytes]:
-    """Run a command, whose own temporary files are to lie in a folder; gives its exit status and its words.
+def ask_and_compare(root: Path, virtualenv: Virtualenv, timeout: float, report: Report) -> Iterator[Finding]:
+    """The application answers GET /, and leaves the files that git tracks as they are, and no new ones."""
+    others = ("--others", "--exclude-standard")
+    tracked, untracked = file_states(root), file_states(root, *others)
+    with report.waiting("Asking the application for its first page"):
+        environ = application_environ(virtualenv, report)
+        response = request_page(root, environ, timeout, report)
+    yield finding_for(response, root)
+    now = file_states(root)
+    changed = sorted(path for path in tracked.keys() | now.keys() if tracked.get(path) != now.get(path))
+    if changed:
+        yield Finding("warn", f"the application changes files that git tracks: {', '.join(changed)}",
+                      untrack_line(changed, map(pattern, changed)))
+    made = sorted(file_states(root, *others).keys() - untracked.keys())
+    if made:
+        yield Finding("warn", f"the application makes files while it runs: {', '.join(made)}",
+                      ignore_line(map(pattern, made)))
 
-    If this is interrupted, what the command started (pip starts programs) does not go on by itself.
-    """
-    with subprocess.Popen(command, cwd=folder, env={**os.environ, "TMPDIR": str(temporary)},
-                          stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                          start_new_session=True) as process:
-        try:
-            words = process.communicate()[0]
-        except BaseException:
-            os.killpg(process.pid, signal.SIGKILL)
-            raise
-    return process.returncode, words
+
+def check_answer(project: Project, virtualenv: Virtualenv, options: argparse.Namespace,
+                 report: Report) -> Iterator[Finding]:
+    """The application answers GET / when it is started as Apache would start it."""
+    missing = missing_parts(project.root)
+    if missing:
+        yield Finding("fail", f"the application cannot be asked without {missing}",
+                      "Fix that first, as said above, and check again.")
+        return
+    try:
+        if options.fresh:
+            with fresh_checkout(project, virtualenv, report) as (clone, fresh):
+                yield from ask_and_compare(clone, fresh, options.timeout, report)
+        else:
+            yield from ask_and_compare(project.root, virtualenv, options.timeout, report)
+    except Failure as failure:
+        yield Finding("fail", str(failure), failure.hint)
 
 
-def ask_application(root: Path, virtualenv: Virtualenv, timeout: float, report: Report) -> Finding:
-    """Start dispatch.fcgi, ask it for / as Apache asks through our .htaccess, and judge the answer."""
-    script = root / "public_html" / "dispatch.fcgi"
-    has_flup = any((folder / "flup").is_dir() for folder in site_packages(virtualenv.path))
-    flup = None if has_flup else fetch("flup", FLUP_PINS, virtualenv, report)
-    started = time.monotonic()
-    with running_application(script, virtualenv, flup) as (address, log):
-        answer = fastcgi_request(address, cgi_environ(script, "/"), timeout)
-        elapsed = time.monotonic() - started
-        words = answer.errors + log.read_bytes()
-    return finding_for(answer, words, elapsed)
+def read_upstream(project: Project) -> tuple[str, str]:
+    """Return the remote that this branch is pushed to, and the ref there; "" and "" if there is none."""
+    branch = run_git(project.root, "symbolic-ref", "--quiet", "HEAD").stdout.decode().strip()
+    form = "--format=%(upstream:remotename)%00%(upstream:remoteref)"
+    found = os.fsdecode(run_git(project.root, "for-each-ref", form, branch).stdout) if branch else ""
+    remote, _, ref = found.strip("\n").partition("\0")
+    return remote, ref
 
 
 @contextlib.contextmanager
-def running_application(script: Path, virtualenv: Virtualenv,
-                        flup: Optional[Path]) -> Iterator[tuple[Path, Path]]:
-    """Run dispatch.fcgi as mod_fcgid does: a listening socket as standard input, hardly any environment.
+def asking_host(project: Project, remote: str) -> Iterator[subprocess.Popen[bytes] | None]:
+    """Run git ls-remote while the caller does everything else. It asks the user nothing.
 
-    Gives the socket's path, and that of a file with what the program prints. At the end the program is gone,
-    and with it all that it started.
+    A session of its own has no terminal on which ssh could ask. It ends with the block.
     """
-    import socket
-
-    # The path of a socket may be 107 bytes long at the most, and a user's own temporary folder may be longer.
-    with tempfile.TemporaryDirectory(prefix="flaskflex-", dir="/tmp") as folder:
-        address, log = Path(folder, "socket"), Path(folder, "log")
-        command = [str(virtualenv.python), str(script)]
-        if flup:  # at the end of the module path, where it hides nothing of the virtualenv's
-            command[1:1] = ["-c", RUN_WITH_FLUP, str(flup)]
-        # No __pycache__: check changes nothing, and "git add application" would take it along.
-        environ = {"PATH": os.defpath.lstrip(":"), "PYTHONDONTWRITEBYTECODE": "1", PROCESS_MARKER: folder,
-                   HOST_MARKER: os.environ.get(HOST_MARKER, "")}
-        with socket.socket(socket.AF_UNIX) as listener, open(log, "wb") as output:
-            listener.bind(str(address))
-            listener.listen()
-            process = subprocess.Popen(command, cwd=script.parent, env=environ, stdin=listener.fileno(),
-                                       stdout=output, stderr=output, start_new_session=True)
+    if remote in ("", "."):
+        yield None
+        return
+    configured = os.fsdecode(run_git(project.root, "config", "core.sshCommand").stdout).strip()
+    program = os.environ.get("GIT_SSH_COMMAND") or configured or shell_line(os.environ.get("GIT_SSH", "ssh"))
+    environ = {**os.environ, "GIT_TERMINAL_PROMPT": "0", "GIT_ASKPASS": "", "SSH_ASKPASS_REQUIRE": "never",
+               "GCM_INTERACTIVE": "never", "GIT_SSH_COMMAND": f"{program} -o BatchMode=yes"}
+    command = ["git", "-C", str(project.root), "ls-remote", "--symref", "--", remote, "HEAD", LIVE_REF]
+    with subprocess.Popen(command, env=environ, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                          stderr=subprocess.DEVNULL, start_new_session=True) as process:
         try:
-            yield address, log
+            yield process
         finally:
-            terminate_tree(process, f"{PROCESS_MARKER}={folder}")
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
 
 
-# Whatever the application starts inherits this variable, and is known by it when it has to be ended.
-PROCESS_MARKER = "FLASKFLEX_CHECK"
-HOST_MARKER = "FLASKFLEX_HOST"  # on a host: the push that started it
-
-RUN_WITH_FLUP = """\
-import runpy, sys
-flup, script = sys.argv[1:]
-sys.argv[:] = [script]
-sys.path[0] = script.rpartition("/")[0]
-sys.path.append(flup)
-runpy.run_path(script, run_name="__main__")
-"""
+def read_host_refs(process: Optional[subprocess.Popen[bytes]]) -> tuple[str, str]:
+    """Return the ref that a host deploys and the commit that it serves, "" for what is not known in time."""
+    refs = {}
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        output = process.communicate(timeout=HOST_SECONDS)[0] if process else b""
+        for line in os.fsdecode(output).split("\n")[:-1]:
+            value, _, name = line.partition("\t")
+            refs["ref" if value.startswith("ref: ") else name] = value
+    return refs.get("ref", "")[len("ref: "):], refs.get(LIVE_REF, "")
 
 
-def terminate_tree(process: subprocess.Popen[bytes], mark: str) -> None:
-    """End a process and all that it started: first politely, then for good."""
-    started: set[int] = set()
-    for number in (signal.SIGTERM, signal.SIGKILL):
-        started |= process_tree(process.pid, mark)  # an orphan is known from the first time
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, number)
-        for one in started - {process.pid}:
-            with contextlib.suppress(OSError):
-                os.kill(one, number)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(1)
+def unpushable(project: Project) -> Iterator[Finding]:
+    """Why HEAD could not be pushed at all, or never was."""
+    if project.branch is None:
+        found = run_git(project.root, "branch", "--contains=HEAD", "--format=%(refname:short)")
+        branches = [name for name in os.fsdecode(found.stdout).split("\n")[:-1] if name[0] != "("]
+        yield Finding("warn", "HEAD is on no branch that could be pushed",
+                      shell_line("git", "switch", *(branches[:1] or ["-c", "deploy"])))
+        return
+    remotes = os.fsdecode(project.git("remote")).split()
+    push = ["git", "push", "-u", *remotes[:1], project.branch]
+    yield Finding("warn", f"branch {project.branch} is not pushed",
+                  shell_line(*push) if remotes else "git remote add origin URL")
 
 
-def process_tree(ancestor: int, mark: str) -> set[int]:
-    """The processes that descend from one, and those that carry the mark; none where there is no /proc."""
-    parents, marked = {}, set()
-    for entry in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):
-            facts = (entry / "stat").read_bytes().rpartition(b")")[2].split()  # state, parent, ...
-            parents[int(entry.name)] = int(facts[1])
-            if mark.encode() in (entry / "environ").read_bytes().split(b"\0"):
-                marked.add(int(entry.name))
-    found = marked | {ancestor}
-    while True:
-        more = {child for child, parent in parents.items() if parent in found} - found
-        if not more:
-            return found
-        found |= more
+def check_live(project: Project, upstream: tuple[str, str], host: tuple[str, str]) -> Finding:
+    """The host serves the commit that was pushed, as far as it says so."""
+    (remote, ref), (deployed, live) = upstream, host
+    if live in ("", project.commit):
+        return Finding("ok", f"branch {project.branch} is pushed")
+    if deployed not in ("", ref):
+        name = deployed.replace("refs/heads/", "", 1)
+        return Finding("warn", f"branch {project.branch} is pushed, and the host deploys branch {name}",
+                       shell_line("git", "push", remote, f"{project.branch}:{name}"))
+    older = run_git(project.root, "merge-base", "--is-ancestor", live, "HEAD").returncode == 0
+    again = shell_line("git", "commit", "--allow-empty", "-m", "Deploy again") + " && git push"
+    return Finding("warn", f"branch {project.branch} is pushed, and the host serves "
+                   f"{'an older' if older else 'another'} commit, {live[:7]}",
+                   again if older else "git pull --rebase --autostash")
 
 
-def cgi_environ(script: Path, path: str) -> dict[str, str]:
-    """What Apache tells a CGI program (RFC 3875) of a GET request that our .htaccess passed on."""
-    return {
-        "GATEWAY_INTERFACE": "CGI/1.1", "SERVER_PROTOCOL": "HTTP/1.1", "SERVER_SOFTWARE": "flaskflex check",
-        "SERVER_NAME": "localhost", "SERVER_ADDR": "127.0.0.1", "SERVER_PORT": "80",
-        "REMOTE_ADDR": "127.0.0.1", "REMOTE_PORT": "1024", "REQUEST_SCHEME": "http", "CONTENT_LENGTH": "0",
-        "REQUEST_METHOD": "GET", "REQUEST_URI": path, "QUERY_STRING": "", "HTTP_HOST": "localhost",
-        "HTTP_ACCEPT": "*/*", "HTTP_USER_AGENT": "flaskflex", "DOCUMENT_ROOT": str(script.parent),
-        "SCRIPT_FILENAME": str(script), "SCRIPT_NAME": "/dispatch.fcgi", "PATH_INFO": "/",
-        "REDIRECT_STATUS": "200", "REDIRECT_URL": path, "REDIRECT_FLX_PATH": path,
-    }
+def check_pushed(project: Project, upstream: tuple[str, str],
+                 asked: Optional[subprocess.Popen[bytes]]) -> Iterator[Finding]:
+    """The host has this branch, no less of it than this clone, and serves it as far as that is known."""
+    if project.commit is None:
+        return  # all four files are missing or not committed, and said to be so
+    counts = run_git(project.root, "rev-list", "--left-right", "--count", "@{upstream}...HEAD")
+    if project.branch is None or counts.returncode:
+        yield from unpushable(project)
+        return
+    behind, ahead = map(int, counts.stdout.split())
+    if behind:
+        yield Finding("warn", f"the host has {plural(behind, 'commit')} more than {project.branch}",
+                      "git pull --rebase --autostash && git push" if ahead else "git pull")
+    elif ahead:
+        yield Finding("warn", f"{plural(ahead, 'commit')} of branch {project.branch} not pushed", "git push")
+    else:
+        yield check_live(project, upstream, read_host_refs(asked))
 
 
-# Names and layouts of the FastCGI specification, version 1.0, section 8.
-FCGI_HEADER = struct.Struct(">BBHHBx")  # version, type, requestId, contentLength, paddingLength, reserved
-FCGI_BEGIN_REQUEST_BODY = struct.Struct(">HB5x")  # role, flags, reserved
-FCGI_BEGIN_REQUEST, FCGI_END_REQUEST, FCGI_PARAMS, FCGI_STDIN, FCGI_STDOUT, FCGI_STDERR = 1, 3, 4, 5, 6, 7
-FCGI_RESPONDER = 1
-
-
-def fastcgi_request(address: Path, variables: dict[str, str], timeout: float) -> CgiResponse:
-    """Send one request without a body to a FastCGI program; it has `timeout` seconds for the whole answer."""
-    import socket
-
-    params = b"".join(fastcgi_pair(name.encode(), os.fsencode(value)) for name, value in variables.items())
-    request = (fastcgi_record(FCGI_BEGIN_REQUEST, FCGI_BEGIN_REQUEST_BODY.pack(FCGI_RESPONDER, 0))
-               + fastcgi_record(FCGI_PARAMS, params) + fastcgi_record(FCGI_PARAMS, b"")
-               + fastcgi_record(FCGI_STDIN, b""))
-    deadline = time.monotonic() + timeout
-    streams = {FCGI_STDOUT: bytearray(), FCGI_STDERR: bytearray()}
-    trouble = ""
-    with socket.socket(socket.AF_UNIX) as connection:
-        try:
-            connection.settimeout(timeout)
-            connection.connect(str(address))
-            connection.sendall(request)
-            kind = 0
-            while kind != FCGI_END_REQUEST:
-                header = recv_exactly(connection, FCGI_HEADER.size, deadline)
-                _, kind, _, length, padding = FCGI_HEADER.unpack(header)
-                content = recv_exactly(connection, length + padding, deadline)[:length]
-                if kind in streams and len(streams[kind]) < 1 << 22:  # the rest is not looked at
-                    streams[kind] += content
-        except (TimeoutError, socket.timeout):  # one and the same from Python 3.10 on
-            trouble = f"gave no answer within {timeout:g} s"
-        except OSError:
-            trouble = "ended without an answer"
-    return CgiResponse(bytes(streams[FCGI_STDOUT]), bytes(streams[FCGI_STDERR]), trouble)
-
-
-def fastcgi_record(kind: int, content: bytes) -> bytes:
-    """A record of the one request that a connection carries."""
-    return FCGI_HEADER.pack(1, kind, 1, len(content), 0) + content
-
-
-def fastcgi_pair(name: bytes, value: bytes) -> bytes:
-    """A name and a value after their lengths: one byte below 128, else four with the highest bit set."""
-    lengths = (bytes([len(text)]) if len(text) < 128 else struct.pack(">I", len(text) | 1 << 31)
-               for text in (name, value))
-    return b"".join((*lengths, name, value))
-
-
-def recv_exactly(connection: socket.socket, count: int, deadline: float) -> bytes:
-    """The next `count` bytes; TimeoutError after the deadline (of time.monotonic), OSError at the end."""
-    received = bytearray()
-    while len(received) < count:
-        left = deadline - time.monotonic()
-        if left <= 0:
-            raise TimeoutError
-        connection.settimeout(left)
-        piece = connection.recv(count - len(received))
-        if not piece:
-            raise ConnectionError("the connection was closed")
-        received += piece
-    return bytes(received)
-
-
-def finding_for(answer: CgiResponse, words: bytes, elapsed: float) -> Finding:
-    """Whether an answer would do: a CGI response (RFC 3875, section 6) whose status is not an error."""
-    headers, blank, _ = answer.output.replace(b"\r\n", b"\n").partition(b"\n\n")
-    status = re.search(rb"^Status: *(\d{3}.*)$", headers, re.MULTILINE | re.IGNORECASE)
-    line = status[1].decode("latin-1") if status else "200 OK"
-    if answer.trouble:
-        return failure_finding(f"the application {answer.trouble}", words)
-    if not blank or not all(re.match(rb"[!#$%&'*+.^_`|~\w-]+:", header) for header in headers.split(b"\n")):
-        return failure_finding("the answer to GET / is not a CGI response: "
-                               f"{ascii(answer.output[:60])[2:-1]}", words)
-    if line.startswith("5"):
-        return failure_finding(f"GET / answers {line}", words)
-    if line.startswith("404"):
-        return Finding("warn", f"GET / answers {line} in {elapsed:.2f} s", "Has the application a page at /?")
-    if b"Traceback (most recent call last):" in words:  # in the midst of the answer: the status was sent
-        return failure_finding(f"GET / answers {line}, with an exception", words)._replace(level="warn")
-    return Finding("ok", f"GET / answers {line} in {elapsed:.2f} s")
-
-
-def failure_finding(what: str, words: bytes) -> Finding:
-    """A failure in the application's own words, and what to do where these are well known."""
-    text = words.decode("utf-8", "backslashreplace").strip()
-    last = text.rpartition("\n")[2].strip()
-    missing = re.search(r"ModuleNotFoundError: No module named '(\w+)", text)
-    hints = []
-    if re.search(r"\* Serving Flask app|\* Running on|is in use by another program", text):
-        hints.append('app.run() serves a port of its own: put it under if __name__ == "__main__":')
-    elif missing:
-        hints.append(f"If {missing[1]} is a package: python -m pip install {missing[1]}")
-    hints.append(last_lines(words))
-    return Finding("fail", f"{what}: {last}" if last else what, "\n".join(hints).strip())
-
-
-def last_lines(words: bytes, count: int = 20) -> str:
-    """The end of what a program printed."""
-    return "\n".join(words.decode("utf-8", "backslashreplace").strip().split("\n")[-count:])
+def check_committed(project: Project) -> Iterator[Finding]:
+    """All that can be told by looking at the project and its last commit."""
+    tree = read_head_tree(project)
+    status = read_status(project, "application", "public_html", "instance", ".env")
+    yield from check_home(project)
+    yield from check_files(project)
+    yield from check_conflicts(project)
+    yield from check_dispatch(project)
+    yield from check_application(project, tree, status)
+    yield from check_ignored(project, status)
+    yield from check_unwanted(tree, status)
+    yield from check_pointers(project, tree)
+    yield from check_flx(project, tree)
+    yield from check_public_html(tree)
 
 
 # --- host ---
 
-LIVE = "refs/flaskflex/live"  # the commit that the site serves; its reflog is the history of deployments
 EMPTY_TREE = "4b825dc642cb6eb9a060e54bf8d69288fbee4904"  # to git, what a site holds before its first push
 ABSENT = "000000"  # git's mode of a file that a commit lacks
 LINE_SECONDS = 600.0  # what a line of .flx may take, if git config flaskflex.timeout says nothing else
-ANSWER_SECONDS = 30.0  # what the application may take to answer
+HOST_MARKER = "FLASKFLEX_HOST"  # in the environment of what a push starts: which push that is
 OUTPUT_LIMIT = 16 << 20  # bytes that one line of .flx may print
 BACKLOG_LIMIT = 1 << 20  # bytes that may wait for a pusher who reads slowly
 
@@ -2164,18 +3346,6 @@ def remove_tree(path: Path) -> None:
         raise Failure(f"{path} cannot be removed", "See on the host who owns what is in it.")
 
 
-def is_real_folder(path: Path) -> bool:
-    """Return True for a folder that is no link to one."""
-    return path.is_dir() and not path.is_symlink()
-
-
-def user_name() -> str:
-    """Return the name of the user who runs this."""
-    import pwd  # not on Windows
-
-    return pwd.getpwuid(os.geteuid()).pw_name
-
-
 class Log:
     """What a push prints: kept in a file, and copied from there to the pusher, who is never waited for.
 
@@ -2188,32 +3358,6 @@ class Log:
         self.position = path.stat().st_size  # what is written to the file from here on is shown
         self.shown = shown
         self.waiting = b""
-
-    def show(self) -> None:
-        """Copy whole lines that are new in the file to standard error, as far as it takes them now."""
-        if not self.shown:
-            return
-        with open(self.path, "rb") as file:
-            file.seek(self.position)
-            fresh = file.read()
-        fresh = fresh[:fresh.rfind(b"\n") + 1]
-        self.position += len(fresh)
-        self.waiting += b"".join(line for line in fresh.splitlines(keepends=True)
-                                 if not line.startswith((b"Requirement already satisfied:", b"[notice]")))
-        if len(self.waiting) > BACKLOG_LIMIT:  # skip some, so that the end, which says why, is seen in time
-            rest = self.waiting[-BACKLOG_LIMIT // 16:].partition(b"\n")[2]
-            self.waiting = f"\n... and more, in {self.path} on the host ...\n".encode() + rest
-        with contextlib.suppress(OSError):
-            while self.waiting and select.select([], [2], [], 0)[1]:
-                self.waiting = self.waiting[os.write(2, self.waiting[:select.PIPE_BUF]):]
-
-    def finish(self) -> None:
-        """Show the rest to a pusher who goes on reading."""
-        deadline = time.monotonic() + 5
-        self.show()
-        while self.waiting and time.monotonic() < deadline:
-            time.sleep(0.01)
-            self.show()
 
     def write(self, text: str) -> None:
         """Add lines, and show them; on a full disk they are only shown."""
@@ -2233,8 +3377,32 @@ class Log:
         """Add why something failed, and how to go on."""
         self.fact(label, f"{failure}\n{getattr(failure, 'hint', '')}".rstrip())
 
+    def show(self) -> None:
+        """Copy whole lines that are new in the file to standard error, as far as it takes them now."""
+        if not self.shown:
+            return
+        with open(self.path, "rb") as file:
+            file.seek(self.position)
+            fresh = file.read()
+        fresh = fresh[:fresh.rfind(b"\n") + 1]
+        self.position += len(fresh)
+        lines = [line for line in fresh.splitlines(keepends=True)
+                 if not line.startswith((b"Requirement already satisfied:", b"[notice]"))]
+        self.waiting += printable(b"".join(lines).decode("utf-8", "backslashreplace")).encode()
+        if len(self.waiting) > BACKLOG_LIMIT:  # skip some, so that the end, which says why, is seen in time
+            rest = self.waiting[-BACKLOG_LIMIT // 16:].partition(b"\n")[2]
+            self.waiting = f"\n... and more, in {self.path} on the host ...\n".encode() + rest
+        with contextlib.suppress(OSError):
+            while self.waiting and select.select([], [2], [], 0)[1]:
+                self.waiting = self.waiting[os.write(2, self.waiting[:select.PIPE_BUF]):]
 
-# --- host: the files of a project, in the site or in a trial's copy of it ---
+    def finish(self) -> None:
+        """Show the rest to a pusher who goes on reading."""
+        deadline = time.monotonic() + 5
+        self.show()
+        while self.waiting and time.monotonic() < deadline:
+            time.sleep(0.01)
+            self.show()
 
 
 class FileChange(NamedTuple):
@@ -2243,6 +3411,11 @@ class FileChange(NamedTuple):
     old_mode: str
     new_mode: str
     new_id: str
+
+
+def is_real_folder(path: Path) -> bool:
+    """Return True for a folder that is no link to one."""
+    return path.is_dir() and not path.is_symlink()
 
 
 def in_the_way_failure(site: Path, paths: Sequence[str]) -> Failure:
@@ -2264,7 +3437,7 @@ class Checkout(NamedTuple):
     index_file: Path
 
     def git(self, *args: str, stdin: bytes = b"") -> bytes:
-        """Return what git prints about the files and the index; raise Failure with git's words."""
+        """Return what git prints about the files and the index; raise Failure with git's message."""
         folders = (f"--git-dir={self.repository}", f"--work-tree={self.root}")
         environ = {**os.environ, **REPOSITORY_SETTINGS_ONLY, "GIT_INDEX_FILE": str(self.index_file)}
         done = subprocess.run(["git", *folders, *CHECKOUT_SETTINGS, *args], cwd=self.root, env=environ,
@@ -2273,14 +3446,39 @@ class Checkout(NamedTuple):
             raise Failure(f"git {args[0]} failed in {self.root}", error_text(done.stderr))
         return done.stdout
 
+    def update(self, old: str, new: str, ours: set[str], *, keep: bool) -> set[str]:
+        """Replace the files of one commit by another's; return those that the site has changed and keeps.
+
+        What may be replaced is what git's two-tree rules allow (git-read-tree(1), "Two Tree Merge"): nothing
+        that the site made or changed itself. More than by git is allowed: a file may be as the new commit has
+        it already, one that the site changed and the new commit lacks stays, untracked, and files in which
+        [replace] works (ours) are the host's. Raise Failure, with nothing changed, if another file is in the
+        way; with keep it stays.
+        """
+        self.index_file.with_name(f"{self.index_file.name}.lock").unlink(missing_ok=True)  # of a killed git
+        self.git("read-tree", "-i", "-m", old)
+        changes, edited = self.changes(old, new), self.edited()
+        doubtful = {path for path, change in changes.items() if path in ours
+                    or self.has_file(path) and (path in edited or change.old_mode == ABSENT)}
+        gone = {path for path, change in changes.items() if change.new_mode == ABSENT}
+        removed, written = gone - (doubtful - ours), changes.keys() - gone
+        in_the_way = self.settle({path: changes[path] for path in doubtful}) - ours
+        in_the_way |= {path for path in written if self.is_blocked(path, removed)}
+        if in_the_way and not keep:
+            raise in_the_way_failure(self.repository.with_suffix(""), sorted(in_the_way))
+        self.git("read-tree", "-i", "-m", old, new)
+        self.place(written - in_the_way, removed)
+        return (edited - changes.keys() | doubtful & gone) - ours
+
     def edited(self) -> set[str]:
         """Return the paths of files that are not as the index has them."""
-        return set(os.fsdecode(self.git("diff", "--name-only", "-z", "--no-ext-diff", "--no-renames",
-                                        "--ignore-submodules=all")).split("\0")[:-1])
+        output = self.git("diff", "--name-only", "-z", "--no-ext-diff", "--no-renames",
+                          "--ignore-submodules=all")
+        return set(split_nul(output))
 
     def changes(self, old: str, new: str) -> dict[str, FileChange]:
         """Return the files in which two commits differ, by path; submodules are left out."""
-        fields = os.fsdecode(self.git("diff-tree", "-r", "-z", "--no-renames", old, new)).split("\0")[:-1]
+        fields = split_nul(self.git("diff-tree", "-r", "-z", "--no-renames", old, new))
         changes = {}
         for facts, path in zip(fields[::2], fields[1::2]):  # :100644 100755 OLD NEW M
             old_mode, new_mode, _, new_id, _ = facts.lstrip(":").split(" ")
@@ -2330,29 +3528,132 @@ class Checkout(NamedTuple):
             os.replace(self.root / stage / path, self.root / path)
         shutil.rmtree(self.root / stage, ignore_errors=True)
 
-    def update(self, old: str, new: str, ours: set[str], *, keep: bool) -> set[str]:
-        """Replace the files of one commit by another's; return those that the site has changed and keeps.
 
-        What may be replaced is what git's two-tree rules allow (git-read-tree(1), "Two Tree Merge"): nothing
-        that the site made or changed itself. More than by git is allowed: a file may be as the new commit has
-        it already, one that the site changed and the new commit lacks stays, untracked, and files in which
-        [replace] works (ours) are the host's. Raise Failure, with nothing changed, if another file is in the
-        way; with keep it stays.
-        """
-        self.index_file.with_name(f"{self.index_file.name}.lock").unlink(missing_ok=True)  # of a killed git
-        self.git("read-tree", "-i", "-m", old)
-        changes, edited = self.changes(old, new), self.edited()
-        doubtful = {path for path, change in changes.items() if path in ours
-                    or self.has_file(path) and (path in edited or change.old_mode == ABSENT)}
-        gone = {path for path, change in changes.items() if change.new_mode == ABSENT}
-        removed, written = gone - (doubtful - ours), changes.keys() - gone
-        in_the_way = self.settle({path: changes[path] for path in doubtful}) - ours
-        in_the_way |= {path for path in written if self.is_blocked(path, removed)}
-        if in_the_way and not keep:
-            raise in_the_way_failure(self.repository.with_suffix(""), sorted(in_the_way))
-        self.git("read-tree", "-i", "-m", old, new)
-        self.place(written - in_the_way, removed)
-        return (edited - changes.keys() | doubtful & gone) - ours
+# --- host: what .flx says is carried out ---
+
+
+def flx_failure(line: FlxLine, reason: str) -> Failure:
+    """Return why a line of .flx was not carried out."""
+    return Failure(f".flx, line {line.number}: {line.text}: {reason}",
+                   "Fix that line, commit, and push again.")
+
+
+def user_name() -> str:
+    """Return the name of the user who runs this."""
+    import pwd  # not on Windows
+
+    return pwd.getpwuid(os.geteuid()).pw_name
+
+
+def command_environ(mark: str) -> dict[str, str]:
+    """Return the environment of commands, built anew: nothing of git's, which would lead their git astray.
+
+    For its hooks git puts the folder of its own programs in front of PATH.
+    """
+    folders = os.environ.get("PATH", os.defpath).split(os.pathsep)
+    return {
+        "HOME": os.path.expanduser("~"), "USER": user_name(), "LOGNAME": user_name(),
+        "LANG": os.environ.get("LANG", "C.UTF-8"), HOST_MARKER: mark,
+        "PATH": os.pathsep.join(folder for folder in folders if not folder.endswith("/git-core")),
+    }
+
+
+def end_marked(variable: str) -> None:
+    """End the processes that have a variable such as NAME=VALUE in their environment, or descend from us."""
+    for _ in range(10):  # what starts others may need several rounds
+        pids = marked_processes(variable) | descendants(set())
+        if not pids:
+            break
+        for pid in pids:
+            with contextlib.suppress(OSError):
+                os.kill(pid, signal.SIGKILL)
+
+
+class FlxRun(NamedTuple):
+    """Where .flx is carried out: the folder, the values for [replace], the mark of its processes, the log."""
+
+    root: Path
+    variables: Mapping[str, str]
+    mark: str
+    seconds: float  # for each line
+    log: Log
+
+    def carry_out(self, lines: Sequence[FlxLine], pushed: Callable[[str], bytes], *, setup: bool) -> None:
+        """Do what the lines say; pushed returns a file as the commit has it. Raise Failure if one fails."""
+        actions: dict[str, Callable[[FlxLine], None]] = {
+            "setup": self.run, "deploy": self.run, "permission": self.set_mode}
+        for line in lines:
+            if line.section not in FLX_SECTIONS:
+                self.log.fact("Left out", f".flx, line {line.number}: {flx_warning(line, set())}")
+            elif flx_error(line):
+                raise flx_failure(line, flx_error(line))
+        self.replace([line for line in lines if line.section == "replace"], pushed)
+        for section, action in actions.items():
+            for line in lines:
+                if line.section == section and (setup or section != "setup"):
+                    action(line)
+
+    def replace(self, lines: Sequence[FlxLine], pushed: Callable[[str], bytes]) -> None:
+        """Put values into files, always into what was pushed: a value may hold the token that it replaces."""
+        contents: dict[Path, bytes] = {}
+        for line in lines:
+            path, token, name = line.fields
+            place = self.inside(line, path)
+            if name not in self.variables:
+                raise flx_failure(line, f"this host has no {name} for the project")
+            content = contents.get(place) or pushed(os.path.normpath(path))
+            contents[place] = content.replace(os.fsencode(token), os.fsencode(self.variables[name]))
+        for place, content in contents.items():
+            write_beside(place, content, place.stat().st_mode & 0o777)
+
+    def set_mode(self, line: FlxLine) -> None:
+        """Set the mode of a file or folder."""
+        path, mode = line.fields
+        self.inside(line, path).chmod(int(mode, 8))
+
+    def inside(self, line: FlxLine, path: str) -> Path:
+        """Return the place of a path that a line names; raise Failure if nothing of the project is there."""
+        place = (self.root / path).resolve()
+        if self.root not in (place, *place.parents) or not place.exists():
+            raise flx_failure(line, f"{path} is not in the project")
+        return place
+
+    def run(self, line: FlxLine) -> None:
+        """Run a command in a shell of its own; raise Failure if it fails, or takes or prints too much."""
+        self.log.write(f"$ {line.text}")
+        with open(self.log.path, "ab") as output:
+            limit, deadline = output.tell() + OUTPUT_LIMIT, time.monotonic() + self.seconds
+            process = subprocess.Popen(["/bin/sh", "-c", line.text], cwd=self.root, start_new_session=True,
+                                       env=command_environ(self.mark), stdin=subprocess.DEVNULL,
+                                       stdout=output, stderr=output)
+        reason, pause = "", 0.001
+        try:
+            while process.poll() is None and not reason:
+                self.log.show()
+                if time.monotonic() > deadline:
+                    reason = f"takes longer than {self.seconds:g} s (git config flaskflex.timeout SECONDS)"
+                elif self.log.path.stat().st_size > limit:
+                    reason = f"prints more than {OUTPUT_LIMIT >> 20} MB"
+                time.sleep(pause)
+                pause = min(2 * pause, 0.01)
+        finally:
+            if process.poll() is None:
+                end_marked(f"{HOST_MARKER}={self.mark}")
+                process.wait()
+        self.log.show()
+        if reason or process.returncode:
+            raise flx_failure(line, reason or f"ended with {process.returncode}")
+
+
+def has_lost_python(root: Path) -> bool:
+    """Return True if the system, upgraded perhaps, has no more the Python of a site's virtualenv."""
+    python = interpreter(root / ".venv")
+    version = re.fullmatch(r"python3\.\d+", python.resolve().name)
+    return os.path.lexists(python) and not (
+        python.exists() and (version is None or (root / ".venv" / "lib" / version[0]).is_dir()))
+
+
+# --- host: a trial's copy of the site ---
 
 
 def copy_site(site: Path, copy: Path, log: Log) -> None:
@@ -2390,141 +3691,17 @@ def adopt_copy(site: Path, copy: Path) -> None:
             os.symlink(new + target[len(old):], link)
 
 
-# --- host: what .flx says is carried out ---
+# --- host: a project on its host ---
 
 
-def has_lost_python(root: Path) -> bool:
-    """Return True if the system, upgraded perhaps, has no more the Python of a site's virtualenv."""
-    python = interpreter(root / ".venv")
-    version = re.fullmatch(r"python3\.\d+", python.resolve().name)
-    return os.path.lexists(python) and not (
-        python.exists() and (version is None or (root / ".venv" / "lib" / version[0]).is_dir()))
-
-
-def command_environ(mark: str) -> dict[str, str]:
-    """Return the environment of commands, built anew: nothing of git's, which would lead their git astray.
-
-    For its hooks git puts the folder of its own programs in front of PATH.
-    """
-    folders = os.environ.get("PATH", os.defpath).split(os.pathsep)
-    return {
-        "HOME": os.path.expanduser("~"), "USER": user_name(), "LOGNAME": user_name(),
-        "LANG": os.environ.get("LANG", "C.UTF-8"), HOST_MARKER: mark,
-        "PATH": os.pathsep.join(folder for folder in folders if not folder.endswith("/git-core")),
-    }
-
-
-def end_marked(mark: str) -> None:
-    """End the processes that carry a mark, and what they start meanwhile."""
-    for _ in range(10):
-        pids = process_tree(os.getpid(), f"{HOST_MARKER}={mark}") - {os.getpid()}
-        if not pids:
-            break
-        for pid in pids:
-            with contextlib.suppress(OSError):
-                os.kill(pid, signal.SIGKILL)
-
-
-def flx_failure(line: FlxLine, reason: str) -> Failure:
-    """Return why a line of .flx was not carried out."""
-    return Failure(f".flx, line {line.number}: {line.text}: {reason}",
-                   "Fix that line, commit, and push again.")
-
-
-class FlxRun(NamedTuple):
-    """Where .flx is carried out: the folder, the values for [replace], the mark of its processes, the log."""
-
-    root: Path
-    variables: Mapping[str, str]
-    mark: str
-    seconds: float  # for each line
-    log: Log
-
-    def inside(self, line: FlxLine, path: str) -> Path:
-        """Return the place of a path that a line names; raise Failure if nothing of the project is there."""
-        place = (self.root / path).resolve()
-        if self.root not in (place, *place.parents) or not place.exists():
-            raise flx_failure(line, f"{path} is not in the project")
-        return place
-
-    def replace(self, lines: Sequence[FlxLine], pushed: Callable[[str], bytes]) -> None:
-        """Put values into files, always into what was pushed: a value may hold the token that it replaces."""
-        contents: dict[Path, bytes] = {}
-        for line in lines:
-            path, token, name = line.fields
-            place = self.inside(line, path)
-            if name not in self.variables:
-                raise flx_failure(line, f"this host has no {name} for the project")
-            content = contents.get(place) or pushed(os.path.normpath(path))
-            contents[place] = content.replace(os.fsencode(token), os.fsencode(self.variables[name]))
-        for place, content in contents.items():
-            write_beside(place, content, place.stat().st_mode & 0o777)
-
-    def set_mode(self, line: FlxLine) -> None:
-        """Set the mode of a file or folder."""
-        path, mode = line.fields
-        self.inside(line, path).chmod(int(mode, 8))
-
-    def run(self, line: FlxLine) -> None:
-        """Run a command in a shell of its own; raise Failure if it fails, or takes or prints too much."""
-        self.log.write(f"$ {line.text}")
-        with open(self.log.path, "ab") as output:
-            limit, deadline = output.tell() + OUTPUT_LIMIT, time.monotonic() + self.seconds
-            process = subprocess.Popen(["/bin/sh", "-c", line.text], cwd=self.root, start_new_session=True,
-                                       env=command_environ(self.mark), stdin=subprocess.DEVNULL,
-                                       stdout=output, stderr=output)
-        reason, pause = "", 0.001
-        try:
-            while process.poll() is None and not reason:
-                self.log.show()
-                if time.monotonic() > deadline:
-                    reason = f"takes longer than {self.seconds:g} s (git config flaskflex.timeout SECONDS)"
-                elif self.log.path.stat().st_size > limit:
-                    reason = f"prints more than {OUTPUT_LIMIT >> 20} MB"
-                time.sleep(pause)
-                pause = min(2 * pause, 0.01)
-        finally:
-            if process.poll() is None:
-                end_marked(self.mark)
-                process.wait()
-        self.log.show()
-        if reason or process.returncode:
-            raise flx_failure(line, reason or f"ended with {process.returncode}")
-
-    def carry_out(self, lines: Sequence[FlxLine], pushed: Callable[[str], bytes], *, setup: bool) -> None:
-        """Do what the lines say; pushed returns a file as the commit has it. Raise Failure if one fails."""
-        actions: dict[str, Callable[[FlxLine], None]] = {
-            "setup": self.run, "deploy": self.run, "permission": self.set_mode}
-        for line in lines:
-            if line.section not in FLX_SECTIONS:
-                self.log.fact("Left out", f".flx, line {line.number}: {flx_warning(line, set())}")
-            elif flx_error(line):
-                raise flx_failure(line, flx_error(line))
-        self.replace([line for line in lines if line.section == "replace"], pushed)
-        for section, action in actions.items():
-            for line in lines:
-                if line.section == section and (setup or section != "setup"):
-                    action(line)
-
-
-# --- host: the application is asked ---
-
-
-def site_virtualenv(root: Path) -> Virtualenv:
-    """Return the virtualenv of a site; our own Python stands in for it if [setup] makes none."""
-    python = interpreter(root / ".venv")
-    return Virtualenv(root / ".venv", python if python.exists() else Path(sys.executable), "", ".flx")
-
-
-def ask_site(root: Path) -> Finding:
+def ask_site(root: Path, mark: str) -> Finding:
     """Start the application of a site, or of a trial, as Apache would, and ask it for its first page."""
-    script = root / "public_html" / "dispatch.fcgi"
-    if not script.exists():
+    if not (root / "public_html" / "dispatch.fcgi").exists():
         return Finding("fail", "public_html/dispatch.fcgi is missing", "In the project: python flaskflex.py")
-    started = time.monotonic()
-    with running_application(script, site_virtualenv(root), None) as (address, log):
-        answer = fastcgi_request(address, cgi_environ(script, "/"), ANSWER_SECONDS)
-        return finding_for(answer, answer.errors + log.read_bytes(), time.monotonic() - started)
+    environ = {"PATH": command_environ(mark)["PATH"], HOST_MARKER: mark}
+    silent = Report()  # what a hook prints goes through its log alone
+    silent.quiet = True
+    return finding_for(request_page(root, environ, ANSWER_SECONDS, silent), root)
 
 
 def ask_url(url: str) -> Finding:
@@ -2551,9 +3728,6 @@ def report_answer(finding: Finding, log: Log) -> None:
     log.fact("Asked", finding.text)
 
 
-# --- host: a project on its host ---
-
-
 class HostedProject:
     """A project on its host: the repository NAME.git, and the site NAME beside it."""
 
@@ -2577,9 +3751,9 @@ class HostedProject:
     def commits(self) -> tuple[str, str]:
         """Return the commit that the branch names, and the one that is live; "" if there is none."""
         branch = self.branch()
-        listing = self.git("for-each-ref", "--format=%(objectname) %(refname)", "--", branch, LIVE)
+        listing = self.git("for-each-ref", "--format=%(objectname) %(refname)", "--", branch, LIVE_REF)
         found = {ref: commit for commit, ref in (line.split(" ", 1) for line in listing.splitlines())}
-        return found.get(branch, ""), found.get(LIVE, "")
+        return found.get(branch, ""), found.get(LIVE_REF, "")
 
     def setting(self, name: str) -> str:
         """Return what `git config NAME` says in the repository, "" if nothing."""
@@ -2592,6 +3766,11 @@ class HostedProject:
             self.described[commit] = shown[:100]
         return self.described.get(commit, "nothing")
 
+    def flx(self, commit: str) -> list[FlxLine]:
+        """Return the lines of a commit's .flx, none if it has no such file."""
+        content = run_git(self.repository, "cat-file", "blob", f"{commit}:.flx").stdout
+        return parse_flx(content.decode("utf-8", "surrogateescape"))
+
     def log_path(self, commit: str) -> Path:
         """Return where the log of a push is kept; only the newest logs stay."""
         folder = self.state / "logs"
@@ -2599,15 +3778,6 @@ class HostedProject:
         for old in sorted(folder.iterdir(), key=lambda path: path.stat().st_mtime)[:-20]:
             old.unlink(missing_ok=True)
         return folder / f"{commit}.log"
-
-    def remove_stale_locks(self) -> None:
-        """Remove the locks of a git that was killed: one that runs keeps them for some milliseconds."""
-        for name in ("HEAD", "config", self.branch(), LIVE):
-            path = self.repository / f"{name}.lock"
-            with contextlib.suppress(FileNotFoundError):
-                while time.time() - path.stat().st_mtime < 3:
-                    time.sleep(0.05)
-                path.unlink()
 
     @contextlib.contextmanager
     def locked(self, log: Log, holder: str) -> Iterator[None]:
@@ -2625,7 +3795,7 @@ class HostedProject:
                     time.sleep(0.01)
             lock.seek(0)
             for mark in lock.read().decode().split("\n")[1:]:
-                end_marked(mark)
+                end_marked(f"{HOST_MARKER}={mark}")
             lock.truncate(0)
             lock.write(f"{holder}\n{self.mark}\n{self.mark}-live".encode())
             lock.flush()
@@ -2636,10 +3806,27 @@ class HostedProject:
             finally:
                 lock.truncate(0)
 
-    def flx(self, commit: str) -> list[FlxLine]:
-        """Return the lines of a commit's .flx, none if it has no such file."""
-        content = run_git(self.repository, "cat-file", "blob", f"{commit}:.flx").stdout
-        return parse_flx(content.decode("utf-8", "surrogateescape"))
+    def remove_stale_locks(self) -> None:
+        """Remove the locks of a git that was killed: one that runs keeps them for some milliseconds."""
+        for name in ("HEAD", "config", self.branch(), LIVE_REF):
+            path = self.repository / f"{name}.lock"
+            with contextlib.suppress(FileNotFoundError):
+                while time.time() - path.stat().st_mtime < 3:
+                    time.sleep(0.05)
+                path.unlink()
+
+    def deploy(self, tree: Checkout, old: str, new: str, log: Log, *, keep: bool = False) -> set[str]:
+        """Let a folder that holds one commit run another; return files that the site changed and keeps."""
+        # Five parameters: a deploy is a folder and two commits, of a trial or the site, and each has its log.
+        lines = self.flx(new)
+        ours = {os.path.normpath(line.fields[0]) for line in (*self.flx(old), *lines)
+                if line.section == "replace"}
+        kept = tree.update(old, new, ours, keep=keep)
+        mark = f"{self.mark}-live" if tree.root == self.site else self.mark
+        run = FlxRun(tree.root, self.variables(), mark, self.line_seconds(), log)
+        run.carry_out(lines, lambda path: tree.git("cat-file", "--filters", f"{new}:{path}"),
+                      setup=old == EMPTY_TREE or has_lost_python(tree.root))
+        return kept
 
     def variables(self) -> dict[str, str]:
         """Return the values for [replace]; those of a project's database are in a file of its own."""
@@ -2657,18 +3844,6 @@ class HostedProject:
                           "On the host, in the repository: git config flaskflex.timeout 600")
         return float(setting)
 
-    def deploy(self, tree: Checkout, old: str, new: str, log: Log, *, keep: bool = False) -> set[str]:
-        """Let a folder that holds one commit run another; return files that the site changed and keeps."""
-        lines = self.flx(new)
-        ours = {os.path.normpath(line.fields[0]) for line in (*self.flx(old), *lines)
-                if line.section == "replace"}
-        kept = tree.update(old, new, ours, keep=keep)
-        mark = f"{self.mark}-live" if tree.root == self.site else self.mark
-        run = FlxRun(tree.root, self.variables(), mark, self.line_seconds(), log)
-        run.carry_out(lines, lambda path: tree.git("cat-file", "--filters", f"{new}:{path}"),
-                      setup=old == EMPTY_TREE or has_lost_python(tree.root))
-        return kept
-
     def try_commit(self, old: str, new: str, log: Log) -> None:
         """Try a commit on a copy of the site, which stays as it is; raise Failure if it does not run."""
         log.fact("Trying", f"{self.describe(new)} (in a copy of the site)")
@@ -2679,26 +3854,10 @@ class HostedProject:
             shutil.copyfile(self.checkout.index_file, trial.index_file)
             for path in sorted(self.deploy(trial, old, new, log)):
                 log.fact("Note", f"{path} was changed on the host, and stays as it is there")
-            report_answer(ask_site(trial.root), log)
+            report_answer(ask_site(trial.root, self.mark), log)
         finally:
-            end_marked(self.mark)
+            end_marked(f"{HOST_MARKER}={self.mark}")
             remove_tree(trial.root)
-
-    def forget_before(self) -> None:
-        """Remove the copy of what the site held before the first push: all of it, or nothing."""
-        if self.before.exists():
-            remove_tree(self.state / "trial")
-            os.rename(self.before, self.state / "trial")
-            remove_tree(self.state / "trial")
-
-    def restore_before(self) -> None:
-        """Let the site hold what it held before a first push that failed, or was cut off."""
-        if self.before.exists():
-            for path in self.site.iterdir():
-                remove_tree(path)
-            if subprocess.run(["cp", "-a", f"{self.before}/.", str(self.site)]).returncode:
-                raise Failure(f"{self.before} cannot be copied back to {self.site}", "See df on the host.")
-            self.forget_before()
 
     def try_first(self, new: str, log: Log) -> None:
         """Try the first commit in the site itself: nothing is live that this could harm.
@@ -2712,32 +3871,27 @@ class HostedProject:
         try:
             with starts_delayed(self.site):
                 self.deploy(self.checkout, EMPTY_TREE, new, log)
-            report_answer(ask_site(self.site), log)
+            report_answer(ask_site(self.site, self.mark), log)
         except BaseException:
-            end_marked(f"{self.mark}-live")
+            end_marked(f"{HOST_MARKER}={self.mark}-live")
             self.restore_before()
             raise
 
-    def ask_live(self, log: Log, tried_here: bool) -> None:
-        """Ask the site for its first page, at its URL if that is known; raise Failure if it does not run."""
-        url = self.setting("flaskflex.url")
-        if url:
-            finding = ask_url(url)
-            if tried_here and finding.level == "fail":  # it ran: what fails is Apache's setting
-                finding = finding._replace(level="warn")
-            report_answer(finding, log)
-        elif not tried_here:
-            report_answer(ask_site(self.site), log)
+    def restore_before(self) -> None:
+        """Let the site hold what it held before a first push that failed, or was cut off."""
+        if self.before.exists():
+            for path in self.site.iterdir():
+                remove_tree(path)
+            if subprocess.run(["cp", "-a", f"{self.before}/.", str(self.site)]).returncode:
+                raise Failure(f"{self.before} cannot be copied back to {self.site}", "See df on the host.")
+            self.forget_before()
 
-    def put_back(self, new: str, old: str, log: Log) -> None:
-        """Serve the old commit again, and let the branch name it, so that the new one can be pushed again."""
-        try:
-            with starts_delayed(self.site):
-                self.deploy(self.checkout, new, old, log, keep=True)
-        except (Failure, OSError) as failure:
-            log.failure("Failed", failure)
-        self.git("update-ref", "-m", "what was pushed did not run", self.branch(), old, new)
-        log.fact("Served", self.describe(old))
+    def forget_before(self) -> None:
+        """Remove the copy of what the site held before the first push: all of it, or nothing."""
+        if self.before.exists():
+            remove_tree(self.state / "trial")
+            os.rename(self.before, self.state / "trial")
+            remove_tree(self.state / "trial")
 
     def go_live(self, log: Log) -> None:
         """Let the site serve what the branch names, if it does not yet; if that fails, put the old back.
@@ -2756,7 +3910,7 @@ class HostedProject:
                 with starts_delayed(self.site):
                     self.deploy(self.checkout, old or EMPTY_TREE, new, log)
             self.ask_live(log, tried_here)
-            self.git("update-ref", "--create-reflog", "-m", f"push: {self.describe(new)}", LIVE, new)
+            self.git("update-ref", "--create-reflog", "-m", f"push: {self.describe(new)}", LIVE_REF, new)
         except (Failure, OSError) as failure:
             log.failure("Failed", failure)
             if old:
@@ -2765,6 +3919,27 @@ class HostedProject:
         self.forget_before()
         log.fact("Live", self.describe(new))
         log.write(self.setting("flaskflex.url") or f"Its document root is {self.site / 'public_html'}")
+
+    def ask_live(self, log: Log, tried_here: bool) -> None:
+        """Ask the site for its first page, at its URL if that is known; raise Failure if it does not run."""
+        url = self.setting("flaskflex.url")
+        if url:
+            finding = ask_url(url)
+            if tried_here and finding.level == "fail":  # it ran: what fails is Apache's setting
+                finding = finding._replace(level="warn")
+            report_answer(finding, log)
+        elif not tried_here:
+            report_answer(ask_site(self.site, self.mark), log)
+
+    def put_back(self, new: str, old: str, log: Log) -> None:
+        """Serve the old commit again, and let the branch name it, so that the new one can be pushed again."""
+        try:
+            with starts_delayed(self.site):
+                self.deploy(self.checkout, new, old, log, keep=True)
+        except (Failure, OSError) as failure:
+            log.failure("Failed", failure)
+        self.git("update-ref", "-m", "what was pushed did not run", self.branch(), old, new)
+        log.fact("Served", self.describe(old))
 
 
 # --- host: git's hooks ---
@@ -2786,6 +3961,7 @@ def try_push(hosted: HostedProject, log: Log, old: str, new: str) -> None:
 
 def take_push(hosted: HostedProject, log: Log, ref: str, old: str, new: str) -> None:
     """Judge a push of one ref, for the hook `update`; raise Failure to refuse it."""
+    # Five parameters: the last three are what git calls the hook with.
     branch = hosted.branch()
     if ref.startswith("refs/heads/") and not any(hosted.commits()):
         branch = ref  # the first branch that is pushed
@@ -2890,7 +4066,8 @@ def list_projects(folder: Path, report: Report) -> None:
     for hosted in found:
         live = "nothing is live yet"
         if hosted.commits()[1]:
-            live = hosted.git("log", "-1", "--walk-reflogs", "--date=relative", "--format=%h %s (%gd)", LIVE)
+            live = hosted.git("log", "-1", "--walk-reflogs", "--date=relative", "--format=%h %s (%gd)",
+                              LIVE_REF)
         report.fact(f"{hosted.site.name} ", re.sub(r"\(\S+@\{(.*)\}\)$", r"(\1)", live))
         logs = sorted(hosted.state.glob("logs/*.log"), key=lambda path: path.stat().st_mtime)
         text = logs[-1].read_text("utf-8", "replace") if logs else ""
@@ -2939,7 +4116,6 @@ SITES = Path("/etc/apache2/sites-available")
 SITES_ENABLED = Path("/etc/apache2/sites-enabled")
 LOGROTATE_FILE = Path("/etc/logrotate.d/flaskflex")
 ARCHIVES = Path("/var/backups/flaskflex")
-
 SYSTEM_PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
 SYSTEM_PYTHON = "/usr/bin/python3"  # every user of the machine can run it
 PACKAGES = ("git", "python3-venv", "openssh-server", "apache2", "apache2-suexec-pristine",
@@ -2957,6 +4133,11 @@ VARIABLES = "{0}.git/flaskflex/variables"  # in a project's home: what [replace]
 DATABASE_COMMENT = "made by flaskflex host"
 
 
+def last_output(output: bytes) -> str:
+    """Return the end of what a project's programs print, for root to read."""
+    return "\n".join(line[:500] for line in last_lines(output, 50).split("\n"))
+
+
 def run_as(user: str, *command: str, stdin: str = "") -> str:
     """Run a program as root or as a project's user; return what it prints, raise Failure if it fails.
 
@@ -2970,14 +4151,8 @@ def run_as(user: str, *command: str, stdin: str = "") -> str:
                           env=environ, umask=0o022, start_new_session=True,
                           user=entry.pw_uid, group=entry.pw_gid, extra_groups=[])
     if done.returncode:
-        raise Failure(f"{command[0]} failed (as {user})", printable(done.stderr or done.stdout))
+        raise Failure(f"{command[0]} failed (as {user})", last_output(done.stderr or done.stdout))
     return os.fsdecode(done.stdout)
-
-
-def printable(output: bytes) -> str:
-    """Return the end of what a project's programs print, without what would control root's terminal."""
-    lines = output.decode("utf-8", "replace").strip().split("\n")[-50:]
-    return "\n".join("".join(char if char.isprintable() else "?" for char in line[:500]) for line in lines)
 
 
 def run_flaskflex(name: str, *args: str) -> str:
@@ -3135,7 +4310,7 @@ def write_site(name: str, domains: Sequence[str]) -> None:
     common, site = SITES / "000-flaskflex.conf", site_files(name)[0]
     old = {path: path.read_text() for path in (common, site) if path.exists()}
     names = "".join(f"    ServerAlias {domain}\n" for domain in domains).replace("Alias", "Name", 1)
-    new = {common: old.get(common, APACHE_CONF),
+    new = {common: old.get(common, APACHE_DEFAULT),
            site: re.sub(r"(?m)^ *ServerName .*\n(?: *ServerAlias .*\n)*", names,
                         old.get(site, APACHE_SITE.replace("yourprojectname", name)), count=1)}
     disabled = [path.stem for path in new if not (SITES_ENABLED / path.name).exists()]
@@ -3216,7 +4391,8 @@ def host_on_machine(options: argparse.Namespace, report: Report) -> None:
         raise Failure(f"no project {name} has a site on this machine", "Name its --domain to make it.")
     for domain in domains:
         if not re.fullmatch(DOMAIN, domain):
-            raise Failure(f"{domain!r} is not a domain", "It is like www.example.org (or xn--...).")
+            raise Failure(f"{domain!r} is not a domain",
+                          "It is like www.example.org, or xn--... if not ASCII.")
     if options.restore and name in project_users():
         raise Failure(f"{name} is there already", "Restore a project that was removed: host NAME --remove")
     added, revoked = read_keys(options.key), read_keys(options.revoke)
@@ -3251,7 +4427,7 @@ def list_machine(report: Report) -> None:
             size = run_as(name, "du", "-sh", ".").split()[0]
         except Failure as failure:
             listed, size = f"{failure}: {failure.hint}", "unknown"
-        for line in printable(os.fsencode(listed)).split("\n"):
+        for line in last_output(os.fsencode(listed)).split("\n"):
             report.fact("", re.sub(f"^{name} +|^ +", "", line))
         processes = run_as("root", "find", "/proc", "-maxdepth", "1", "-name", "[0-9]*",
                            "-user", name).split()
@@ -3302,7 +4478,140 @@ def run_host(options: argparse.Namespace, report: Report) -> int:
     return 0
 
 
-# --- demo ---
+# --- the commands ---
+
+
+class Inspection(NamedTuple):
+    """What a run is about: the project, its virtualenv, and the pip freeze that runs in that."""
+
+    project: Project
+    virtualenv: Virtualenv
+    freeze: subprocess.Popen[bytes]
+
+
+@contextlib.contextmanager
+def inspect(options: argparse.Namespace, report: Report) -> Iterator[Inspection]:
+    """Look at the virtualenv and the project while pip freeze runs, and say which they are."""
+    virtualenv = find_virtualenv(Path(options.directory).resolve(), options.venv, os.environ, report)
+    with freezing(virtualenv) as freeze:
+        project = find_project(Path(options.directory))
+        place = f"branch {project.branch}" if project.branch else f"detached at {(project.commit or '')[:7]}"
+        report.fact("Project", f"{display_path(project.root)} ({place})")
+        report.fact("Virtualenv", f"{display_path(virtualenv.path)} (Python {virtualenv.version})")
+        yield Inspection(project, virtualenv, freeze)
+
+
+def next_step(project: Project) -> str:
+    """Return what is left to do until the project is deployed."""
+    entry = entry_point(project.root, set())
+    if not (project.root / entry).exists():
+        return "copy your application to application/app.py, commit, and git push"
+    if not project.has_path(entry):
+        return "git add application, commit, and git push"
+    return "git push"
+
+
+def report_changes(changes: Sequence[Change], ignored: frozenset[str], report: Report, *,
+                   commits: bool) -> None:
+    """Report what becomes of each file."""
+    for change in changes:
+        pending = commits and change.pending
+        notes = [change.note] if change.note else []
+        if pending and change.path in ignored:
+            notes.append(".gitignore names it; it is committed all the same")
+        action = "commit" if pending and not change.needs_write else change.action
+        if action != "unchanged":
+            report.item(action, f"{change.path} ({'; '.join(notes)})" if notes else change.path)
+
+
+def apply_changes(tree: WorkTree, changes: Sequence[Change], commit: Optional[Commit],
+                  report: Report) -> None:
+    """Write the files and commit what is pending, if there is anything to do; report it."""
+    pending = [change for change in changes if change.pending] if commit else []
+    project = tree.project
+    if not pending and not any(change.needs_write for change in changes):
+        report_changes(changes, project.ignored, report, commits=False)
+        report.fact("Nothing", "to do: the project is prepared already")
+        return
+    with index_locked(project) as folder:
+        save_replaced(project, changes, report)
+        write_files(tree, changes, folder)
+        report_changes(changes, project.ignored, report, commits=commit is not None)
+        name = commit.make(pending, folder) if commit and pending else None
+    if commit and name:
+        report.fact("Committed", f"{name[:7]} {commit.message.splitlines()[0]}")
+
+
+def prepare(options: argparse.Namespace, report: Report) -> int:
+    """Prepare a project for deployment: inspect, plan, check, write, commit; return the exit status."""
+    with inspect(options, report) as (project, virtualenv, freeze), WorkTree(project) as tree:
+        commit = None
+        if not (options.dry_run or options.no_commit):
+            require_committable(project)
+            commit = Commit(project, open_repository(project, virtualenv, report), options.message)
+            if not project.branch:
+                report.warning("HEAD is detached: the commit will be on no branch (git switch NAME)")
+        if not options.dry_run:
+            recover_killed_runs(tree)
+        frozen = frozen_text(freeze, virtualenv)
+        plan = require_installable(frozen, virtualenv, tree, options.exclude)
+        for warning in plan.warnings + lacking_packages(project, plan, frozen, virtualenv):
+            report.warning(warning)
+        changes = plan_files(tree, plan, force=options.force)
+        if not options.dry_run:
+            apply_changes(tree, changes, commit, report)
+            report.fact("Next", next_step(project))
+        elif any(change.needs_write for change in changes):
+            for change in changes:
+                report.patch(patch_of(change) if change.needs_write else b"")
+        else:
+            report.fact("Nothing", "would change")
+    return 0
+
+
+def check(options: argparse.Namespace, report: Report) -> int:
+    """Tell whether the project would deploy, one line an item; return 1 if anything fails, else 0."""
+    levels = []
+    with inspect(options, report) as (project, virtualenv, freeze):
+        upstream = read_upstream(project)
+        with asking_host(project, upstream[0]) as asked:
+            committed = list(check_committed(project))  # while pip freezes
+            answered = list(check_answer(project, virtualenv, options, report))
+            frozen = frozen_text(freeze, virtualenv)
+            for finding in itertools.chain(
+                committed,
+                check_requirements(project, virtualenv, frozen, report),
+                check_processes(parse_requirements(frozen)),
+                answered,
+                check_pushed(project, upstream, asked),
+            ):
+                report.item(*finding)
+                levels.append(finding.level)
+    report.fact("Not ready" if "fail" in levels else "Ready",
+                f"{levels.count('ok')} ok, {plural(levels.count('warn'), 'warning')}, "
+                f"{plural(levels.count('fail'), 'failure')}")
+    return 1 if "fail" in levels else 0
+
+
+def serve(options: argparse.Namespace, report: Report) -> int:
+    """Serve the project by an Apache of its own until that is interrupted, and tell what it logs."""
+    virtualenv = find_virtualenv(Path(options.directory).resolve(), options.venv, os.environ, report)
+    project = find_project(Path(options.directory))
+    missing = missing_parts(project.root)
+    if missing:
+        raise Failure(f"there is no {missing} to serve", "Prepare the project (python flaskflex.py) and copy "
+                      "your application to application/app.py.")
+    environ = application_environ(virtualenv, report)
+    reader, writer = os.pipe()
+    with open(reader, encoding="utf-8", errors="backslashreplace") as log, \
+            running_apache(project.root, environ, writer, port=options.port) as port:
+        os.close(writer)
+        report.fact("Serving", f"http://127.0.0.1:{port}/ (Ctrl-C ends it)")
+        for line in iter(lambda: log.readline(LOG_SIZE), ""):
+            line = plain_log(line, project.root)
+            if line:
+                report.line(line.rstrip("\n"))
+    raise Failure("Apache has ended", "Start it again: python flaskflex.py serve")
 
 
 HELLO_WORLD = '''\
@@ -3318,20 +4627,12 @@ def hello():
 
 
 def echo_and_run(folder: Optional[Path], *command: str) -> None:
-    """Show a command as it would be typed, and run it; Failure where it fails."""
+    """Show a command as it would be typed, and run it. Raise Failure if it fails."""
     print(f"$ {shell_line(*command)}", flush=True)
     if subprocess.run(command, cwd=folder, stdin=subprocess.DEVNULL).returncode:
         raise Failure(f"the demo stopped at: {shell_line(*command)}",
-                      "Mend what it says above (on Debian: apt install python3-venv), remove the folder, "
+                      "Fix what it says above (on Debian: apt install python3-venv), remove the folder, "
                       "and try again.")
-
-
-def page_of(site: Path) -> str:
-    """Return the first page that a site serves."""
-    script = site / "public_html" / "dispatch.fcgi"
-    with running_application(script, site_virtualenv(site), None) as (address, _):
-        answer = fastcgi_request(address, cgi_environ(script, "/"), ANSWER_SECONDS)
-    return answer.output.replace(b"\r\n", b"\n").partition(b"\n\n")[2].decode("utf-8", "replace")
 
 
 def demo(options: argparse.Namespace, report: Report) -> int:
@@ -3366,10 +4667,11 @@ def demo(options: argparse.Namespace, report: Report) -> int:
     echo_and_run(project, "git", "commit", "--quiet", "--message=initial deployment")
     echo_and_run(project, python, str(script), "check", "--venv", str(virtualenv))
     echo_and_run(project, "git", "push", "--quiet", "origin", "HEAD")
-    report.fact("The page", page_of(hosted.site))
+    environ = {"PATH": os.environ["PATH"]}
+    report.fact("The page", request_page(hosted.site, environ, ANSWER_SECONDS, report).page.strip())
     report.fact("Look at", f"what was written: {shell_line('git', '-C', str(project), 'log', '--stat')}")
-    application = str(project / "application" / "app.py")
-    report.fact("See it run", shell_line(python, "-m", "flask", "--app", application, "run"))
+    serving = shell_line(python, str(script), "serve", "-C", str(project), "--venv", str(virtualenv))
+    report.fact("See it run", serving if has_apache() else "apt install apache2 libapache2-mod-fcgid")
     report.fact("Next", "the same in the clone of your own project: python flaskflex.py")
     return 0
 
@@ -3377,17 +4679,93 @@ def demo(options: argparse.Namespace, report: Report) -> int:
 # --- the command line ---
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """The command line, as the module's docstring describes it."""
-    parser = argparse.ArgumentParser(prog="flaskflex", description=__doc__, add_help=True,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+def timeout_seconds(text: str) -> float:
+    """A time to wait, from the command line: more than nothing, and no more than a day."""
+    count = float(text)
+    if not 0 < count <= 86400:
+        raise ValueError(text)  # argparse says how flaskflex is used
+    return count
+
+
+def port_number(text: str) -> int:
+    """Return a TCP port from the command line."""
+    port = int(text)
+    if not 0 < port < 65536:
+        raise ValueError(text)  # argparse says how flaskflex is used
+    return port
+
+
+def add_project_options(parser: argparse.ArgumentParser, use: str) -> None:
+    """Add the options that name the project and its virtualenv; `use` says what that is for."""
+    parser.add_argument("-C", "--directory", metavar="DIR", default=argparse.SUPPRESS,
+                        help="work as if started in DIR")
+    parser.add_argument("--venv", metavar="DIR", default=argparse.SUPPRESS,
+                        help=f"{use} this virtualenv instead of the active one")
+
+
+def add_check_parser(commands: Subparsers) -> None:
+    """Add the command check."""
+    parser = commands.add_parser("check", help="tell whether this project would deploy")
+    parser.set_defaults(run=check)
+    parser.add_argument("--timeout", metavar="SECONDS", type=timeout_seconds, default=ANSWER_SECONDS,
+                        help="how long the application may take to answer (30)")
+    parser.add_argument("--fresh", action="store_true",
+                        help="ask in a new virtualenv made from req.txt, as the server would make it")
+    add_project_options(parser, "compare with")
+
+
+def add_serve_parser(commands: Subparsers) -> None:
+    """Add the command serve."""
+    parser = commands.add_parser("serve", help="serve this project on 127.0.0.1 as a host would")
+    parser.set_defaults(run=serve)
+    parser.add_argument("--port", metavar="PORT", type=port_number, default=8000,
+                        help="the port to listen on (8000)")
+    add_project_options(parser, "run the application in")
+
+
+def add_host_parser(commands: Subparsers) -> None:
+    """Add the command host."""
+    parser = commands.add_parser("host", help="take pushes here: the other end of git push")
+    parser.set_defaults(run=run_host)
     option = parser.add_argument
+    option("name", metavar="NAME", nargs="?",
+           help="the project: NAME.git takes its pushes, NAME is its site; without it: list the projects")
+    option("-C", "--directory", metavar="DIR", default=argparse.SUPPRESS, help="work as if started in DIR")
+    option("--url", metavar="URL", help="where visitors find the site: asked and shown after each push")
+    option("--hook", nargs="+", help=argparse.SUPPRESS)  # a hook of git's calls, with its arguments
+    option = parser.add_argument_group("on a machine of one's own (root, Debian)").add_argument
+    option("--domain", metavar="NAME", action="append", default=[],
+           help="make a user and an Apache site, for this domain (repeatable)")
+    option("--key", metavar="FILE", action="append", default=[],
+           help="let those who have the keys of a file push, and log in (repeatable)")
+    option("--revoke", metavar="FILE", action="append", default=[],
+           help="take the keys of a file away again")
+    option("--database", action="store_true", help="make a MariaDB database (DB_NAME ... in [replace])")
+    option("--restore", metavar="FILE", help="put what the archive of a removed project holds there")
+    option("--remove", action="store_true", help="take the project off the machine, into an archive")
+
+
+def add_demo_parser(commands: Subparsers) -> None:
+    """Add the command demo."""
+    parser = commands.add_parser("demo", help="build a small example and run all of this on it")
+    parser.set_defaults(run=demo)
+    parser.add_argument("demo_directory", metavar="DIR", nargs="?", default="flaskflex-demo",
+                        help="the folder to build it in (flaskflex-demo); it must not exist yet")
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line: its help is the module's docstring, around the options."""
+    description, title, epilog = (__doc__ or "").partition("Exit status:")
+    parser = argparse.ArgumentParser(prog="flaskflex", description=description, epilog=title + epilog,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.set_defaults(run=prepare)
+    option = parser.add_argument
     option("--version", action="version", version=f"flaskflex {__version__}")
     option("-C", "--directory", metavar="DIR", default=".", help="work as if started in DIR")
-    option("--venv", metavar="DIR", help="freeze this virtualenv instead of the active one")
+    option("--venv", metavar="DIR",
+           help="freeze this virtualenv instead of the active one; with -n too its Python is run")
     option("--exclude", metavar="NAME", action="append", default=[],
-           help="leave a package out of req.txt (repeatable)")
+           help="leave a package out of req.txt, and what only it needs (repeatable; remembered there)")
     option("-n", "--dry-run", action="store_true",
            help="show what would change, as a unified diff; write nothing, fetch nothing")
     option("-f", "--force", action="store_true",
@@ -3396,40 +4774,9 @@ def build_parser() -> argparse.ArgumentParser:
     option("-m", "--message", metavar="TEXT", default="Prepare for deployment with flaskflex",
            help="the commit's message")
     option("-q", "--quiet", action="store_true", help="say nothing but errors")
-    commands = parser.add_subparsers(dest="command", metavar="[check|host|demo]", title="commands")
-    check_parser = commands.add_parser("check", help="tell whether this project would deploy")
-    option = check_parser.add_argument
-    option("-C", "--directory", metavar="DIR", default=argparse.SUPPRESS, help="work as if started in DIR")
-    option("--venv", metavar="DIR", default=argparse.SUPPRESS,
-           help="compare with this virtualenv instead of the active one")
-    option("--timeout", metavar="SECONDS", type=timeout_seconds, default=30.0,
-           help="how long the application may take to answer (30)")
-    check_parser.set_defaults(run=check)
-    option("--fresh", action="store_true",
-           help="ask in a new virtualenv made from req.txt, as the server would make it")
-    host_parser = commands.add_parser("host", help="take pushes here: the other end of git push")
-    option = host_parser.add_argument
-    host_parser.set_defaults(run=run_host)
-    option("name", metavar="NAME", nargs="?",
-           help="the project: NAME.git takes its pushes, NAME is its site; without it: list the projects")
-    option("-C", "--directory", metavar="DIR", default=argparse.SUPPRESS, help="work as if started in DIR")
-    option("--url", metavar="URL", help="where visitors find the site: asked and shown after each push")
-    machine = host_parser.add_argument_group("on a machine of one's own (root, Debian)")
-    option = machine.add_argument
-    option("--domain", metavar="NAME", action="append", default=[],
-           help="make a user and an Apache site, for this domain (repeatable)")
-    option("--key", metavar="FILE", action="append", default=[],
-           help="let those who have the keys of a file push, and log in (repeatable)")
-    option("--revoke", metavar="FILE", action="append", default=[], help="take the keys of a file away again")
-    option("--database", action="store_true", help="make a MariaDB database (DB_NAME ... in [replace])")
-    option("--restore", metavar="FILE", help="put what the archive of a removed project holds there")
-    option("--remove", action="store_true", help="take the project off the machine, into an archive")
-    option = host_parser.add_argument
-    option("--hook", nargs="+", help=argparse.SUPPRESS)  # a hook of git's calls, with its arguments
-    demo_parser = commands.add_parser("demo", help="build a small example and prepare it")
-    demo_parser.set_defaults(run=demo)
-    demo_parser.add_argument("demo_directory", metavar="DIR", nargs="?", default="flaskflex-demo",
-                             help="the folder to build it in (flaskflex-demo); it must not exist yet")
+    commands = parser.add_subparsers(dest="command", metavar="[check|serve|host|demo]", title="commands")
+    for add in (add_check_parser, add_serve_parser, add_host_parser, add_demo_parser):
+        add(commands)
     return parser
 
 
@@ -3446,64 +4793,32 @@ def parse_arguments(argv: Optional[Sequence[str]]) -> argparse.Namespace:
     return options
 
 
-TERMINATION_SIGNALS = (signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM))
-
-
-def catch_interruptions() -> None:
-    """Let SIGTERM and a lost terminal end flaskflex like ^C."""
-    for number in TERMINATION_SIGNALS:
-        if signal.getsignal(number) != signal.SIG_IGN:  # nohup, and a shell's &, have their reasons
-            signal.signal(number, handle_signal)
-
-
-def handle_signal(number: int, frame: object) -> NoReturn:
-    """End as ^C does, with everything put in order, which a second ^C must not cut short."""
-    for further in TERMINATION_SIGNALS:
-        signal.signal(further, signal.SIG_IGN)
-    raise KeyboardInterrupt
-
-
-@contextlib.contextmanager
-def signals_deferred() -> Iterator[None]:
-    """Let an interruption wait for the end of an import, which may swallow it or make an error of it."""
-    waiting: list[int] = []
-    caught = [number for number in TERMINATION_SIGNALS if signal.getsignal(number) is handle_signal]
-    for number in caught:
-        signal.signal(number, lambda number, _: waiting.append(number))
-    try:
-        yield
-    finally:
-        for number in caught:
-            signal.signal(number, handle_signal)
-    if waiting:
-        handle_signal(waiting[0], None)
-
-
-def timeout_seconds(text: str) -> float:
-    """A time to wait, from the command line: more than nothing, and no more than a day."""
-    count = float(text)
-    if not 0 < count <= 86400:
-        raise ValueError(text)  # argparse says how flaskflex is used
-    return count
-
-
-def main(argv: Optional[Sequence[str]] = None) -> int:
-    """Run flaskflex with command-line arguments, those of the process by default; gives the exit status."""
+def prepare_process() -> None:
+    """Make the process independent of what surrounds it: its streams, its PATH, the variables of git."""
     # A stream that was closed (>&-) is None: then what we print goes nowhere.
     sys.stdout = sys.stdout or open(os.devnull, "w")
     sys.stderr = sys.stderr or open(os.devnull, "w")
-    for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    for stream in (sys.stdout, sys.stderr):  # by lines, so that facts and errors come in their order
+        stream.reconfigure(errors="backslashreplace", line_buffering=True)  # type: ignore[union-attr]
     for name in GIT_VARIABLES:
         os.environ.pop(name, None)
+    folders = os.environ.get("PATH", os.defpath).split(os.pathsep)  # "." or "" would run a project's own git
+    os.environ["PATH"] = os.pathsep.join(folder for folder in folders if os.path.isabs(folder))
+
+
+def main(argv: Optional[Sequence[str]] = None) -> int:
+    """Run flaskflex with command-line arguments, those of the process by default; return the exit status."""
+    prepare_process()
+    report = Report()
     try:
         options = parse_arguments(argv)
-        catch_interruptions()
-        status: int = options.run(options, Report(quiet=options.quiet, colour=wants_colour()))
+        report.quiet = options.quiet
+        catch_signals()
+        status: int = options.run(options, report)
         sys.stdout.flush()
         return status
     except Failure as failure:
-        print(f"flaskflex: error: {failure}\n{failure.hint}", file=sys.stderr)
+        report.error(str(failure), failure.hint)
         return 1
     except BrokenPipeError:  # whoever read our output has heard enough, as in `flaskflex.py -n | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -3511,16 +4826,11 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     except OSError as error:
         if error.filename is None:  # it is our own output that cannot be written
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        print(f"flaskflex: error: {error}\nMend that, and run flaskflex again.", file=sys.stderr)
+        report.error(str(error), "Fix that, and run flaskflex again.")
         return 1
     except KeyboardInterrupt:
         print("flaskflex: interrupted", file=sys.stderr)
         return 130
-
-
-def wants_colour() -> bool:
-    """True on a terminal, unless its user has set NO_COLOR (https://no-color.org)."""
-    return sys.stdout.isatty() and not os.environ.get("NO_COLOR")
 
 
 # --- the templates: edit them in templates/, then run `cog -r flaskflex.py` ---
@@ -3530,8 +4840,9 @@ def wants_colour() -> bool:
 # import cog
 #
 # for constant, name in (("FLX", "flx"), ("HTACCESS", "htaccess"), ("DISPATCH_FCGI", "dispatch.fcgi"),
-#                        ("HOOK", "hook"), ("APACHE_SITE", "apache-site.conf"),
-#                        ("APACHE_CONF", "apache.conf"), ("LOGROTATE", "logrotate.conf")):
+#                        ("APACHE_CONF", "apache.conf"), ("HOOK", "hook"),
+#                        ("APACHE_SITE", "apache-site.conf"), ("APACHE_DEFAULT", "apache-default.conf"),
+#                        ("LOGROTATE", "logrotate.conf")):
 #     text = pathlib.Path("templates", name).read_bytes().decode("utf-8")
 #     assert "'''" not in text and "\r" not in text and text.endswith("\n"), f"{name} cannot be embedded"
 #     cog.out(f"{constant} = r'''{text}'''\n\n")
@@ -3559,9 +4870,13 @@ public_html/dispatch.fcgi 755
 HTACCESS = r'''# Hand every request that is not a file in this folder to dispatch.fcgi.
 # Written by flaskflex: change what you like, it keeps your changes.
 
-# Files ending in .fcgi are programs, which mod_fcgid starts and talks to.
-Options +ExecCGI
-AddHandler fcgid-script .fcgi
+# Of all files only dispatch.fcgi may be a program, whatever the server's own
+# settings say of names like photo.fcgi.jpg.
+Options -ExecCGI
+RemoveHandler .fcgi
+<Files "dispatch.fcgi">
+    Options +ExecCGI
+</Files>
 
 # Apache keeps passwords from programs; an application that has logins of its
 # own needs to see this header.
@@ -3572,31 +4887,38 @@ RewriteEngine On
 # Nobody may read names that begin with a dot, such as .env or .git.
 RewriteRule (^|/)\.(?!well-known(/|$)) - [F]
 
-# Nobody may ask for dispatch.fcgi by its name.
+# Nobody may ask for a dispatch.fcgi by its name: only the last rule leads to
+# the one in this folder, and then mod_fcgid starts it and talks to it.
 RewriteCond %{ENV:REDIRECT_STATUS} ^$
-RewriteRule ^dispatch\.fcgi(/|$) - [R=404,L]
+RewriteCond %{REQUEST_FILENAME} -f
+RewriteRule (^|/)dispatch\.fcgi(/|$) - [R=404,L]
+RewriteRule ^dispatch\.fcgi/ - [H=fcgid-script,L]
 
 # Whatever is not a file goes to dispatch.fcgi, and the path that was asked for
-# goes with it, beside the address, where nothing decodes it a second time.
+# goes with it, beside the URL, where nothing decodes it a second time.
 RewriteCond %{REQUEST_FILENAME} !-f
-RewriteRule ^(.*)$ dispatch.fcgi/ [E=FLX_PATH:/$1,L]
+RewriteRule ^ dispatch.fcgi/ [E=FLX_PATH:%{REQUEST_URI},L]
 '''
 
 DISPATCH_FCGI = r'''#!/usr/bin/env python3
-"""Serve the Flask application in application/app.py to Apache, over FastCGI.
+"""Serve the Flask application in application/ to Apache, over FastCGI.
 
 Written by flaskflex: change what you like, it keeps your changes.
 """
 import errno
+import fcntl
 import os
 import re
+import signal
 import socket
 import sys
+import traceback
 from urllib.parse import unquote
 
 HERE = os.path.abspath(__file__)
 PROJECT = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
-STARTED = os.stat(HERE)
+APPLICATION = os.path.join(PROJECT, "application")
+STARTED, ENVIRON = os.stat(HERE), dict(os.environ)
 
 # Apache's mod_fcgid starts this file with a listening socket as standard input.
 try:
@@ -3607,28 +4929,50 @@ except OSError:
 if not started_by_apache:
     sys.exit("dispatch.fcgi is for Apache to start; by hand, type: flask --app application/app.py run")
 
+# Wait while a deploy is under way: as long as it lasts, the host locks the project's folder.
+try:
+    lock = os.open(PROJECT, os.O_RDONLY)
+    fcntl.flock(lock, fcntl.LOCK_SH)
+except OSError:
+    lock = None  # a file system without locks, or a folder that we may not read
+
 # Go on in the project's own virtualenv, where the packages of req.txt are.
 python = os.path.join(PROJECT, ".venv", "bin", "python")
 if sys.prefix == sys.base_prefix and os.path.exists(python):
     os.execv(python, [python, HERE])
+from flup.server.fcgi_single import WSGIServer  # noqa: E402 (the virtualenv has it)
 
-# Find the application as "flask --app application/app.py run" finds it.
-os.chdir(os.path.join(PROJECT, "application"))
-sys.path.append(PROJECT)
-from flask.cli import ScriptInfo  # noqa: E402 (the virtualenv has it)
-from flup.server.fcgi_single import WSGIServer  # noqa: E402
+# Read .env and .flaskenv and find the application, as "flask run" does in the folder application.
+failure = b""
+try:
+    os.chdir(APPLICATION)
+    sys.path.append(PROJECT)
+    from flask.cli import ScriptInfo, load_dotenv
+    os.environ["FLASK_DEBUG"] = "0"  # whatever .flaskenv says: visitors are no developers
+    load_dotenv()
+    os.chdir(APPLICATION)  # Flask 1.1 went to where .env is
+    application = ScriptInfo("wsgi.py" if os.path.isfile("wsgi.py") else "app.py").load_app()
+except BaseException:  # sys.exit() too
+    failure = traceback.format_exc().encode(errors="backslashreplace")
+if lock:
+    fcntl.flock(lock, fcntl.LOCK_UN)
 
-application = ScriptInfo("app.py").load_app()
 
-
-def with_path(environ, start_response):
+def answer(environ, start_response):
     """Call the application with the path that was asked for, which .htaccess passes on."""
+    if failure:  # the reason goes to the error log, and the next request to a process that tries again
+        listener.shutdown(socket.SHUT_RD)
+        environ["wsgi.errors"].write(failure)
+        start_response("500 Internal Server Error", [("Content-Type", "text/plain")])
+        return [b"Internal Server Error\n"]
     path = environ.get("REDIRECT_FLX_PATH")
     if path:
-        asked = unquote(environ["REQUEST_URI"].split("?")[0], "latin-1")
-        asked = re.sub("^[^/]+//[^/]*|/(?=/)", "", asked)  # without a host, and with single slashes
-        environ["SCRIPT_NAME"] = asked[:-len(path)] if asked.endswith(path) else ""
-        environ["PATH_INFO"] = path
+        # Some servers leave %2F as it is, and only what was typed tells it from %252F.
+        typed = unquote(re.sub("^[^/]+//[^/]*", "", environ["REQUEST_URI"].split("?")[0]), "latin-1")
+        if re.sub("(?i)%2f", "/", typed) == re.sub("(?i)%2f", "/", path):
+            path = typed
+        environ["SCRIPT_NAME"] = environ["SCRIPT_NAME"].rpartition("/")[0]  # as Apache knows this folder
+        environ["PATH_INFO"] = "/" + path.removeprefix(environ["SCRIPT_NAME"]).lstrip("/")
     return application(environ, start_response)
 
 
@@ -3640,17 +4984,68 @@ class Server(WSGIServer):
             now = os.stat(HERE)
         except OSError:
             return  # it is being replaced at this very moment
-        if (now.st_dev, now.st_ino) != (STARTED.st_dev, STARTED.st_ino):
-            listener.shutdown(socket.SHUT_RD)  # replaced: serve who waits, and Apache starts the new file
+        if failure or (now.st_dev, now.st_ino) != (STARTED.st_dev, STARTED.st_ino):
+            listener.shutdown(socket.SHUT_RD)  # serve who waits, and then end: Apache starts the new file
         elif now.st_mtime_ns != STARTED.st_mtime_ns:
-            os.execv(sys.executable, [sys.executable, HERE])  # touched: start again, on the same socket
+            os.execve(sys.executable, [sys.executable, HERE], ENVIRON)  # touched: anew, on the same socket
 
 
 try:
-    Server(with_path).run()
+    Server(answer).run()
 except OSError as error:
-    if error.errno != errno.EINVAL:  # replaced, and nobody waits any more
+    if error.errno != errno.EINVAL:  # shut down, and nobody waits any more
         raise
+signal.alarm(3)  # threads of the application that never end would keep this process
+'''
+
+APACHE_CONF = r'''# An Apache of one project's own, for the user who starts it: flaskflex serve and
+# check run it. It listens on this machine only. All its files are in one folder,
+# FLASKFLEX_FOLDER, where public_html leads to that of the project, so that
+# nothing in here has to be quoted and mod_fcgid meets no path with a space.
+ServerName localhost
+ServerRoot "${FLASKFLEX_FOLDER}"
+DefaultRuntimeDir "${FLASKFLEX_FOLDER}"
+PidFile apache.pid
+Mutex file:${FLASKFLEX_FOLDER} default
+Listen 127.0.0.1:${FLASKFLEX_PORT}
+
+# The modules that a host has, and those that are enabled on this machine.
+Include modules.conf
+IncludeOptional /etc/apache2/mods-enabled/*.load
+TypesConfig /etc/mime.types
+Suexec Off
+
+# One line for each error and each request, to whoever started this Apache.
+ErrorLog /dev/stdout
+ErrorLogFormat "[%-m:%l] %E: %M"
+LogLevel warn
+<IfDefine REQUESTS>
+    CustomLog /dev/stdout "%{%H:%M:%S}t %m %<U%<q %>s (%{ms}T ms)"
+</IfDefine>
+
+# The program dispatch.fcgi. It may take as long as it likes, and large uploads.
+FcgidIPCDir "${FLASKFLEX_FOLDER}/fcgid"
+FcgidProcessTableFile "${FLASKFLEX_FOLDER}/fcgid-processes"
+FcgidIOTimeout 86400
+FcgidBusyTimeout 86400
+FcgidMaxRequestLen 1073741824
+FcgidInitialEnv PATH "${PATH}"
+FcgidInitialEnv PYTHONPATH "${PYTHONPATH}"
+FcgidInitialEnv PYTHONDONTWRITEBYTECODE 1
+FcgidInitialEnv FLASKFLEX_FOLDER "${FLASKFLEX_FOLDER}"
+
+# The document root, with what a project's .htaccess may say on a host.
+<Directory />
+    Options FollowSymLinks
+    AllowOverride None
+    Require all denied
+</Directory>
+DocumentRoot "${FLASKFLEX_FOLDER}/public_html"
+<Directory "${FLASKFLEX_FOLDER}/public_html">
+    Options SymLinksIfOwnerMatch
+    AllowOverride FileInfo Options=ExecCGI,SymLinksIfOwnerMatch
+    Require all granted
+</Directory>
 '''
 
 HOOK = r'''#!/bin/sh
@@ -3734,7 +5129,7 @@ APACHE_SITE = r'''# The site of one project, for Apache. Written by flaskflex ho
 </VirtualHost>
 '''
 
-APACHE_CONF = r'''# What the sites of all projects have in common. Written by flaskflex host, once:
+APACHE_DEFAULT = r'''# What the sites of all projects have in common. Written by flaskflex host, once:
 # change what you like.
 
 # For names that no project has: Apache takes the first site that it reads.
@@ -3789,8 +5184,6 @@ TEMPLATES = {
     "public_html/.htaccess": HTACCESS,
     "public_html/dispatch.fcgi": DISPATCH_FCGI,
 }
-EXECUTABLE = ("public_html/dispatch.fcgi",)
-FILES = (*TEMPLATES, "req.txt")
 
 if __name__ == "__main__":
     raise SystemExit(main())

@@ -41,6 +41,8 @@ Mutex file:{base}/run default
 ErrorLog "{base}/log/error.log"
 LogLevel warn
 TypesConfig /etc/mime.types
+# Where suexec is installed, mod_fcgid wants to be started by root for it.
+Suexec Off
 FcgidIPCDir "{base}/run/fcgid"
 FcgidProcessTableFile "{base}/run/fcgid/table"
 <IfModule wsgi_module>
@@ -59,7 +61,7 @@ VIRTUAL_HOST = """
     DirectoryIndex index.html
     SetEnvIf X-Forwarded-Proto "^https$" HTTPS=on
     <Directory "{base}">
-        Options FollowSymLinks
+        Options {host.options}
         AllowOverride {host.override}
         Require all granted
     </Directory>
@@ -75,6 +77,7 @@ class VirtualHost(NamedTuple):
     root: Path
     override: str = "FileInfo Options"
     more: str = ""
+    options: str = "FollowSymLinks"
 
 
 class Answer(NamedTuple):
@@ -216,7 +219,7 @@ class Host:
                     (project / path).chmod(int(mode, 8))
                     continue
                 done = subprocess.run(
-                    ["/bin/sh", "-c", line], cwd=project, env=self.environ, stdin=subprocess.DEVNULL,
+                    ["/bin/sh", "-c", f"exec <&-\n{line}"], cwd=project, env=self.environ,
                     stdout=subprocess.PIPE, stderr=subprocess.STDOUT, umask=0o022, **self.worker,
                 )
                 assert done.returncode == 0, f"{line} gave {done.returncode}:\n{done.stdout.decode()}"

@@ -21,6 +21,7 @@ import venv
 from pathlib import Path
 from typing import Callable, Dict, List, NamedTuple, Tuple
 
+from benchmark_check import compare_checks
 from benchmark_pushed import compare_pushed
 from benchmark_served import compare_served
 from conftest import IDENTITY, SCRIPT, Environ, hermetic_environ, run
@@ -190,6 +191,7 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=9, help="how often each is run (9)")
     pairs = parser.parse_args().pairs
     compare_served(pairs)
+    compare_checks(pairs)
     compare_pushed(pairs)
     with tempfile.TemporaryDirectory(prefix="flaskflex-benchmark-") as name:
         folder = Path(name)

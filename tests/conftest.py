@@ -4,6 +4,7 @@ Everything here is real: git, pip, virtualenvs, and flaskflex.py run as a progra
 """
 from __future__ import annotations
 
+import fcntl
 import importlib.util
 import os
 import shutil
@@ -13,7 +14,12 @@ from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, NamedTuple, Optional
 
 import pytest
-from machine import Machine, Sshd, running_machine, running_sshd
+
+# Their assertions show what they compared; it has to be said before any of them is imported.
+pytest.register_assert_rewrite("apache", "deployed", "helpers", "installing", "machine")
+
+from machine import Machine, Sshd, running_machine, running_sshd  # noqa: E402
+
 
 SCRIPT = Path(__file__).resolve().parent.parent / "flaskflex.py"
 
@@ -92,16 +98,76 @@ def run(*command: Any, cwd: Path, env: Environ, check: bool = True, **options: A
     return text
 
 
+def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Path:
+    """A folder that all processes of a session (pytest -n) share: who needs it first makes what is in it."""
+    base = factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:  # then that is one worker's own
+        base = base.parent
+    folder, made = base / name, base / f"{name}.made"
+    with open(base / f"{name}.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not made.exists():
+            shutil.rmtree(folder, ignore_errors=True)  # of one that has failed
+            folder.mkdir()
+            make(folder)
+            made.touch()
+    return folder
+
+
 @pytest.fixture(scope="session")
 def session_environ(tmp_path_factory: pytest.TempPathFactory) -> Environ:
     """The environment in which what the whole session shares is made."""
-    return hermetic_environ(tmp_path_factory.mktemp("session-home"))
+    environ = hermetic_environ(made_once(tmp_path_factory, "session-home", lambda home: None))
+    environ["FREEZE"] = str(made_once(tmp_path_factory, "freezes", lambda folder: None))
+    return environ
 
 
 @pytest.fixture(scope="session")
 def virtualenv(tmp_path_factory: pytest.TempPathFactory, session_environ: Environ) -> Path:
     """A virtualenv with Flask and nothing else, shared by all tests: none may change it."""
-    return make_virtualenv(tmp_path_factory.mktemp("shared") / "env", session_environ, "flask")
+    def make(folder: Path) -> None:
+        path = make_virtualenv(folder / "env", session_environ, "flask")
+        pip = next(path.glob("lib/python*/site-packages/pip/__main__.py"))
+        pip.write_text(REMEMBERED_FREEZE + pip.read_text())
+
+    return made_once(tmp_path_factory, "shared", make) / "env"
+
+
+# Stands in front of the shared virtualenv's pip, which others borrow. pip freeze takes more time than all the
+# rest of a run, and always prints the same of the same distributions: if FREEZE in the environment names a
+# folder, it is done once for these. An editable install is another matter: there, the disk has a say.
+REMEMBERED_FREEZE = """\
+import glob, os, sys
+
+SITE_PACKAGES = glob.escape(sys.prefix) + "/lib/python*/site-packages"
+
+def distributions():
+    for name in ("METADATA", "direct_url.json"):
+        for path in sorted(glob.glob(SITE_PACKAGES + "/*.dist-info/" + name)):
+            with open(path, "rb") as file:
+                yield os.fsencode(path[len(sys.prefix):]) + file.read()
+
+def remembered(folder):
+    import contextlib, hashlib, io
+    state = b"\\0".join(distributions())
+    path = os.path.join(folder, hashlib.sha256(state).hexdigest())
+    if b'"editable"' not in state and not glob.glob(SITE_PACKAGES + "/*.egg-*"):
+        if not os.path.exists(path):
+            from pip._internal.cli.main import main
+            with contextlib.redirect_stdout(io.StringIO()) as output:
+                status = main(["freeze"])
+            if status:
+                sys.exit(status)
+            with open(path + str(os.getpid()), "w", errors="surrogateescape") as file:
+                file.write(output.getvalue())
+            os.rename(file.name, path)
+        with open(path, errors="surrogateescape") as file:
+            print(file.read(), end="")
+        sys.exit()
+
+if sys.argv[1:] == ["freeze"] and "FREEZE" in os.environ:
+    remembered(os.environ["FREEZE"])
+"""
 
 
 def make_virtualenv(path: Path, environ: Environ, *requirements: str) -> Path:
@@ -117,10 +183,12 @@ def warm_cache(
     tmp_path_factory: pytest.TempPathFactory, virtualenv: Path, session_environ: Environ
 ) -> Path:
     """A cache folder into which flaskflex itself has fetched GitPython, once for the whole session."""
-    project = tmp_path_factory.mktemp("warming")
-    run("git", "init", "-q", cwd=project, env=session_environ)
-    environ = {**session_environ, **IDENTITY, "VIRTUAL_ENV": str(virtualenv)}
-    run(virtualenv / "bin" / "python", SCRIPT, cwd=project, env=environ)
+    def make(project: Path) -> None:
+        run("git", "init", "-q", cwd=project, env=session_environ)
+        environ = {**session_environ, **IDENTITY, "VIRTUAL_ENV": str(virtualenv)}
+        run(virtualenv / "bin" / "python", SCRIPT, cwd=project, env=environ)
+
+    made_once(tmp_path_factory, "warming", make)
     return Path(session_environ["XDG_CACHE_HOME"])
 
 
@@ -131,10 +199,18 @@ IDENTITY = {
 
 
 @pytest.fixture
-def environ(tmp_path: Path, virtualenv: Path, warm_cache: Path) -> Environ:
-    """The environment of one test: its own home, an identity, an active virtualenv, a warm cache."""
+def environ(
+    request: pytest.FixtureRequest, tmp_path: Path, virtualenv: Path, warm_cache: Path,
+    session_environ: Environ,
+) -> Environ:
+    """The environment of one test: its own home, an identity, an active virtualenv, a warm cache.
+
+    Unless the test is marked with real_pip, what was frozen once in the session is not frozen anew.
+    """
     own = hermetic_environ(tmp_path / "home")
     own.update(IDENTITY, VIRTUAL_ENV=str(virtualenv), XDG_CACHE_HOME=str(warm_cache))
+    if not request.node.get_closest_marker("real_pip"):
+        own["FREEZE"] = session_environ["FREEZE"]
     own["PATH"] = f"{virtualenv / 'bin'}{os.pathsep}{own['PATH']}"
     return own
 
@@ -142,23 +218,40 @@ def environ(tmp_path: Path, virtualenv: Path, warm_cache: Path) -> Environ:
 Git = Callable[..., str]
 
 
+@pytest.fixture(scope="session")
+def cloned(tmp_path_factory: pytest.TempPathFactory, session_environ: Environ) -> Path:
+    """The folder of a host's repository and of a fresh clone of it: to be copied only."""
+    def make(folder: Path) -> None:
+        host = folder / "host.git"
+        run("git", "init", "-q", "--bare", "-b", "main", host, cwd=folder, env=session_environ)
+        run("git", "clone", "-q", host, "yourprojectname", cwd=folder, env=session_environ)
+
+    return made_once(tmp_path_factory, "cloned", make)
+
+
 @pytest.fixture
-def project(tmp_path: Path, environ: Environ) -> Path:
+def project(tmp_path: Path, environ: Environ, cloned: Path) -> Path:
     """A fresh clone of an empty project, as a host gives it, with flaskflex.py downloaded into it."""
-    host = tmp_path / "host.git"
-    run("git", "init", "-q", "--bare", "-b", "main", host, cwd=tmp_path, env=environ)
-    run("git", "clone", "-q", host, "yourprojectname", cwd=tmp_path, env=environ)
+    for name in ("host.git", "yourprojectname"):
+        shutil.copytree(cloned / name, tmp_path / name)
     clone = tmp_path / "yourprojectname"
+    config = clone / ".git" / "config"
+    config.write_text(config.read_text().replace(str(cloned), str(tmp_path)))
     shutil.copy(SCRIPT, clone)
     return clone
 
 
-@pytest.fixture
-def git(project: Path, environ: Environ) -> Git:
-    """Run git in the project: git("log", "--oneline") gives what it printed."""
-    def git(*arguments: Any, cwd: Path = project, check: bool = True) -> str:
+def git_in(folder: Path, environ: Environ) -> Git:
+    """Return a function that runs git in a folder: git("log", "--oneline") returns what it printed."""
+    def git(*arguments: Any, cwd: Path = folder, check: bool = True) -> str:
         return run("git", *arguments, cwd=cwd, env=environ, check=check)
     return git
+
+
+@pytest.fixture
+def git(project: Path, environ: Environ) -> Git:
+    """Run git in the project."""
+    return git_in(project, environ)
 
 
 Flaskflex = Callable[..., Result]
@@ -197,3 +290,23 @@ def sshd(tmp_path: Path, environ: Environ) -> Iterator[Sshd]:
     """An sshd of one test's own, in whose sessions the environment is the test's."""
     with running_sshd(tmp_path / "sshd", environ) as sshd:
         yield sshd
+
+
+@pytest.fixture
+def active(tmp_path: Path, virtualenv: Path, environ: Environ) -> Path:
+    """A virtualenv of one test's own, which is active: there is pip in it, and no package."""
+    from helpers import light_virtualenv  # which imports this module
+
+    own = light_virtualenv(tmp_path / "env", virtualenv)
+    environ["VIRTUAL_ENV"] = str(own)
+    return own
+
+
+@pytest.fixture(scope="session")
+def deployed(
+    tmp_path_factory: pytest.TempPathFactory, virtualenv: Path, warm_cache: Path, session_environ: Environ
+) -> Path:
+    """The folder of a project that was prepared, committed and pushed, and of its host: to be copied only."""
+    from deployed import deploy
+
+    return made_once(tmp_path_factory, "deployed", lambda folder: deploy(folder, virtualenv, session_environ))

@@ -9,11 +9,7 @@ from typing import List, NamedTuple
 
 from conftest import IDENTITY, SCRIPT, Environ, run
 
-# It ends at once when it is told to, where flup would look up from its waiting once in a second: the tests
-# that are about something else take half the time.
 APPLICATION = '''\
-import signal
-
 from flask import Flask
 
 app = Flask(__name__)
@@ -21,7 +17,6 @@ app = Flask(__name__)
 
 @app.route("/")
 def index():
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     return "Hello!"
 '''
 

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib.util
 import json
 import os
@@ -13,7 +14,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
 
-from conftest import SCRIPT, Environ, Result, run
+from conftest import SCRIPT, Environ, Result, git_in
 
 FILES = [".flx", "public_html/.htaccess", "public_html/dispatch.fcgi", "req.txt"]
 
@@ -57,16 +58,15 @@ def assert_refused(result: Result, *words: str) -> None:
 
 def assert_prepared(folder: Path, environ: Environ) -> None:
     """The newest commit of the project holds the four files and nothing else, as the server needs them."""
-    def git(*arguments: str) -> List[str]:
-        return run("git", "-C", folder, *arguments, cwd=folder, env=environ).splitlines()
-
-    assert git("show", "--format=", "--name-only", "HEAD") == FILES
-    entries = [line.split() for line in git("ls-tree", "HEAD", "--", *FILES)]
+    git = git_in(folder, environ)
+    assert git("show", "--format=", "--name-only", "HEAD").splitlines() == FILES
+    entries = [line.split() for line in git("ls-tree", "HEAD", "--", *FILES).splitlines()]
     assert [(mode, path) for mode, _, _, path in entries] == [
         ("100755" if path.endswith(".fcgi") else "100644", path) for path in FILES
     ]
-    assert git("status", "--porcelain", "--", *FILES) == []
-    assert git("fsck", "--no-dangling") == []
+    assert git("status", "--porcelain", "--", *FILES) == ""
+    # Newer gits hint at the expense of looking into a sparse index.
+    assert git("-c", "advice.sparseIndexExpanded=false", "fsck", "--no-dangling") == ""
 
 
 def write(path: Path, text: str = "", mode: int = 0o644) -> Path:
@@ -85,6 +85,11 @@ def light_virtualenv(path: Path, lender: Path, *lent: str) -> Path:
     return path
 
 
+def add_hook(project: Path, name: str, *lines: str, place: str = ".git/hooks") -> Path:
+    """Make a hook of git's, a shell script; it runs at the root of the work tree."""
+    return write(project / place / name, "\n".join(["#!/bin/sh", *lines, ""]), mode=0o755)
+
+
 def site_packages(virtualenv: Path) -> Path:
     """Where a virtualenv keeps its distributions."""
     return next(virtualenv.glob("lib/python*/site-packages"))
@@ -100,6 +105,7 @@ def add_distribution(
         write(folder / "direct_url.json", json.dumps(direct_url))
 
 
+@functools.lru_cache(maxsize=None)
 def load_flaskflex() -> ModuleType:
     """flaskflex.py as a module, for its pure functions and its constants."""
     spec = importlib.util.spec_from_file_location("flaskflex", SCRIPT)

@@ -153,6 +153,8 @@ def make_hosted(folder: Path, environ: Environ) -> Hosted:
     hosted.flaskflex("host", NAME)
     run("git", "clone", "-q", hosted.repository, hosted.clone, cwd=folder, env=own)
     write(hosted.clone / "public_html" / "dispatch.fcgi", DISPATCH, mode=0o755)
+    htaccess = (SCRIPT.parent / "templates" / "htaccess").read_text(encoding="utf-8")
+    write(hosted.clone / "public_html" / ".htaccess", htaccess)
     write(hosted.clone / ".flx", FLX)
     write(hosted.clone / "application" / "app.py", APPLICATION)
     hosted.git("add", ".")

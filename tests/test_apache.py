@@ -20,7 +20,7 @@ from apache import (
 )
 from conftest import IDENTITY, SCRIPT, Environ, run
 
-pytestmark = pytest.mark.skipif(bool(why_not()), reason=str(why_not()))
+pytestmark = [pytest.mark.once, pytest.mark.skipif(bool(why_not()), reason=str(why_not()))]
 
 APPLICATIONS = Path(__file__).resolve().parent / "applications"
 NAME = "yourprojectname"
@@ -35,11 +35,25 @@ SHAPES = {
     "factory": "create_app",
     "package": "package",
     "plain_folder": "one db",
+    "wsgi_beside_package": "wsgi.py",
 }
 
 ALONE = (
-    *SHAPES, "files", COLON, "live-deploy", "live-touch", "next", "busy-deploy", "busy-touch",
+    *SHAPES, "files", COLON, "broken", "live-deploy", "live-touch", "next", "busy-deploy", "busy-touch",
 )
+
+# What a careful host allows, and what .htaccess has to do with.
+NARROW = "FileInfo Options=ExecCGI,SymLinksIfOwnerMatch"
+
+# A host that hands encoded and doubled slashes on; its .fcgi files are programs, wherever they lie.
+GENEROUS = """\
+    AllowEncodedSlashes NoDecode
+    MergeSlashes Off
+    AddHandler fcgid-script .fcgi
+    <FilesMatch "\\.fcgi$">
+        SetHandler fcgid-script
+    </FilesMatch>
+"""
 
 MOUNTS = {
     "root": ("root.test", ""),
@@ -109,17 +123,18 @@ def server(origin: Path, session_environ: Environ) -> Iterator[Server]:
         project = host.homes / NAME
         check_out(origin, project, environ)
         run("git", "checkout", "-q", "site", cwd=project, env=environ, umask=0o022)
-        add_files(project / "public_html")
+        add_files(project / "public_html", host.base / "run" / "started")
         host.hand_over(project)
         host.apply_changes(project, "setup", "deploy", "permission")
         (host.base / "www" / "sub").mkdir()
         (host.base / "www" / "sub" / "site").symlink_to(project / "public_html")
         (host.base / "www" / "link").symlink_to(host.homes / SPACES / "public_html")
+        host.hand_over(host.base / "www" / "sub" / "site")
         host.start(virtual_hosts(host))
         yield Server(host, project, origin, environ)
 
 
-def add_files(public_html: Path) -> None:
+def add_files(public_html: Path, started: Path) -> None:
     """What else may be found in public_html: things to serve, and things to hide."""
     for name, text in {
         "robots.txt": "User-agent: *\n",
@@ -133,6 +148,11 @@ def add_files(public_html: Path) -> None:
     }.items():
         (public_html / name).parent.mkdir(exist_ok=True)
         (public_html / name).write_text(text, "utf-8")
+    for name in PROGRAMS[:-1]:
+        program = public_html / name
+        program.parent.mkdir(exist_ok=True)
+        program.write_text(f"#!/bin/sh\ntouch '{started}'\n")
+        program.chmod(0o755)
 
 
 def virtual_hosts(host: Host) -> List[VirtualHost]:
@@ -140,17 +160,26 @@ def virtual_hosts(host: Host) -> List[VirtualHost]:
     mounts = f'Alias "/alias/site" "{public_html}"\n    UserDir "{host.homes}/*/public_html"'
     return [
         VirtualHost("root.test", public_html),
-        VirtualHost("mounts.test", host.base / "www", more=mounts),
+        VirtualHost("mounts.test", host.base / "www", NARROW, mounts, "SymLinksIfOwnerMatch"),
         VirtualHost("all.test", public_html, override="All"),
+        VirtualHost("generous.test", host.base / "www", more=f"{mounts}\n{GENEROUS}", options="All"),
+        VirtualHost("generous-root.test", public_html, more=GENEROUS, options="All"),
         VirtualHost(host_name(SPACES), host.base / "www" / "link"),
-        *(VirtualHost(host_name(name), host.homes / name / "public_html") for name in ALONE),
+        *(VirtualHost(host_name(name), host.homes / name / "public_html",
+                      more=f'ErrorLog "{host.base}/log/{host_name(name)}.log"') for name in ALONE),
     ]
+
+
+GENEROUS_MOUNTS = {
+    "generous": ("generous.test", "/alias/site"),
+    "generous-root": ("generous-root.test", ""),
+}
 
 
 @pytest.fixture(params=MOUNTS)
 def site(server: Server, request: pytest.FixtureRequest) -> Site:
     """The example site, at one of the places where it is mounted."""
-    host, prefix = MOUNTS[request.param]
+    host, prefix = {**MOUNTS, **GENEROUS_MOUNTS}[request.param]
     return Site(server.host.port, host, prefix)
 
 
@@ -236,6 +265,40 @@ def test_redirect_from_an_address_with_doubled_slashes_stays_here(site: Site) ->
 def test_address_with_dots_is_the_short_one(site: Site) -> None:
     answer = site.get("/y/../where/./x")
     assert (answer.status, answer.json["rest"]) == (200, "x")
+
+
+@pytest.mark.parametrize("detour", [
+    "/%5cevil.example/..", "/%5C%5Cevil.example/%2e%2e", "/evil.example/%5c/../..", "//evil.example/..",
+    "/a/b/../../%5cevil.example/./..", "/x/../y/..", "/%5cevil.example/..//",
+])
+@pytest.mark.parametrize("site", [*MOUNTS, "generous"], indirect=True)
+def test_where_the_site_is_does_not_depend_on_what_was_typed(site: Site, detour: str) -> None:
+    answer = site.get(f"{detour}/where/x")
+    assert (answer.status, answer.json["rest"], answer.json["script_root"]) == (200, "x", site.prefix)
+    assert answer.json["here"] == f"{site.prefix}/where/x"
+    assert site.get(f"{detour}/go").headers["Location"] in site.spellings("/links")
+
+
+@pytest.mark.parametrize("path, rest", [
+    ("a%2Fb", "a/b"), ("a%2fb", "a/b"), ("a%252Fb", "a%2Fb"), ("a%2Fb%252fc", "a/b%2fc"), ("a//b", "a//b"),
+    ("a%2F%2Fb", "a//b"), ("a%2F/b///c", "a//b///c"), ("a%2F..%2F.b", "a/../.b"), ("a%2F?q=%2F", "a/"),
+])
+@pytest.mark.parametrize("site", ["generous", "generous-root"], indirect=True)
+def test_slashes_arrive_as_typed_where_the_server_lets_them(site: Site, path: str, rest: str) -> None:
+    answer = site.get(f"/raw/{path}")
+    assert (answer.status, answer.json) == (200, {"rest": rest, "script_root": site.prefix})
+
+
+@pytest.mark.parametrize("path", ["//evil.example/x", "/%2Fevil.example/x", "/%2F%2F/evil.example/x"])
+@pytest.mark.parametrize("site", ["generous", "generous-root"], indirect=True)
+def test_path_begins_with_one_slash_so_that_it_is_never_another_host(site: Site, path: str) -> None:
+    answer = site.get(path)
+    assert (answer.status, answer.headers["X-Path"]) == (404, "/evil.example/x")
+
+
+@pytest.mark.parametrize("path", ["/a%0Ab", "/%0A", "/dispatch.fcgi%0A", "/%0Ddispatch.fcgi%0A/x"])
+def test_newline_arrives(site: Site, path: str) -> None:  # at the application: no rule of Flask's matches one
+    assert site.get(path).headers["X-Path"] == path
 
 
 def test_unencoded_bytes_arrive_intact(site: Site) -> None:
@@ -429,6 +492,31 @@ def test_usual_request_says_nothing_in_the_error_log(site: Site, server: Server)
     assert "stderr" not in server.host.error_log()[len(before):]
 
 
+def test_application_that_does_not_start_says_why_in_the_log_of_its_site(server: Server) -> None:
+    project, site = server.place("broken", "app_object"), server.site("broken")
+    module, log = project / "application" / "app.py", server.host.base / "log" / "broken.test.log"
+    sound, script = module.read_text(), project / "public_html" / "dispatch.fcgi"
+    for reason, line in {
+        "RuntimeError: żółć": "raise RuntimeError('żółć')",
+        "RuntimeError: lone": "raise RuntimeError('lone \\udc80')",
+        "SystemExit: no settings": "raise SystemExit('no settings')",
+        "SyntaxError": "def",
+        "ModuleNotFoundError: No module named 'nowhere'": "import nowhere",
+        "Failed to find Flask application": "'nothing'",
+    }.items():
+        module.write_text(f"{line}\n", "utf-8")
+        answer = site.get("/")
+        assert (answer.status, answer.text) == (500, "Internal Server Error\n"), log.read_text("utf-8")
+        said = reason.encode("unicode_escape").decode() if reason.isascii() else reason.split()[0]
+        assert eventually(lambda: said in log.read_text("utf-8"))
+        assert "Traceback (most recent call last)" in log.read_text("utf-8")
+        module.write_text(sound)
+        assert site.get("/").status == 200, log.read_text("utf-8")
+        log.write_text("")
+        shutil.copy2(script, script.with_name("new"))
+        script.with_name("new").replace(script)  # what the lines of .flx do, without pip
+
+
 # --- what nobody may read ---
 
 @pytest.mark.parametrize("path", [
@@ -453,6 +541,22 @@ def test_dispatch_fcgi_itself_is_not_found(site: Site, path: str, method: str) -
     answer = site.ask(method, path, b"a=b" if method == "POST" else None)
     assert answer.status == 404
     assert b"import" not in answer.body and b"the application has" not in answer.body
+
+
+PROGRAMS = [
+    "other.fcgi", "photo.fcgi.jpg", "dispatch.fcgi.jpg", "dispatch.fcgi.bak", "uploads/dispatch.fcgi",
+    "uploads/photo.fcgi.jpg", "uploads/other.fcgi", "uploads/dispatch.fcgi/dispatch.fcgi",
+]
+
+
+@pytest.mark.parametrize("path", PROGRAMS)
+@pytest.mark.parametrize("more", ["", "/", "/x", "?x"])
+@pytest.mark.parametrize("site", [*MOUNTS, *GENEROUS_MOUNTS], indirect=True)
+def test_only_dispatch_fcgi_is_a_program(site: Site, server: Server, path: str, more: str) -> None:
+    answer = site.get(f"/{path}{more}")
+    assert answer.status in (200, 403, 404)
+    assert not (server.host.base / "run" / "started").exists()
+    assert site.get("/teapot").status == 418
 
 
 # --- the shapes of applications ---
@@ -590,7 +694,7 @@ def test_no_request_is_lost_while_new_code_is_deployed(server: Server, way: Way)
             write_version(project, version)
             way(server, project)
             assert eventually(lambda: answers[-1][1].startswith(f"{version} "))
-            eventually(lambda: time.monotonic() > begin + 1.5 * version)  # the pace: four in six seconds
+            eventually(lambda: time.monotonic() > begin + 0.75 * version)  # the pace: four in three seconds
     finally:
         over.set()
         for client in clients:

@@ -4,24 +4,23 @@ Whether the application answers is in test_answer.py, and the form of .flx in te
 """
 from __future__ import annotations
 
+import os
+import re
+import shlex
 import shutil
+import time
 from pathlib import Path
 from typing import Callable, List, Tuple
 
 import pytest
 from conftest import Environ, Flaskflex, Git, run
-from deployed import APPLICATION, copy_deployed, deploy, item, read_items, troubles
-from helpers import FILES, add_distribution, assert_refused, light_virtualenv, snapshot, untouched, write
+from deployed import APPLICATION, Item, copy_deployed, item, processes_in, read_items, troubles
+from helpers import (
+    FILES, add_distribution, assert_refused, load_flaskflex, snapshot, untouched, write,
+)
 
 DISPATCH = "public_html/dispatch.fcgi"
 SECRET = "s3cr3t"
-
-
-@pytest.fixture(scope="module")
-def deployed(
-    tmp_path_factory: pytest.TempPathFactory, virtualenv: Path, warm_cache: Path, session_environ: Environ
-) -> Path:
-    return deploy(tmp_path_factory.mktemp("deployed"), virtualenv, session_environ)
 
 
 @pytest.fixture
@@ -30,14 +29,18 @@ def project(deployed: Path, tmp_path: Path) -> Path:
     return copy_deployed(deployed, tmp_path)
 
 
+FLASKFLEX = load_flaskflex()
+
 Type = Callable[[str], None]
+Look = Callable[[str], List[Item]]
 
 
 @pytest.fixture
 def type_in(project: Path, environ: Environ) -> Type:
-    """Type a command, as a hint says it, in the project; where git wants a message, one is written."""
-    def type_in(command: str) -> None:
-        run("sh", "-c", command, cwd=project, env={**environ, "GIT_EDITOR": "echo typed >"})
+    """Type the last line of a hint in the project. No command of check's needs an editor, or asks."""
+    def type_in(hint: str) -> None:
+        command = hint.rpartition("\n")[2]
+        run("sh", "-c", command, cwd=project, env={**environ, "GIT_EDITOR": "false"})
     return type_in
 
 
@@ -58,7 +61,7 @@ def test_a_project_that_is_ready_has_one_ok_for_each_item_and_nothing_changes(
     assert (result.status, result.err) == (0, "")
     words = [word for item in read_items(result.out) for word in item.text.split()]
     subjects = [
-        "files", "dispatch.fcgi", "application/app.py", ".flx", "req.txt", "public_html", "GET", "branch",
+        "files", "dispatch.fcgi", "application/app.py", ".flx", "public_html", "req.txt", "GET", "branch",
     ]
     assert [word for word in words if word in subjects] == subjects
     assert troubles(result.out) == [] and len(read_items(result.out)) == len(subjects)
@@ -126,10 +129,10 @@ def test_before_the_first_run_it_says_that_flaskflex_is_to_be_run(
         result = flaskflex("check", cwd=fresh)
     assert result.status == 1
     found = read_items(result.out)
-    assert [item.text for item in found[:4]] == [f"{path} is missing" for path in FILES]
-    assert {item.hint for item in found[:4]} == {"python flaskflex.py"}
+    assert found[0].text == f"{', '.join(FILES)} are missing"
+    assert [item.text for item in found if item.hint == "python flaskflex.py"] == [found[0].text]
     # There is no branch to switch to: the first commit makes it, and flaskflex makes that.
-    assert "git switch" not in item(result.out, "branch|commit").hint
+    assert "git switch" not in result.out
 
 
 def test_outside_a_repository_it_refuses(project: Path, tmp_path: Path, flaskflex: Flaskflex) -> None:
@@ -145,19 +148,247 @@ def test_outside_a_virtualenv_it_refuses(
     assert_refused(flaskflex("check", python=machine), "no virtualenv", "activate")
 
 
+# --- every hint is typed, and fixes what it was given for ---
+
+
+@pytest.fixture
+def look(project: Path, environ: Environ, monkeypatch: pytest.MonkeyPatch) -> Look:
+    """Look at the project in this process, as check does before it asks the application."""
+    for name in os.environ:
+        monkeypatch.delenv(name)
+    for name, value in environ.items():
+        monkeypatch.setenv(name, value)
+
+    def look(pattern: str) -> List[Item]:
+        found = FLASKFLEX.find_project(project)
+        findings = FLASKFLEX.check_committed(found)
+        return [Item(*finding) for finding in findings if re.search(pattern, finding.text)]
+    return look
+
+
+# A filter that does what Git LFS does, of which git needs nothing installed.
+LFS = """\
+git config filter.lfs.clean "sed 's/.*/version https:\\/\\/git-lfs.github.com\\/spec\\/v1/'"
+git config filter.lfs.required true
+echo '*.png filter=lfs diff=lfs merge=lfs -text' > .gitattributes
+"""
+
+SHORT = {
+    "UNCOMMIT": "git rm -q --cached APP; COMMIT", "IGNORE": "git add .gitignore; COMMIT",
+    "ADD": "git add -Af .; COMMIT", "COMMIT": "git commit -qm x",
+    "APP": "application/app.py", "DISPATCH": DISPATCH, "SKIP": "git commit -q --allow-empty -m x",
+    "LIVE": f"git -C ../host.git update-ref {FLASKFLEX.LIVE_REF}",
+}
+
+
+def in_full(arrange: str) -> str:
+    """The commands that the words in capitals stand for."""
+    for name, text in SHORT.items():
+        arrange = arrange.replace(name, text)
+    return arrange
+
+
+# What is done to a project in which all is well, then the level and the text of what check says of it.
+FAULTS = {
+    "a file is missing": ("git rm -q .flx; COMMIT", "fail", r"^\.flx is missing"),
+    "files are not committed": (
+        "git rm -q --cached .flx req.txt; COMMIT", "fail", r"^\.flx, req\.txt are not committed"),
+    "a file is gone": ("rm .flx", "warn", r"^\.flx is committed, but gone"),
+    "a file is removed": ("git rm -q .flx", "warn", r"^\.flx is committed, but gone"),
+    "a file is changed": ("echo '# mine' >> .flx", "warn", r"^\.flx is changed"),
+    "no execute bit": ("git update-index --chmod=-x DISPATCH; COMMIT", "fail", "execute bit"),
+    "CRLF": ("sed -i 's/$/\\r/' DISPATCH; ADD", "fail", "CRLF"),
+    "no #!": ("sed -i 1d DISPATCH; ADD", "fail", "#!"),
+    "a program that servers lack": ("sed -i '1s,.*,#!/opt/python,' DISPATCH; ADD", "warn", "/opt/python"),
+    "the application is gone": ("rm application/app.py", "warn", "app.py is committed, but gone"),
+    "the application is removed": ("git rm -qr application", "warn", "app.py is committed, but gone"),
+    "the application is not committed": (
+        "UNCOMMIT", "fail", "app.py is not committed"),
+    "the application is not committed, and data is beside it": (
+        "UNCOMMIT; touch application/todo.db application/.env",
+        "fail", "app.py is not committed"),
+    "git ignores the application": (
+        "git rm -q --cached APP; echo app.py > .gitignore; IGNORE", "fail", "app.py is not committed"),
+    "git ignores its folder": (
+        "git rm -q --cached APP; echo 'app*' > .gitignore; IGNORE", "fail", "app.py is not committed"),
+    "changes, with data beside": (
+        "touch application/models.py 'application/a b.sqlite3'; echo '# x' >> application/app.py",
+        "warn", "last commit lacks changes in application/app.py, application/models.py$"),
+    "a link": (
+        "mv application ../elsewhere; ln -s ../elsewhere application; ADD",
+        "fail", "^application is a symbolic link"),
+    "a repository of its own": (
+        "git rm -rq --cached application; cd application; touch x.db; git init -q; git add app.py; COMMIT; "
+        "cd ..; git -c advice.addEmbeddedRepo=false add application; COMMIT",
+        "fail", "is a git repository of its own"),
+    "a package hides app.py": (
+        "mkdir application/app; touch application/app/__init__.py; ADD", "fail", "app.py never runs"),
+    "a package, and a module of another name": (
+        "cd application; mkdir app; touch app/__init__.py; git mv app.py blog.py; ADD",
+        "fail", "app.py is missing"),
+    "a package alone": (
+        "cd application; mkdir app; git mv app.py app/__init__.py; COMMIT", "fail", "app.py is missing"),
+    "another module": ("git mv application/app.py application/web.py; COMMIT", "fail", "app.py is missing"),
+    "a module with a hostile name": (
+        "git mv application/app.py 'application/a;touch x;.py'; COMMIT", "fail", "app.py is missing"),
+    "a module at the top": (
+        "git mv APP application.py; mkdir static templates instance; touch static/a templates/b; ADD",
+        "fail", "app.py is missing"),
+    "a module in public_html": (
+        "mkdir public_html/static; git mv application/app.py public_html/; COMMIT",
+        "fail", "app.py is missing"),
+    "git ignores code": (
+        "mkdir -p application/static/lib/__pycache__; echo lib/ > .gitignore; IGNORE; "
+        "cd application/static/lib; touch a.css b.db .env __pycache__/x",
+        "warn", r"will not have application/static/lib/: git ignores"),
+    "a committed database": (
+        "touch application/a.db 'application/b c.sqlite3-wal'; ADD",
+        "warn", r"a\.db.*: committed"),
+    "a committed database with a hostile name": (
+        "touch 'application/`touch x`.db' 'application/#;touch x;.db'; printf /x > .gitignore; ADD",
+        "warn", ": committed"),
+    "a committed database that changed": (
+        "touch application/a.db; ADD; echo >> application/a.db; git add .; echo >> application/a.db",
+        "warn", r"a\.db: committed"),
+    "a committed instance folder": (
+        "mkdir application/instance; touch application/instance/x; ADD",
+        "warn", "instance/x: c"),
+    "committed settings": ("touch application/.env; ADD", "warn", r"\.env: committed"),
+    "a new database": ("touch application/a.db 'application/a[1].db'", "warn", r"a\.db.*not to be committed"),
+    "new settings": (
+        "mkdir instance; touch .env instance/config.py",
+        "warn", r"\.env, instance/config.py.*not to be"),
+    "a committed virtualenv": (
+        "mkdir -p 'my env/lib'; touch 'my env/pyvenv.cfg' 'my env/lib/x.py'; ADD",
+        "warn", "virtualenv my env is"),
+    "a committed virtualenv where the host's will be": (
+        "mkdir .venv; touch .venv/x; ADD",
+        "warn", r"virtualenv \.venv"),
+    "the project is a virtualenv": (
+        "mkdir bin; touch pyvenv.cfg bin/python; ADD",
+        "warn", r"virtualenv \. is"),
+    "committed bytecode": (
+        "mkdir -p a/__pycache__; touch a/__pycache__/b.pyc; ADD",
+        "warn", "__pycache__ is committed"),
+    "pointers of Git LFS": (
+        LFS + "echo image > 'application/a b.png'; echo image > public_html/c.png; ADD",
+        "fail", "pointers of Git LFS.*a b"),
+    "a served database": ("touch 'public_html/a b.db'; ADD", "warn", "would be served"),
+}
+
+
+@pytest.mark.parametrize("arrange, level, pattern", FAULTS.values(), ids=list(FAULTS))
+def test_fault_is_told_and_fixed_by_its_hint(
+    arrange: str, level: str, pattern: str, project: Path, git: Git, type_in: Type, look: Look
+) -> None:
+    run("sh", "-ec", in_full(arrange), cwd=project, env=dict(os.environ))
+    data = {path for path in project.rglob("*") if FLASKFLEX.is_data(str(path.relative_to(project)))}
+    held = set(git("ls-files", "-z").split("\0"))
+    found = look(pattern)
+    assert [item.level for item in found] == [level]
+    type_in(found[0].hint)
+    assert look(pattern) == []
+    # What was typed adds no data to git, takes none away from here, and runs no name.
+    added = set(git("ls-files", "-z").split("\0")) - held
+    assert [path for path in added if FLASKFLEX.is_data(path) or "__pycache__" in path] == []
+    assert all(path.exists() or (project / "application" / path.name).exists() for path in data)
+    assert not (project / "x").exists()
+
+
+def test_path_in_a_hint_is_one_word_for_the_shell(tmp_path: Path) -> None:
+    folder = tmp_path / "a b;touch x;$(touch y)"
+    write(folder / ".git" / "HEAD")
+    write(folder / ".venv" / "pyvenv.cfg")
+    with pytest.raises(FLASKFLEX.Failure) as failure:
+        FLASKFLEX.read_virtualenv("--venv", folder / ".venv")
+    hints = [failure.value.hint, FLASKFLEX.activation_hint(folder)]
+    assert [shlex.split(hint.partition(": ")[2])[-1] for hint in hints] == [
+        str(folder / ".venv"), str(folder / ".venv" / "bin" / "activate"),
+    ]
+
+
+@pytest.mark.parametrize("paths, data", [
+    (["a.db", "x/a.sqlite3", "a.db-wal", "a.sqlite-journal", ".env", "x/.env", ".env.local", "x/tls.key",
+      "instance/x", "x/instance/y/z"], True),
+    (["a.dbml", "db.py", ".env.example", ".flaskenv", "env", "x/instances/y", "instance/.gitkeep",
+      "keyboard.py", "sqlite.html"], False),
+])
+def test_data_and_settings_are_known_by_their_names(paths: List[str], data: bool) -> None:
+    assert [path for path in paths if FLASKFLEX.is_data(path) != data] == []
+
+
+def test_project_that_is_well_has_no_fault_in_it(look: Look) -> None:
+    assert {item.level for item in look("")} == {"ok"}
+
+
+@pytest.mark.parametrize("arrange, kept", [
+    ("echo '*.db' > .gitignore; touch application/todo.db", r"application/todo\.db.*tables"),
+    ("echo .env > .gitignore; touch application/.env .env", r"\.env, application/\.env.*scp"),
+    ("echo instance > .gitignore; mkdir application/instance; touch application/instance/config.py",
+     r"application/instance/config\.py.*scp"),
+    ("echo lib/ > .gitignore; mkdir -p public_html/lib; touch public_html/lib/a.css",
+     r"public_html/lib/.*--force"),
+])
+def test_what_git_ignores_is_told_by_kind(arrange: str, kept: str, project: Path, look: Look) -> None:
+    run("sh", "-ec", f"{arrange}; git add .; git commit -qm x", cwd=project, env=dict(os.environ))
+    told = [f"{item.text} {item.hint}".replace("\n", " ") for item in look("") if item.level != "ok"]
+    assert len(told) == 1 and re.search(kept, told[0]), told
+
+
+def test_what_is_made_anew_everywhere_is_no_loss(project: Path, look: Look) -> None:
+    names = ["__pycache__/a.pyc", "b.pyc", ".pytest_cache/c", ".DS_Store", "node_modules/d", "e.log", "f~",
+             "g.egg-info/h", "env/pyvenv.cfg", ".vscode/i"]
+    for name in names:
+        write(project / "application" / name)
+    write(project / ".gitignore", "".join(f"{name.partition('/')[0]}\n" for name in names))
+    run("git", "add", ".gitignore", cwd=project, env=dict(os.environ))
+    assert [item for item in look("") if item.level != "ok"] == []
+
+
+def test_whole_home_that_is_a_repository_is_told(
+    project: Path, look: Look, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(project))
+    assert [item.level for item in look("home folder itself")] == ["warn"]
+
+
+def test_conflict_that_was_committed_fails_with_its_line(project: Path, git: Git, look: Look) -> None:
+    expected = set()
+    for path in ("public_html/.htaccess", DISPATCH, ".flx"):
+        text = (project / path).read_text()
+        (project / path).write_text(f"{text}<<<<<<< HEAD\n=======\n>>>>>>> topic\n")
+        expected |= {f"{path}, line {text.count(chr(10)) + number}" for number in (1, 3)}
+    commit(git, ".flx", "public_html/.htaccess", DISPATCH)
+    found = look("conflict marker")
+    assert {item.text.partition(": ")[0] for item in found} == expected
+    assert {item.level for item in found} == {"fail"}
+    git("checkout", "-q", "HEAD^", "--", ".")
+    for hint in {item.hint.rpartition("\n")[2] for item in found}:
+        run("sh", "-c", hint, cwd=project, env=dict(os.environ))
+    assert look("conflict marker") == []
+
+
+def test_file_that_a_filter_of_git_changes_is_as_committed(project: Path, git: Git, look: Look) -> None:
+    run("sh", "-ec", LFS + "echo req.txt filter=lfs > .gitattributes; git add .; git add --renormalize .;"
+        "git commit -qm x", cwd=project, env=dict(os.environ))
+    assert git("status", "--porcelain") == ""
+    told = [item.text for item in look("req.txt")]
+    assert told == ["the host would get pointers of Git LFS, not the files: req.txt"]
+
+
 # --- the four files ---
 
 STATES = {
     "is missing": "fail",
     "is not committed": "fail",
     "is committed, but gone": "warn",
-    "has changes that are not committed": "warn",
+    "is changed here, and would deploy as in the last commit": "warn",
 }
 
 
 @pytest.mark.parametrize("turn", range(len(FILES)))
 def test_each_state_of_each_file_is_told_and_mended_by_its_hint(
-    turn: int, project: Path, git: Git, type_in: Type, flaskflex: Flaskflex
+    turn: int, project: Path, git: Git, type_in: Type, look: Look
 ) -> None:
     missing, uncommitted, gone, changed = FILES[turn:] + FILES[:turn]
     git("rm", "-q", missing)
@@ -166,28 +397,15 @@ def test_each_state_of_each_file_is_told_and_mended_by_its_hint(
     (project / gone).unlink()
     with (project / changed).open("a") as file:
         file.write("# a line of mine\n")
-    result = flaskflex("check")
-    assert result.status == 1
     hints = set()
     for path, (words, level) in zip((missing, uncommitted, gone, changed), STATES.items()):
-        found = item(result.out, f"^{path} {words}")
+        (found,) = look(f"^{path} {words}")
         assert found.level == level
         hints.add(found.hint)
     for hint in sorted(hints):
         type_in(hint)
-    assert item(flaskflex("check").out, "four files").level == "ok"
+    assert [found.level for found in look("four files")] == ["ok"]
     assert "# a line of mine" in git("show", f"HEAD:{changed}")
-
-
-@pytest.mark.parametrize("path", [".flx", "application/app.py"])
-def test_what_git_was_told_to_remove_can_be_had_back_by_the_hint(
-    path: str, project: Path, git: Git, type_in: Type, flaskflex: Flaskflex
-) -> None:
-    git("rm", "-q", path)
-    found = item(flaskflex("check").out, f"^{path} is committed, but gone")
-    assert found.level == "warn"
-    type_in(found.hint)
-    assert (project / path).exists()
 
 
 def test_line_endings_that_git_itself_put_into_the_work_tree_are_no_change(
@@ -212,15 +430,13 @@ def test_line_endings_that_git_itself_put_into_the_work_tree_are_no_change(
     (b"#!/usr/bin/env python3\n", b"#! /usr/bin/python3\n", "ok", "can be started"),
 ])
 def test_committed_dispatch_fcgi_is_one_that_a_server_can_start(
-    old: bytes, new: bytes, level: str, words: str,
-    project: Path, git: Git, type_in: Type, flaskflex: Flaskflex
+    old: bytes, new: bytes, level: str, words: str, project: Path, git: Git, type_in: Type, look: Look
 ) -> None:
     script = project / DISPATCH
     script.write_bytes(script.read_bytes().replace(old, new))
     commit(git, DISPATCH)
-    result = flaskflex("check")
-    found = item(result.out, "dispatch.fcgi")
-    assert (found.level, result.status) == (level, 1 if level == "fail" else 0)
+    (found,) = look("dispatch.fcgi")
+    assert found.level == level
     assert words in found.text
     if level != "ok":
         type_in(found.hint)
@@ -254,7 +470,7 @@ def test_committed_text_counts_and_not_that_of_the_work_tree(
     script.write_bytes(sound)
     result = flaskflex("check")
     assert item(result.out, "dispatch.fcgi does not begin").level == "fail"
-    assert item(result.out, "dispatch.fcgi has changes").level == "warn"
+    assert item(result.out, "dispatch.fcgi is changed").level == "warn"
     assert item(result.out, "GET /").level == "ok"
 
 
@@ -309,56 +525,13 @@ def test_misnamed_application_is_mended_by_the_hint_and_answers(
     (["web"], ["application"]),
 ])
 def test_missing_application_is_hinted_at(
-    modules: List[str], words: List[str], project: Path, git: Git, flaskflex: Flaskflex
+    modules: List[str], words: List[str], project: Path, git: Git, look: Look
 ) -> None:
     replace_application(project, git, **{name: "" for name in modules})
-    result = flaskflex("check")
-    found = item(result.out, "^application/app.py is missing")
-    assert (found.level, result.status) == ("fail", 1)
+    (found,) = look("^application/app.py is missing")
+    assert found.level == "fail"
     for word in words:
         assert word in found.hint
-
-
-def test_application_that_is_a_repository_of_its_own_is_told_and_mended_by_the_hint(
-    project: Path, git: Git, type_in: Type, flaskflex: Flaskflex
-) -> None:
-    git("rm", "-q", "-r", "--cached", "application")
-    git("init", "-q", cwd=project / "application")
-    git("add", ".", cwd=project / "application")
-    git("commit", "-q", "-m", "A history of its own", cwd=project / "application")
-    git("-c", "advice.addEmbeddedRepo=false", "add", "application")
-    git("commit", "-q", "-m", "Add the application")
-    found = item(flaskflex("check").out, "^application is a git repository of its own")
-    assert found.level == "fail"
-    type_in(found.hint)
-    commit(git)
-    assert item(flaskflex("check").out, "^application/app.py is there and committed").level == "ok"
-    assert git("--git-dir=../application.git", "log", "--format=%s") == "A history of its own\n"
-
-
-def test_application_behind_a_symbolic_link_is_told_and_mended_by_the_hint(
-    project: Path, git: Git, type_in: Type, flaskflex: Flaskflex
-) -> None:
-    (project / "application").rename(project.parent / "elsewhere")
-    (project / "application").symlink_to("../elsewhere")
-    commit(git)
-    found = item(flaskflex("check").out, "^application is a symbolic link")
-    assert found.level == "fail"
-    type_in(found.hint)
-    commit(git)
-    assert item(flaskflex("check").out, "^application/app.py is there and committed").level == "ok"
-
-
-def test_committed_virtualenv_is_told_and_taken_out_by_the_hint(
-    project: Path, git: Git, type_in: Type, flaskflex: Flaskflex
-) -> None:
-    write(project / ".venv" / "pyvenv.cfg", "home = /usr/bin\n")
-    commit(git)
-    found = item(flaskflex("check").out, "^.venv is committed")
-    assert found.level == "warn"
-    type_in(found.hint)
-    assert [one for one in read_items(flaskflex("check").out) if ".venv" in one.text] == []
-    assert (project / ".venv" / "pyvenv.cfg").exists()
 
 
 def test_uncommitted_application_fails_and_the_hint_commits_it(
@@ -371,16 +544,6 @@ def test_uncommitted_application_fails_and_the_hint_commits_it(
     assert (found.level, result.status) == ("fail", 1)
     type_in(found.hint)
     assert item(flaskflex("check").out, "^application/app.py").level == "ok"
-
-
-def test_application_that_is_gone_from_the_work_tree_alone_is_told(
-    project: Path, type_in: Type, flaskflex: Flaskflex
-) -> None:
-    (project / "application" / "app.py").unlink()
-    found = item(flaskflex("check").out, "^application/app.py is committed, but gone")
-    assert found.level == "warn"
-    type_in(found.hint)
-    assert flaskflex("check").status == 0
 
 
 def test_work_tree_of_the_application_that_differs_from_the_commit_is_told(
@@ -396,11 +559,12 @@ def test_work_tree_of_the_application_that_differs_from_the_commit_is_told(
     write(project / "notes.txt")
     result = flaskflex("check")
     told = [item for item in troubles(result.out) if "application/" in item.text]
-    assert [item.level for item in told] == ["warn"], result.out
+    assert [item.level for item in told] == ["warn", "warn"], result.out
     for path in paths:
         assert path in told[0].text
-    assert "ignored.py" not in result.out and "notes.txt" not in result.out
-    type_in(told[0].hint)
+    assert "application/ignored.py" in told[1].text and "notes.txt" not in result.out
+    for found in told:
+        type_in(found.hint)
     result = flaskflex("check")
     assert [item for item in troubles(result.out) if "application" in item.text] == [], result.out
     assert "notes.txt" not in git("ls-files")
@@ -410,14 +574,12 @@ def test_work_tree_of_the_application_that_differs_from_the_commit_is_told(
 
 
 @pytest.fixture
-def active(tmp_path: Path, project: Path, virtualenv: Path, environ: Environ, flaskflex: Flaskflex) -> Path:
-    """A virtualenv of the test's own, which is active, and which the committed req.txt agrees with."""
-    own = light_virtualenv(tmp_path / "env", virtualenv)
+def active(active: Path, flaskflex: Flaskflex) -> Path:
+    """There is something in the virtualenv, and the committed req.txt agrees with it."""
     for name in ("Flask", "gone", "changed"):
-        add_distribution(own, name, "1.0")
-    environ["VIRTUAL_ENV"] = str(own)
+        add_distribution(active, name, "1.0")
     assert flaskflex().status == 0
-    return own
+    return active
 
 
 def test_requirements_that_agree_are_ok(active: Path, project: Path, flaskflex: Flaskflex) -> None:
@@ -520,15 +682,22 @@ def test_what_would_be_served_by_mistake_is_told_and_moved_by_the_hint(
     told_of = [item.text.partition(" would be served")[0] for item in told]
     assert told_of == sorted(f"public_html/{name}" for name in EXPOSED)
     for found in told:
-        if "public_html/app.py" in found.text:
-            git("rm", "-q", "public_html/app.py")  # there is one in application/ already
-        else:
-            type_in(found.hint)
-    git("commit", "-q", "-m", "Moved")
+        type_in(found.hint)
+    assert (project / "application" / "app.py").read_text() == APPLICATION  # there was one already
+    assert git("show", "HEAD:application/public_html_app.py") == "app.py"
     assert item(flaskflex("check").out, "^public_html").level == "ok"
 
 
 # --- pushed ---
+
+
+def pushed() -> Item:
+    """What check says of the branch in the folder of the test."""
+    project = FLASKFLEX.find_project(Path("."))
+    upstream = FLASKFLEX.read_upstream(project)
+    with FLASKFLEX.asking_host(project, upstream[0]) as asked:
+        (finding,) = FLASKFLEX.check_pushed(project, upstream, asked)
+    return Item(*finding)
 
 
 def ahead(git: Git) -> None:
@@ -565,22 +734,21 @@ def gone_from_the_host(git: Git) -> None:
     (ahead, "1 commit of branch main not pushed", "git push"),
     (ahead_by_two, "2 commits of branch main not pushed", "git push"),
     (behind, "host has 1 commit more", "git pull"),
-    (apart, "host has 1 commit more", "git pull"),
+    (apart, "host has 1 commit more", "git pull --rebase --autostash && git push"),
     (without_upstream, "branch topic is not pushed", "git push -u origin topic"),
     (gone_from_the_host, "branch main is not pushed", "git push -u origin main"),
 ])
 def test_branch_that_the_host_has_not_is_told_and_mended_by_the_hint(
     change: Callable[[Git], None], words: str, hint: str,
-    project: Path, git: Git, type_in: Type, flaskflex: Flaskflex
+    project: Path, git: Git, type_in: Type, look: Look, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    git("config", "pull.rebase", "true")
+    monkeypatch.chdir(project)
     change(git)
-    result = flaskflex("check")
-    found = item(result.out, words)
-    assert (found.level, found.hint, result.status) == ("warn", hint, 0)
+    found = pushed()
+    assert words in found.text
+    assert (found.level, found.hint) == ("warn", hint)
     type_in(found.hint)
-    left = git("rev-list", "--left-right", "--count", "@{upstream}...HEAD").split()
-    assert left == ["0", "1" if change is apart else "0"]
+    assert git("rev-list", "--left-right", "--count", "@{upstream}...HEAD").split() == ["0", "0"]
 
 
 def test_project_without_a_remote_is_told_how_to_add_one(
@@ -588,12 +756,95 @@ def test_project_without_a_remote_is_told_how_to_add_one(
 ) -> None:
     git("remote", "remove", "origin")
     found = item(flaskflex("check").out, "branch main")
-    assert (found.level, found.hint) == ("warn", "git remote add origin ADDRESS")
+    assert (found.level, found.hint) == ("warn", "git remote add origin URL")
 
 
-def test_detached_head_is_told_how_to_get_to_a_branch(project: Path, git: Git, flaskflex: Flaskflex) -> None:
+def test_detached_head_is_told_how_to_get_to_a_branch(
+    project: Path, git: Git, type_in: Type, flaskflex: Flaskflex
+) -> None:
     git("switch", "-q", "--detach")
     result = flaskflex("check")
     found = item(result.out, "branch")
-    assert (found.level, found.hint) == ("warn", "git switch BRANCH")
+    assert (found.level, found.hint) == ("warn", "git switch main")
     assert "detached" in result.out.splitlines()[0]
+    type_in(found.hint)
+    assert git("branch", "--show-current") == "main\n"
+
+
+# --- what the host says of itself ---
+
+
+HOSTILE_BRANCH = "main;touch${IFS}x"
+
+# What has happened since the last deploy; what check says, and the level after the hint was typed.
+HOSTS = {
+    "it says nothing": ("", "ok", "is pushed$"),
+    "it serves HEAD": ("LIVE main", "ok", "is pushed$"),
+    "it serves what was before": ("LIVE main^", "warn", "serves an older commit"),
+    "somebody else has pushed": (
+        "SKIP; git push -q; LIVE main; git reset -q --hard HEAD^; "
+        "git update-ref refs/remotes/origin/main HEAD", "warn", "serves another commit"),
+    "another branch was pushed": (
+        "LIVE main; git switch -qc topic; SKIP; git push -qu origin topic",
+        "warn", "branch topic is pushed, and the host deploys branch main"),
+    "one with a hostile name was pushed": (
+        f"LIVE main; git switch -qc '{HOSTILE_BRANCH}'; SKIP; git push -qu origin HEAD",
+        "warn", "and the host deploys branch main"),
+    "one with a hostile name was not pushed": (f"git switch -qc '{HOSTILE_BRANCH}'", "warn", "is not pushed"),
+    "another remote is gone": ("git remote set-url origin ../nowhere.git", "ok", "is pushed$"),
+}
+
+
+@pytest.mark.parametrize("arrange, level, words", HOSTS.values(), ids=list(HOSTS))
+def test_what_the_host_serves_is_told_and_fixed_by_the_hint(
+    arrange: str, level: str, words: str,
+    project: Path, type_in: Type, look: Look, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(project)
+    host = project.parent / "host.git"
+    run("sh", "-ec", in_full(arrange), cwd=project, env=dict(os.environ))
+    found = pushed()
+    assert (found.level, bool(re.search(words, found.text))) == (level, True), found
+    write(host / "hooks" / "post-receive", f"#!/bin/sh\ngit update-ref {FLASKFLEX.LIVE_REF} HEAD\n", 0o755)
+    if level != "ok":
+        type_in(found.hint)
+        found = pushed()
+    assert (found.level, found.hint) == ("ok", "")
+    assert not (project / "x").exists()
+
+
+def test_host_that_does_not_answer_is_not_waited_for_and_asks_nobody(
+    project: Path, git: Git, look: Look, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ssh = write(project.parent / "ssh", "#!/bin/sh\ncd ..\nenv >env\necho \"$@\" >args.new\n"
+                "mv args.new args\nexec sleep 600\n", 0o755)
+    git("config", "core.sshCommand", str(ssh))
+    git("remote", "set-url", "origin", "me@127.0.0.1:host.git")
+    with FLASKFLEX.asking_host(FLASKFLEX.find_project(project), "origin") as asked:
+        wait_until((project.parent / "args").exists)
+        monkeypatch.setattr(FLASKFLEX, "HOST_SECONDS", 0.01)
+        assert FLASKFLEX.read_host_refs(asked) == ("", "")
+    wait_until(lambda: not processes_in(project, project.parent))
+    assert "-o BatchMode=yes" in (project.parent / "args").read_text()
+    asked_with = (project.parent / "env").read_text().splitlines()
+    assert {"GIT_TERMINAL_PROMPT=0", "GIT_ASKPASS=", "SSH_ASKPASS_REQUIRE=never"} <= set(asked_with)
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    """Wait until something is so; a test that waits in vain fails after half a minute."""
+    for _ in range(3000):
+        if condition():
+            return
+        time.sleep(0.01)
+    raise AssertionError("it did not come")
+
+
+# --- one process for all requests ---
+
+
+@pytest.mark.parametrize("name, told", [
+    ("Flask-SocketIO", True), ("python_socketio", True), ("Flask-APScheduler", True), ("Flask", False),
+])
+def test_package_that_needs_one_process_is_told(name: str, told: bool) -> None:
+    found = list(FLASKFLEX.check_processes([FLASKFLEX.Requirement(name, f"{name}==1.0")]))
+    assert [(item.level, item.text.partition(":")[0]) for item in found] == [("warn", name)] * told

@@ -230,3 +230,14 @@ def test_what_cannot_be_shown_in_the_terminals_encoding_does_not_stop_it(
     result = flaskflex("--no-commit", cwd=renamed, script=renamed / "flaskflex.py")
     assert result.status == 0
     assert "za\\u017c\\xf3\\u0142\\u0107" in result.out
+
+
+@pytest.mark.parametrize("command", ["", "check", "serve", "host", "demo"])
+def test_the_help_fits_into_80_columns_and_ends_with_examples(
+    command: str, flaskflex: Flaskflex, environ: Environ
+) -> None:
+    helped = flaskflex(*command.split(), "--help", env={**environ, "COLUMNS": "80"}).out.splitlines()
+    assert [line for line in helped if len(line) > 80] == []
+    if not command:
+        examples = helped[helped.index("Examples:") + 1:]
+        assert [line for line in examples if not re.match("    (sudo )?python3? flaskflex.py ", line)] == []

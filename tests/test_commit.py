@@ -8,7 +8,7 @@ from typing import Callable, List
 
 import pytest
 from conftest import Environ, Flaskflex, Git, run
-from helpers import FILES, assert_prepared, assert_refused, untouched, write
+from helpers import FILES, add_hook, assert_prepared, assert_refused, untouched, write
 
 DISPATCH = "public_html/dispatch.fcgi"
 
@@ -166,20 +166,16 @@ def test_an_edited_script_gets_the_execute_bit_and_the_edit_stays_uncommitted(
 # --- hooks, signing, filters ---
 
 
-def hook(project: Path, name: str, script: str) -> Path:
-    return write(project / ".git" / "hooks" / name, f"#!/bin/sh\n{script}\n", 0o755)
-
-
 def test_hooks_run_and_see_what_is_committed(
     project: Path, tmp_path: Path, git: Git, flaskflex: Flaskflex
 ) -> None:
     write(project / "staged", "not for this commit\n")
     git("add", "staged")
     log = tmp_path / "log"
-    hook(project, "pre-commit", f'echo pre-commit $(git diff --cached --name-only) >> "{log}"')
-    hook(project, "prepare-commit-msg", f'echo prepare-commit-msg >> "{log}"')
-    hook(project, "commit-msg", f'grep ^Flaskflex-Version "$1" >> "{log}"; echo Seen: yes >> "$1"')
-    hook(project, "post-commit", f'echo post-commit $(git show --format= --name-only) >> "{log}"')
+    add_hook(project, "pre-commit", f'echo pre-commit $(git diff --cached --name-only) >> "{log}"')
+    add_hook(project, "prepare-commit-msg", f'echo prepare-commit-msg >> "{log}"')
+    add_hook(project, "commit-msg", f'grep ^Flaskflex-Version "$1" >> "{log}"; echo Seen: yes >> "$1"')
+    add_hook(project, "post-commit", f'echo post-commit $(git show --format= --name-only) >> "{log}"')
     assert flaskflex().status == 0
     names = " ".join(FILES)
     version = flaskflex("--version").out.split()[1]
@@ -192,7 +188,7 @@ def test_hooks_run_and_see_what_is_committed(
 def test_what_a_hook_makes_of_a_file_is_committed_and_stays(
     project: Path, git: Git, flaskflex: Flaskflex
 ) -> None:
-    hook(project, "pre-commit", "grep -q hook .flx || echo '# by the hook' >> .flx; git add .flx")
+    add_hook(project, "pre-commit", "grep -q hook .flx || echo '# by the hook' >> .flx; git add .flx")
     assert flaskflex().status == 0
     assert git("show", "HEAD:.flx").endswith("# by the hook\n")
     assert git("status", "--porcelain") == "?? flaskflex.py\n"
@@ -201,11 +197,11 @@ def test_what_a_hook_makes_of_a_file_is_committed_and_stays(
 
 
 def refusing_hook(project: Path, git: Git) -> None:
-    hook(project, "pre-commit", "echo not on a Friday; exit 1")
+    add_hook(project, "pre-commit", "echo not on a Friday; exit 1")
 
 
 def refusing_message_hook(project: Path, git: Git) -> None:
-    hook(project, "commit-msg", "echo not on a Friday >&2; exit 1")
+    add_hook(project, "commit-msg", "echo not on a Friday >&2; exit 1")
 
 
 def failing_signature(project: Path, git: Git) -> None:
@@ -347,7 +343,7 @@ def test_quietly_it_says_nothing(project: Path, environ: Environ, git: Git, flas
 
 
 def test_a_quiet_failure_still_tells_why(project: Path, git: Git, flaskflex: Flaskflex) -> None:
-    hook(project, "pre-commit", "echo not on a Friday; exit 1")
+    add_hook(project, "pre-commit", "echo not on a Friday; exit 1")
     result = flaskflex("--quiet")
     assert_refused(result, "not on a Friday")
     assert result.out == ""

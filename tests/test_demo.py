@@ -5,10 +5,9 @@ import re
 import subprocess
 import sys
 from pathlib import Path
-from typing import List
 
 import pytest
-from conftest import SCRIPT, Environ, Flaskflex, Result, hermetic_environ, run
+from conftest import SCRIPT, Environ, Flaskflex, Result, git_in, hermetic_environ, run
 from helpers import FILES, assert_refused, untouched
 
 
@@ -34,13 +33,11 @@ def test_the_demo_goes_the_whole_way_from_a_host_to_the_page(
     demo = folder / "flaskflex-demo" / "yourprojectname"
     hosted = folder / "flaskflex-demo" / "host" / "yourprojectname.git"
 
-    def git(*arguments: str, cwd: Path = demo) -> List[str]:
-        return run("git", *arguments, cwd=cwd, env=newcomer).splitlines()
-
-    assert git("status", "--porcelain") == []
-    assert set(git("ls-files")) == {*FILES, ".gitignore", "application/app.py"}
-    assert set(git("log", "--format=%an <%ae>")) == {"A Student <student@example.org>"}
-    assert git("log", "--format=%(trailers:key=Flaskflex-Version,valueonly)", "--", ".flx")[0]
+    git = git_in(demo, newcomer)
+    assert git("status", "--porcelain") == ""
+    assert set(git("ls-files").splitlines()) == {*FILES, ".gitignore", "application/app.py"}
+    assert set(git("log", "--format=%an <%ae>").splitlines()) == {"A Student <student@example.org>"}
+    assert git("log", "--format=%(trailers:key=Flaskflex-Version,valueonly)", "--", ".flx").splitlines()[0]
     assert re.search("^[Ff]lask==", (demo / "req.txt").read_text(), re.MULTILINE)
     assert git("rev-parse", "refs/flaskflex/live", cwd=hosted) == git("rev-parse", "HEAD")
     # It shows what it does as one would type it, the page, and in the end what to look at.
@@ -50,7 +47,7 @@ def test_the_demo_goes_the_whole_way_from_a_host_to_the_page(
     *_, page, history, application, _ = result.out.splitlines()
     assert re.fullmatch("The page +Hello, world!", page)
     run("sh", "-c", history.split(":", 1)[1], cwd=folder, env=newcomer)
-    assert str(demo / "application" / "app.py") in application
+    assert f" serve -C {demo} " in application
 
 
 @pytest.mark.parametrize("name", ["a folder", "a file"])

@@ -19,6 +19,8 @@ from installing import (
 
 BASE_PYTHON = Path(os.path.realpath(sys.executable))
 
+pytestmark = pytest.mark.real_pip
+
 
 def frozen(project: Path) -> List[str]:
     """The requirements of req.txt in lower case: pip and uv differ in how they write names."""
@@ -304,7 +306,7 @@ def wheels(tmp_path_factory: pytest.TempPathFactory, virtualenv: Path, session_e
 
 BROUGHT = ["gitdb", "gitpython", "smmap"]
 
-# What is installed by name before flaskflex is, and what of flaskflex's needs stays in req.txt for it.
+# What is installed by name beside flaskflex, and what of flaskflex's needs stays in req.txt for it.
 BESIDE: List[Tuple[List[str], List[str]]] = [
     ([], []),
     (["shop"], BROUGHT),
@@ -322,8 +324,7 @@ def test_what_was_installed_for_flaskflex_alone_is_left_out(
     project: Path, environ: Environ,
 ) -> None:
     own = light_virtualenv(tmp_path / "env", virtualenv)
-    for requirements in filter(None, (names, ["flaskflex"])):
-        pip_install(own, "--no-index", "--find-links", wheels, *requirements, cwd=tmp_path, env=environ)
+    pip_install(own, "--no-index", "--find-links", wheels, *names, "flaskflex", cwd=tmp_path, env=environ)
     result = start(own / "bin" / "flaskflex", cwd=project, env=activated(own, environ))
     assert result.status == 0, result
     applications = [name.partition("[")[0].lower() for name in names]

@@ -263,6 +263,7 @@ def test_what_is_in_the_way_is_refused_even_with_force(
         assert_refused(flaskflex("--force", "--no-commit"), path)
 
 
+@pytest.mark.real_pip
 @pytest.mark.parametrize("protected", [".", "public_html"])
 def test_a_folder_that_cannot_be_written_is_told_and_nothing_is_half_done(
     protected: str, project: Path, virtualenv: Path, environ: Environ

@@ -10,7 +10,7 @@ from typing import Dict, List, Tuple
 
 import pytest
 from conftest import SCRIPT, Environ, run
-from deployed import Item, copy_deployed, deploy, item, read_items
+from deployed import Item, copy_deployed, item, read_items
 from helpers import load_flaskflex
 
 
@@ -136,11 +136,10 @@ TROUBLE: List[Tuple[str, str, str]] = [
 
 @pytest.fixture(scope="module")
 def found(
-    tmp_path_factory: pytest.TempPathFactory, virtualenv: Path, warm_cache: Path, session_environ: Environ
+    tmp_path_factory: pytest.TempPathFactory, virtualenv: Path, deployed: Path, session_environ: Environ
 ) -> Dict[int, Item]:
     """What check says of a .flx with all that trouble and as much that is right: by the line's number."""
-    folder = tmp_path_factory.mktemp("flx")
-    project = copy_deployed(deploy(folder, virtualenv, session_environ), folder)
+    project = copy_deployed(deployed, tmp_path_factory.mktemp("flx"))
     (project / "more").mkdir()
     (project / "more" / "req.txt").touch()
     (project / "application" / "settings.py").touch()
@@ -170,7 +169,7 @@ def test_trouble_is_told_with_the_number_of_its_line(index: int, found: Dict[int
     unreadable = re.search("conflict|PATH MODE|PATH TOKEN", found[number].text)
     assert found[number].level == ("fail" if unreadable else "warn")
     assert words in found[number].text
-    assert line in found[number].hint
+    assert " ".join(line.split()) in " ".join(found[number].hint.split())  # tabs become spaces
 
 
 def test_what_is_right_is_no_trouble(found: Dict[int, Item]) -> None:
@@ -178,9 +177,9 @@ def test_what_is_right_is_no_trouble(found: Dict[int, Item]) -> None:
 
 
 def test_sound_file_is_ok_whatever_its_line_endings(
-    tmp_path: Path, virtualenv: Path, environ: Environ
+    tmp_path: Path, deployed: Path, environ: Environ
 ) -> None:
-    project = copy_deployed(deploy(tmp_path, virtualenv, environ), tmp_path)
+    project = copy_deployed(deployed, tmp_path)
     flx = project / ".flx"
     flx.write_bytes(flx.read_bytes().replace(b"\n", b"\r\n").rstrip())
     run("git", "commit", "-q", "-m", "CRLF, and no newline at the end", ".flx", cwd=project, env=environ)
@@ -189,9 +188,8 @@ def test_sound_file_is_ok_whatever_its_line_endings(
 
 
 @pytest.mark.parametrize("line", [
-    "pip" + " -pip" * 100_000, "pip " * 100_000, "pip install" + " -r" * 100_000, "-" * 500_000,
-    "[" * 500_000,
-    "pip install -r" + "a" * 500_000, "pip." + "." * 500_000, "a " * 250_000,
+    "pip" + " -pip" * 25_000, "pip " * 25_000, "pip install" + " -r" * 25_000, "-" * 100_000, "[" * 100_000,
+    "pip install -r" + "a" * 100_000, "pip." + "." * 100_000, "a " * 50_000,
 ], ids=lambda line: line[:16])
 def test_long_line_is_read_in_no_time(line: str) -> None:
     # In a process of its own: a pattern whose time grows with the square could not be interrupted here.

@@ -6,11 +6,13 @@ import shutil
 import socket
 import stat
 import string
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any, Callable, List, Optional, TypeVar
 
 import pytest
-from conftest import Environ, Flaskflex, Git, run
+from conftest import SCRIPT, Environ, Flaskflex, Git, run
 from helpers import (
     add_distribution, assert_prepared, assert_refused, light_virtualenv, load_flaskflex, newer_script,
     site_packages, untouched, write,
@@ -24,12 +26,10 @@ flaskflex_module: Any = load_flaskflex()
 
 
 @pytest.fixture
-def active(tmp_path: Path, virtualenv: Path, environ: Environ) -> Path:
-    """A virtualenv of the test's own, which is active."""
-    own = light_virtualenv(tmp_path / "env", virtualenv)
-    add_distribution(own, "Flask", "3.1.0")
-    environ["VIRTUAL_ENV"] = str(own)
-    return own
+def active(active: Path) -> Path:
+    """There is Flask in the virtualenv."""
+    add_distribution(active, "Flask", "3.1.0")
+    return active
 
 
 # --- what stands in the place of a file ---
@@ -122,27 +122,63 @@ def test_a_message_is_a_message(message: str, project: Path, git: Git, flaskflex
 
 
 @pytest.mark.parametrize("own", [False, True], ids=["not flaskflex's", "below the marker"])
-def test_a_req_txt_of_100_megabytes_is_read(
-    own: bool, project: Path, active: Path, git: Git, flaskflex: Flaskflex
+@pytest.mark.parametrize("line, count, words", [
+    ("# " + "x" * 1021 + "\n", 1025, "at most 1048576 bytes"),
+    ("x" * 2001, 1, "longer than 2000 characters"),
+], ids=["1 MB and a bit", "2 kB and a bit in a line"])
+def test_a_req_txt_that_is_too_long_is_refused(
+    line: str, count: int, words: str, own: bool, project: Path, active: Path, flaskflex: Flaskflex
 ) -> None:
-    lines = ("# " + "x" * 1021 + "\n") * 1024 * 100
-    if own:
-        assert flaskflex("--no-commit").status == 0
-        with (project / "req.txt").open("a") as file:
-            file.write(lines)
-        add_distribution(active, "added", "1")
-        assert flaskflex("--no-commit").status == 0
-        text = (project / "req.txt").read_text()
-        assert "\nadded==1\n" in text and text.endswith(lines)
-    else:
-        write(project / "req.txt", lines)
-        before = (project / "req.txt").stat()
-        assert_refused(flaskflex(), "req.txt")
-        assert (project / "req.txt").stat().st_mtime_ns == before.st_mtime_ns
-        result = flaskflex("--force", "--no-commit")
-        assert result.status == 0 and len(result.out) < 10_000
-        assert f"\n{FLUP}\n" in (project / "req.txt").read_text()
-        assert git("cat-file", "-s", result.out.split("cat-file -p ")[1].split()[0]) == f"{len(lines)}\n"
+    marker = "# --- frozen above; your own lines go below, and stay ---\n" if own else ""
+    write(project / "req.txt", marker + line * count)
+    with untouched(project):
+        result = flaskflex("--no-commit")
+        assert_refused(result, words if own or count > 1 else "not flaskflex's")
+        assert len(result.err) < 10_000
+
+
+# Foreign text on which a pattern that looks back would be at work for minutes.
+LONG = 100_000
+ENDLESS = [
+    "a" * LONG, "a-" * LONG, "a+" * LONG, "://" * LONG, ":" * LONG, "a:" * LONG, "(" * LONG, "(a" * LONG,
+    "[" * LONG, "a[" * LONG, ";a" * LONG, "&a" * LONG, "a==1," * LONG, "a==1!" * LONG, "a" + " " * LONG + "b",
+    "eyJ" * LONG, "ghp_" * LONG, "pypi-" * LONG, "A1a" * LONG, "\\\n" * LONG, "a\\\n" * LONG, "# " * LONG,
+    "%25" * LONG, "." * LONG, "--" * LONG, "-e " + "a/" * LONG, "==" * LONG, "a @ " + "a+" * LONG,
+    "#egg=" * LONG, "/t/" * LONG, "(a==" * LONG, "\n" * LONG,
+]
+
+
+def test_no_text_keeps_flaskflex_busy() -> None:
+    """The processor's time (not the clock's) is limited for each: a pattern that looks back takes minutes."""
+    done = subprocess.run([sys.executable, "-c", TAKE_APART, str(SCRIPT)], input="\0".join(ENDLESS).encode(),
+                          stdout=subprocess.PIPE)
+    begun = done.stdout.splitlines()
+    assert done.returncode == 0, f"it was busy with {ENDLESS[len(begun) - 1][:8]!r}"
+    assert len(begun) == len(ENDLESS)
+
+
+TAKE_APART = r"""
+import importlib.util, pathlib, resource, sys, time
+spec = importlib.util.spec_from_file_location("flaskflex", sys.argv[1])
+flaskflex = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(flaskflex)
+virtualenv = flaskflex.Virtualenv(pathlib.Path("/nowhere"), pathlib.Path("/nowhere"), "3.11.7")
+for text in sys.stdin.read().split("\0"):
+    print("begun", flush=True)
+    limit = int(time.process_time()) + 20, resource.getrlimit(resource.RLIMIT_CPU)[1]
+    resource.setrlimit(resource.RLIMIT_CPU, limit)
+    flaskflex.refused_lines(text, pathlib.Path("/nowhere"))
+    flaskflex.describe_changes(text, flaskflex.parse_requirements(text))
+    flaskflex.has_credentials(text)
+    flaskflex.hide_urls(text)
+    flaskflex.split_requirements(text)
+    flaskflex.remember_excluded(text, ["x"])
+    for line in (text, f"-e {text}", f"x @ file:{text}", f"x @ {text}", f"x=={text}"):
+        flaskflex.plan_freeze(line, virtualenv, pathlib.Path("/nowhere"), text)
+    for pattern in (flaskflex.READABLE_LINE, flaskflex.FROZEN_LINE, flaskflex.EDITABLE_LINE, flaskflex.NAME):
+        pattern.fullmatch(text)
+    flaskflex.parse_need(text)
+"""
 
 
 # --- what a repository's configuration has git execute ---
@@ -307,35 +343,36 @@ forms = strategies.sampled_from([
 schemes = strategies.sampled_from(["https", "http", "ssh", "ftp"])
 
 
-@holds_for(requirements=strategies.lists(pinned), own=any_text)
-def test_what_is_written_is_read_again(requirements: List[str], own: str) -> None:
+@holds_for(requirements=strategies.lists(pinned), user_lines=any_text)
+def test_what_is_written_is_read_again(requirements: List[str], user_lines: str) -> None:
     """The frozen part is known as it was written, and not a byte of the user's own lines is lost."""
-    parsed = flaskflex_module.parse_requirements(requirements)
+    parsed = flaskflex_module.parse_requirements("\n".join(requirements))
     assert [requirement.line for requirement in parsed] == requirements
-    content = flaskflex_module.render_requirements(parsed, "3.11.7", own)
+    content = flaskflex_module.render_requirements(parsed, "3.11.7", user_lines)
     old = flaskflex_module.split_requirements(content.decode("utf-8", "surrogateescape"))
-    assert old.intact
-    assert old.own.encode("utf-8", "surrogateescape") == own.encode("utf-8", "surrogateescape")
-    assert flaskflex_module.count_changes(old.frozen, parsed) == "+0 -0 ~0"
+    assert old.user_lines.encode("utf-8", "surrogateescape") == user_lines.encode("utf-8", "surrogateescape")
+    assert flaskflex_module.describe_changes(old.frozen, parsed) == ""
 
 
 @holds_for(requirements=strategies.lists(pinned, min_size=1), data=strategies.data())
-def test_an_edit_of_the_frozen_part_is_noticed(requirements: List[str], data: Any) -> None:
-    parsed = flaskflex_module.parse_requirements(requirements)
+def test_an_edit_of_the_frozen_part_changes_its_fingerprint(requirements: List[str], data: Any) -> None:
+    parsed = flaskflex_module.parse_requirements("\n".join(requirements))
     text = flaskflex_module.render_requirements(parsed, "3.11.7", "").decode()
     end = text.rindex("\n# ---")
     place = data.draw(strategies.integers(0, end - 1))
     other = data.draw(strategies.characters(exclude_categories=["Cs"]).filter(lambda new: new != text[place]))
-    assert not flaskflex_module.split_requirements(text[:place] + other + text[place + 1:]).intact
+    edited = (text[:place] + other + text[place + 1:]).encode()
+    prints = [flaskflex_module.frozen_fingerprint(content) for content in (text.encode(), edited)]
+    assert prints[0] != prints[1]
 
 
 @holds_for(text=any_text)
 def test_any_text_is_parsed_without_an_exception(text: str) -> None:
-    lines = text.split("\n")
-    for requirement in flaskflex_module.parse_requirements(lines):
+    for requirement in flaskflex_module.parse_requirements(text):
         assert requirement.line == requirement.line.strip() != ""
     flaskflex_module.split_requirements(text)
-    flaskflex_module.count_changes(text, flaskflex_module.add_flup([], text))
+    flaskflex_module.describe_changes(text, flaskflex_module.add_flup([], text))
+    flaskflex_module.refused_lines(text, Path("/nowhere"))
 
 
 @holds_for(content=strategies.binary() | strategies.binary().map(lambda rest: b"\xff\xfe" + rest))
@@ -379,11 +416,11 @@ def test_an_address_without_a_secret_is_not_suspected(
     "x @ https://${TOKEN}@host.example/x",
 ])
 def test_a_line_that_asks_for_more_than_one_package_is_refused(line: str, tmp_path: Path) -> None:
-    virtualenv = flaskflex_module.Virtualenv(tmp_path, tmp_path / "bin" / "python", "3.11.7", "--venv")
-    project = flaskflex_module.Project(tmp_path / "project", tmp_path / "project" / ".git" / "index")
+    virtualenv = flaskflex_module.Virtualenv(tmp_path, tmp_path / "bin" / "python", "3.11.7")
     requirement = flaskflex_module.Requirement("x", line)
     with pytest.raises(flaskflex_module.Refused):
-        flaskflex_module.resolve_requirement(requirement, virtualenv, project)
+        written = flaskflex_module.server_line(requirement, None, virtualenv, tmp_path / "project")
+        flaskflex_module.judge_line(written, tmp_path / "project")
 
 
 @holds_for(url=any_text, editable=strategies.booleans())
@@ -391,12 +428,8 @@ def test_any_line_is_judged_without_an_exception(
     url: str, editable: bool, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     folder = tmp_path_factory.getbasetemp()
-    virtualenv = flaskflex_module.Virtualenv(folder, folder / "bin" / "python", "3.11.7", "--venv")
-    project = flaskflex_module.Project(folder / "project", folder / "project" / ".git" / "index")
+    virtualenv = flaskflex_module.Virtualenv(folder, folder / "bin" / "python", "3.11.7")
     for line in (f"-e {url}", f"x @ {url}", f"x @ file://{url}", f"x @ https://{url}", url):
-        for requirement in flaskflex_module.parse_requirements([line]):
-            try:
-                kept = flaskflex_module.resolve_requirement(requirement, virtualenv, project)
-            except (flaskflex_module.Refused, ValueError):  # deployable() makes a refusal of both
-                continue
-            assert kept.line.isprintable() and len(kept.line.splitlines()) == 1
+        plan = flaskflex_module.plan_freeze(line, virtualenv, folder / "project", "")
+        for requirement in plan.requirements:
+            assert requirement.line.isprintable() and len(requirement.line.splitlines()) == 1

@@ -1,23 +1,23 @@
 """req.txt installs on the server, and gives nothing away: proven with real installs, and with pip."""
 from __future__ import annotations
 
-import contextlib
-import functools
-import http.server
 import re
 import shutil
-import threading
+import socket
 import zipfile
 from pathlib import Path
-from typing import Any, Callable, Iterator, List, NamedTuple
+from typing import Any, List, NamedTuple, Tuple
 
 import pytest
 from conftest import Environ, Flaskflex, Git, run
 from helpers import assert_refused, light_virtualenv, untouched, write
+from installing import serving
 from test_requirements import make_library
 
 SECRET = "s3cr3t"
 FLUP = "flup==1.0.3"
+
+pytestmark = pytest.mark.real_pip
 
 
 @pytest.fixture(scope="session")
@@ -35,14 +35,6 @@ def wheels(tmp_path_factory: pytest.TempPathFactory, virtualenv: Path, session_e
 def offline(environ: Environ, wheels: Path) -> Environ:
     """The environment of pip: it takes from the wheels, and from the addresses it is given, alone."""
     return {**environ, "PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(wheels), "GIT_ALLOW_PROTOCOL": "file"}
-
-
-@pytest.fixture
-def active(tmp_path: Path, virtualenv: Path, environ: Environ) -> Path:
-    """The application's virtualenv, which is active."""
-    own = light_virtualenv(tmp_path / "env", virtualenv)
-    environ["VIRTUAL_ENV"] = str(own)
-    return own
 
 
 class Pip(NamedTuple):
@@ -64,24 +56,6 @@ class Pip(NamedTuple):
 @pytest.fixture
 def pip(active: Path, project: Path, offline: Environ) -> Pip:
     return Pip(active, project, offline)
-
-
-@contextlib.contextmanager
-def served(folder: Path) -> Iterator[str]:
-    """Serve a folder on loopback; gives its address."""
-    class Quiet(http.server.SimpleHTTPRequestHandler):
-        def log_message(self, format: str, *arguments: Any) -> None:
-            """Say nothing."""
-
-    handler = functools.partial(Quiet, directory=str(folder))
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_port}"
-        finally:
-            server.shutdown()
-            thread.join()
 
 
 # --- what can be installed ---
@@ -131,13 +105,10 @@ def on_host(folder: Path, address: str, git: Git) -> None:
 # --- the proof ---
 
 
-@pytest.mark.parametrize("origin", [True, False], ids=["with an origin", "without an origin"])
 def test_what_req_txt_asks_for_can_be_installed_elsewhere(
-    origin: bool, tmp_path: Path, project: Path, active: Path, virtualenv: Path, pip: Pip, git: Git,
-    flaskflex: Flaskflex,
+    tmp_path: Path, project: Path, active: Path, virtualenv: Path, pip: Pip, git: Git, flaskflex: Flaskflex
 ) -> None:
-    if not origin:
-        git("remote", "remove", "origin")
+    """With an origin, which pip freeze names then, and without one it is the same req.txt."""
     modern_library(project / "libs" / "modern", "modern_one")
     make_library(project / "libs" / "own backend", "backend_one")
     make_library(project / "libs" / "copied", "copied_one")
@@ -147,7 +118,7 @@ def test_what_req_txt_asks_for_can_be_installed_elsewhere(
     git("commit", "-q", "-m", "libraries")
     for name in ("cloned_one", "edited_one"):
         on_host(repository(tmp_path / name, name, git), f"https://host.example/{name}", git)
-    with served(wheel(tmp_path / "served", "served_one").parent) as address:
+    with serving(wheel(tmp_path / "served", "served_one").parent) as (address, _):
         pip("install", "-q", "flask", "git+https://host.example/cloned_one",
             "-e", "git+https://host.example/edited_one#egg=edited_one",
             "-e", "libs/modern", "-e", "libs/own backend", "./libs/copied",
@@ -161,6 +132,12 @@ def test_what_req_txt_asks_for_can_be_installed_elsewhere(
             names.append("legacy")
         result = flaskflex()
         assert result.status == 0, result
+        frozen = pip("freeze")
+        git("remote", "remove", "origin")
+        assert f"-e {project}" in pip("freeze").replace(" @ file://", " ") and pip("freeze") != frozen
+        with untouched(project):
+            result = flaskflex()
+        assert (result.status, "Nothing" in result.out) == (0, True), result
         host = tmp_path / "server"
         git("clone", "-q", project, host / "project")
         server = Pip(light_virtualenv(host / "env", virtualenv), host / "project", pip.environ)
@@ -181,59 +158,47 @@ def test_what_req_txt_asks_for_can_be_installed_elsewhere(
 # --- what the server could not install ---
 
 
-def a_wheel_of_this_machine(tmp_path: Path, pip: Pip) -> str:
-    path = wheel(tmp_path / "downloads", "x")
-    pip("install", "-q", path)
-    return str(path)
+def clone_of_its_own(folder: Path, name: str, git: Git) -> Path:
+    """A library in a repository: pip freeze shows the origin, which may or may not have what is there."""
+    repository(folder, name, git)
+    git("remote", "add", "origin", f"https://host.example/{name}", cwd=folder)
+    return folder
 
 
-def a_folder_that_is_gone(tmp_path: Path, pip: Pip) -> str:
-    """As conda's packages leave them: built in a folder of somebody else's machine."""
-    folder = make_library(tmp_path / "feedstock_root" / "work", "x")
-    pip("install", "-q", folder)
-    shutil.rmtree(folder)
-    return str(folder)
-
-
-def an_editable_of_setuptools(tmp_path: Path, pip: Pip) -> str:
-    folder = modern_library(tmp_path / "elsewhere", "x")
-    pip("install", "-q", "-e", folder)
-    return str(folder)
-
-
-def an_editable_of_setup_py(tmp_path: Path, pip: Pip) -> str:
-    if pip.version >= [25, 1]:
-        pytest.skip("this pip does not run setup.py develop")
-    folder = legacy_library(tmp_path / "elsewhere", "x")
-    pip("install", "-q", "setuptools<80", "wheel")
-    pip("install", "-q", "--no-build-isolation", "--no-use-pep517", "-e", folder)
-    return str(folder)
-
-
-def an_editable_in_a_repository_of_its_own(tmp_path: Path, pip: Pip) -> str:
-    """pip freeze shows the repository's origin, which may or may not have what is in the folder."""
-    folder = make_library(tmp_path / "elsewhere", "x")
-    for command in (["init", "-q"], ["add", "."], ["commit", "-q", "-m", "x"],
-                    ["remote", "add", "origin", "https://host.example/x"]):
-        run("git", *command, cwd=folder, env=pip.environ)
-    pip("install", "-q", "-e", folder)
-    assert "-e git+https://host.example/x@" in pip("freeze")
-    return str(folder)
-
-
-@pytest.mark.parametrize("install", [
-    a_wheel_of_this_machine, a_folder_that_is_gone, an_editable_of_setuptools, an_editable_of_setup_py,
-    an_editable_in_a_repository_of_its_own,
-])
 def test_what_is_only_on_this_machine_is_refused_by_name(
-    install: Callable[[Path, Pip], str], tmp_path: Path, project: Path, pip: Pip, flaskflex: Flaskflex
+    tmp_path: Path, project: Path, pip: Pip, git: Git, flaskflex: Flaskflex
 ) -> None:
-    place = install(tmp_path, pip)
+    elsewhere = tmp_path / "elsewhere"
+    places = {
+        "copied": wheel(tmp_path / "downloads", "copied"),
+        "modern": modern_library(elsewhere / "modern", "modern"),
+        "cloned": clone_of_its_own(elsewhere / "cloned", "cloned", git),
+    }
+    pip("install", "-q", "setuptools<80", "wheel")
+    build = ["install", "-q", "--no-build-isolation"]
+    pip(*build, places["copied"], "-e", places["modern"], "-e", places["cloned"])
+    if pip.version < [25, 1]:  # the last to run setup.py develop
+        places["legacy"] = legacy_library(elsewhere / "legacy", "legacy")
+        pip(*build, "--no-use-pep517", "-e", places["legacy"])
+    assert "-e git+https://host.example/cloned@" in pip("freeze")
     with untouched(project):
         result = flaskflex()
-    assert_refused(result, "x is installed from", place, "--exclude")
-    assert flaskflex("--exclude", "x").status == 0
-    assert place not in (project / "req.txt").read_text()
+    assert_refused(result, "--exclude", *(f"{name} is installed from {places[name]}" for name in places))
+    assert flaskflex(*(f"--exclude={name}" for name in places)).status == 0
+    text = (project / "req.txt").read_text()
+    assert [name for name in places if str(places[name]) in text or f"\n{name}" in text] == []
+
+
+def test_what_was_built_on_another_machine_is_asked_for_by_its_version(
+    tmp_path: Path, project: Path, pip: Pip, flaskflex: Flaskflex
+) -> None:
+    """As conda's packages are: built in a folder of a machine that nobody has."""
+    folder = make_library(tmp_path / "feedstock_root" / "work", "x")
+    pip("install", "-q", folder)
+    assert f"x @ {folder.as_uri()}" in pip("freeze")
+    shutil.rmtree(folder)
+    assert flaskflex().status == 0
+    assert "\nx==1.0\n" in (project / "req.txt").read_text()
 
 
 # --- secrets ---
@@ -253,69 +218,99 @@ def assert_nowhere(secret: str, project: Path, environ: Environ, *said: str) -> 
 RUNS: List[List[str]] = [["--dry-run"], [], ["--force", "--no-commit"]]
 
 
-@pytest.mark.parametrize("address, editable", [
-    (f"https://user:{SECRET}@host.example/x", True),
-    (f"https://{SECRET}@host.example/x", True),
-    (f"https://{SECRET}:x-oauth-basic@host.example/x", True),
-    (f"https://:{SECRET}@host.example/x", True),
-    (f"ssh://git:{SECRET}@host.example/x", True),
-    (f"https://host.example/x?private_token={SECRET}", True),
-    (f"https://host.example/x?private_token={SECRET}", False),
-    (f"http://user:%73{SECRET}@host.example/x", True),
-])
-def test_a_repository_whose_address_holds_a_secret_is_refused(
-    address: str, editable: bool, tmp_path: Path, project: Path, pip: Pip, git: Git, environ: Environ,
-    flaskflex: Flaskflex,
+# Addresses of repositories, and whether what is in there is installed as an editable one; NAME is its own.
+REPOSITORIES: List[Tuple[str, bool]] = [
+    (f"https://user:{SECRET}@host.example/NAME", True),
+    (f"https://{SECRET}@host.example/NAME", True),
+    (f"https://{SECRET}:x-oauth-basic@host.example/NAME", True),
+    (f"https://:{SECRET}@host.example/NAME", True),
+    (f"ssh://git:{SECRET}@host.example/NAME", True),
+    (f"https://host.example/NAME?private_token={SECRET}", True),
+    (f"https://host.example/NAME?private_token={SECRET}", False),
+    (f"http://user:%73{SECRET}@host.example/NAME", True),
+]
+
+
+def test_repositories_whose_address_holds_a_secret_are_refused(
+    tmp_path: Path, project: Path, pip: Pip, git: Git, environ: Environ, flaskflex: Flaskflex
 ) -> None:
-    library = repository(tmp_path / "library", "x", git)
-    on_host(library, address, git)
-    pip("install", "-q", *(["-e"] if editable else []), f"git+{address}#egg=x")
-    git("config", "--global", "--remove-section", f"url.{library.as_uri()}")
-    assert SECRET in pip("freeze")
+    names = [f"x{number}" for number in range(len(REPOSITORIES))]
+    wanted: List[str] = []
+    for name, (address, editable) in zip(names, REPOSITORIES):
+        address = address.replace("NAME", name)
+        on_host(repository(tmp_path / name, name, git), address, git)
+        wanted += [*(["-e"] if editable else []), f"git+{address}#egg={name}"]
+    pip("install", "-q", *wanted)
+    for name in names:
+        git("config", "--global", "--remove-section", f"url.{(tmp_path / name).as_uri()}")
+    assert [SECRET in line for line in pip("freeze").splitlines()] == [True] * len(names)
     with untouched(project):
         results = [flaskflex(*options) for options in RUNS]
+    reasons = [f"{name} holds what looks like a password or a token" for name in names]
     for result in results:
-        assert_refused(result, "x is installed from an address", "--exclude")
-    assert flaskflex("--exclude", "x").status == 0
+        assert_refused(result, *reasons, "--exclude")
+    assert flaskflex(*(f"--exclude={name}" for name in names)).status == 0
     said = (text for result in results for text in (result.out, result.err))
     assert_nowhere(SECRET, project, environ, *said)
 
 
-@pytest.mark.parametrize("user, query, refused", [
+# The user and the query in the address of a wheel, and whether pip itself leaves the secret in it.
+WHEELS: List[Tuple[str, str, bool]] = [
     ("", f"?token={SECRET}", True),
     ("", f"?X-Amz-Signature={SECRET}&Expires=1", True),
-    (f"user:{SECRET}@", "", False),  # pip itself leaves these out of what it writes down
+    (f"user:{SECRET}@", "", False),
     (f"{SECRET}@", "", False),
-])
-def test_a_wheel_whose_address_holds_a_secret_is_refused_or_cleared_of_it(
-    user: str, query: str, refused: bool, tmp_path: Path, project: Path, pip: Pip, environ: Environ,
-    flaskflex: Flaskflex,
+]
+
+
+def test_wheels_whose_address_holds_a_secret_are_refused_or_cleared_of_it(
+    tmp_path: Path, project: Path, pip: Pip, environ: Environ, flaskflex: Flaskflex
 ) -> None:
-    with served(wheel(tmp_path / "served", "x").parent) as address:
+    names = [wheel(tmp_path / "served", f"x{number}").name for number in range(len(WHEELS))]
+    with serving(tmp_path / "served") as (address, _):
         host = address.partition("://")[2]
-        pip("install", "-q", f"http://{user}{host}/x-1.0-py3-none-any.whl{query}")
-    frozen = pip("freeze")
-    assert (SECRET in frozen) == refused
-    result = flaskflex()
-    if refused:
-        assert_refused(result, "x is installed from an address")
-    else:
-        assert result.status == 0, result
-        assert f"x @ http://{host}/x-1.0-py3-none-any.whl" in (project / "req.txt").read_text()
-    assert_nowhere(SECRET, project, environ, result.out, result.err)
+        pip("install", "-q", *(f"http://{user}{host}/{name}{query}"
+                               for name, (user, query, _) in zip(names, WHEELS)))
+    secret = [f"x{number}" for number, (_, _, refused) in enumerate(WHEELS) if refused]
+    assert [line.split()[0] for line in pip("freeze").splitlines() if SECRET in line] == secret
+    refused = flaskflex()
+    assert_refused(refused, *(f"{name} holds what looks like a password or a token" for name in secret))
+    assert "x2" not in refused.err and "x3" not in refused.err
+    result = flaskflex(*(f"--exclude={name}" for name in secret))
+    assert result.status == 0, result
+    for name in names[2:]:
+        assert f"{name[:2]} @ http://{host}/{name}" in (project / "req.txt").read_text()
+    assert_nowhere(SECRET, project, environ, refused.out, refused.err, result.out, result.err)
 
 
 def test_a_secret_in_what_pip_says_when_it_fails_is_not_passed_on(
-    project: Path, pip: Pip, active: Path, environ: Environ, flaskflex: Flaskflex
+    project: Path, active: Path, flaskflex: Flaskflex
 ) -> None:
-    """A damaged virtualenv: pip's last words may quote any address."""
-    words = f"ERROR: cannot read git+https://user:{SECRET}@host.example/x?token={SECRET}\n"
+    """A damaged virtualenv: pip's last words may quote any URL."""
     broken = next(active.glob("lib/*/site-packages/pip"))
     broken.unlink()
-    write(broken / "__main__.py", f"import sys\nsys.exit({words!r})\n")
-    with untouched(project):
-        result = flaskflex()
-    assert_refused(result, "pip freeze failed")
+    for url in (f"git+https://user:{SECRET}@host.example/x?token={SECRET}",
+                f"https://user:two words {SECRET}@host.example/", f"'/simple/{SECRET}/x'"):
+        words = f"ERROR: cannot read {url}\n"
+        write(broken / "__main__.py", f"import sys\nsys.exit({words!r})\n")
+        with untouched(project):
+            result = flaskflex()
+        assert_refused(result, "pip freeze failed", "ERROR: cannot read ")
+        assert SECRET not in result.out + result.err, url
+
+
+def test_a_failed_fetch_tells_no_path_of_the_index(
+    tmp_path: Path, project: Path, active: Path, environ: Environ, flaskflex: Flaskflex
+) -> None:
+    """A package host takes its token in the path, and pip names that on several lines."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        index = f"http://127.0.0.1:{taken.getsockname()[1]}/{SECRET}/simple/?token={SECRET}"
+        cold = {"XDG_CACHE_HOME": str(tmp_path / "cache"), "PIP_INDEX_URL": index, "PIP_RETRIES": "1",
+                "PIP_NO_INDEX": "0", "PIP_FIND_LINKS": ""}
+        with untouched(project):
+            result = flaskflex(env={**environ, **cold})
+    assert_refused(result, "could not be fetched", "No matching distribution found for GitPython")
     assert SECRET not in result.out + result.err
 
 

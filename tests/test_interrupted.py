@@ -1,10 +1,12 @@
 """Interrupted anywhere: at every system call that changes the disk, a run can be stopped dead.
 
 strace stops it, or makes the call fail: once for each such call of flaskflex itself, and of each git that it
-starts. Without FLASKFLEX_EVERY_POINT in the environment a sample is tried, evenly spread.
+starts. Without FLASKFLEX_EVERY_POINT in the environment a sample is tried: of flaskflex itself, and of each
+git, each kind of call in one of the scenes at least, and with each an injection in turn.
 """
 from __future__ import annotations
 
+import itertools
 import os
 import re
 import shutil
@@ -18,12 +20,19 @@ from pathlib import Path
 from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Tuple
 
 import pytest
-from conftest import IDENTITY, SCRIPT, Environ, hermetic_environ, run, without_coverage
+from conftest import IDENTITY, SCRIPT, Environ, git_in, hermetic_environ, run, without_coverage
 from helpers import FILES, site_packages, write
 
 STRACE = shutil.which("strace")
 EVERY_POINT = "FLASKFLEX_EVERY_POINT" in os.environ
 SHARES = 8  # of the points, each tried in a test of its own
+
+# What is injected into a call, and how flaskflex may end then. Killed, there is no status to choose; a
+# failing call may be one that git can do without, such as that for the log of a branch: then the run
+# succeeds, and all is as after an undisturbed one.
+INJECTIONS: Dict[str, List[int]] = {
+    "signal=SIGKILL": [-signal.SIGKILL], "error=ENOSPC": [0, 1], "signal=SIGINT": [130], "error=EIO": [0, 1],
+}
 
 # The calls by which a program changes files and folders. Opening one may make it, too.
 CALLS = [
@@ -31,6 +40,9 @@ CALLS = [
     "rename", "renameat", "renameat2", "link", "linkat", "symlink", "symlinkat", "unlink", "unlinkat",
     "mkdir", "mkdirat", "rmdir", "chmod", "fchmod", "fchmodat", "utimensat",
 ]
+
+# What git still locks when the commit is made: the last two since 2.47, to remove an AUTO_MERGE.
+LOCKS_AFTER_A_COMMIT = ["HEAD.lock", "maintenance.lock", "AUTO_MERGE.lock", "packed-refs.lock"]
 
 # A git in front of the real one: the one whose turn it is runs under strace, and if a signal ends that,
 # flaskflex gets the signal as well, as from a power cut or from ^C in a terminal.
@@ -68,8 +80,9 @@ class Point(NamedTuple):
 
 
 class Scene(NamedTuple):
-    """A project before a run and after an undisturbed one, and what that run needs."""
+    """A project before a run and after an undisturbed one, and what that run needs; number is its own."""
 
+    number: int
     folder: Path
     environ: Environ
     before: Dict[str, Any]
@@ -90,13 +103,10 @@ def files(project: Path) -> Files:
 
 def outcome(project: Path, environ: Environ) -> Dict[str, Any]:
     """What a run can change, but for the names of commits and times."""
-    def git(*arguments: str) -> str:
-        return run("git", "--no-optional-locks", *arguments, cwd=project, env=environ)
-
+    git = git_in(project, {**environ, "GIT_OPTIONAL_LOCKS": "0"})
     return {
         "files": files(project),
-        "tree": git("rev-parse", "HEAD^{tree}"),
-        "log": git("log", "--format=%B"),
+        "log": git("log", "--format=%T %B"),
         "index": git("ls-files", "--stage", "-v"),
         "status": git("status", "--porcelain"),
         "stash": git("stash", "list"),
@@ -173,7 +183,10 @@ def scene_environ(tmp_path_factory: pytest.TempPathFactory, warm_cache: Path) ->
     return environ
 
 
-@pytest.fixture(scope="module", params=[fresh_project, quiet_project, older_project])
+SCENES = [fresh_project, older_project, quiet_project]
+
+
+@pytest.fixture(scope="module", params=SCENES)
 def scene(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, scene_environ: Environ
 ) -> Scene:
@@ -181,7 +194,8 @@ def scene(
     request.param(folder, scene_environ)
     done = shutil.copytree(folder, folder.parent / "done", symlinks=True)
     run(*command(scene_environ), cwd=done, env=scene_environ)
-    scene = Scene(folder, scene_environ, outcome(folder, scene_environ), outcome(done, scene_environ))
+    number = SCENES.index(request.param)
+    scene = Scene(number, folder, scene_environ, outcome(folder, scene_environ), outcome(done, scene_environ))
     assert scene.after["log"].count("Flaskflex-Version") == scene.before["log"].count("Flaskflex-Version") + 1
     assert all(scene.before["files"].get(path) != scene.after["files"][path] for path in FILES)
     return scene
@@ -212,12 +226,10 @@ def points(scene: Scene, tmp_path_factory: pytest.TempPathFactory) -> List[Point
     if STRACE is None:
         pytest.skip("strace is not installed")
     folder = tmp_path_factory.mktemp("counting")
-    project = shutil.copytree(scene.folder, folder / "flaskflex", symlinks=True)
-    calls = ",".join(CALLS)
-    tracing = [STRACE, "-y", "-qq", "-o", folder / "trace.0", "-e", f"trace={calls}"]
-    run(*tracing, *command(scene.environ), cwd=project, env=scene.environ)
-    project = shutil.copytree(scene.folder, folder / "git", symlinks=True)
-    run(*command(scene.environ), cwd=project, env=git_environ(scene.environ, folder, TRACED_TURN="every"))
+    project = shutil.copytree(scene.folder, folder / "project", symlinks=True)
+    tracing = [STRACE, "-y", "-qq", "-o", folder / "trace.0", "-e", f"trace={','.join(CALLS)}"]
+    run(*tracing, *command(scene.environ), cwd=project,
+        env=git_environ(scene.environ, folder, TRACED_TURN="every"))
     traces = sorted(folder.glob("trace.*"), key=lambda path: int(path.suffix[1:]))
     found = [point for path in traces for point in dict.fromkeys(points_of(path, int(path.suffix[1:])))]
     assert {point.turn > 0 for point in found} == {False, True} and len(found) > 50
@@ -234,10 +246,35 @@ def git_environ(environ: Environ, folder: Path, **variables: str) -> Environ:
     }
 
 
-def some_of(points: List[Point], share: int) -> List[Point]:
-    """A share of the points: all of them, or the first one of it."""
-    own = points[share * len(points) // SHARES:(share + 1) * len(points) // SHARES]
-    return own if EVERY_POINT else own[len(own) // 2:][:1]
+def some_of(points: List[Point], scene: int) -> List[Point]:
+    """Of each kind of call of each program the point in the middle; every other kind, in turns of the scenes.
+
+    In the first two scenes flaskflex starts the same gits, so that together these have all kinds.
+    """
+    turns = sorted({point.turn for point in points})
+    kinds: Dict[Tuple[int, int], List[Point]] = {}
+    for point in points:
+        kinds.setdefault((turns.index(point.turn), CALLS.index(point.call)), []).append(point)
+    return [same[len(same) // 2] for (turn, call), same in sorted(kinds.items())
+            if (turn + call + scene) % 2 == 0]
+
+
+def tries(points: List[Point], scene: int) -> List[Tuple[Point, str]]:
+    """The points, each with what is injected there: all that can be, or of a sample one thing each."""
+    if EVERY_POINT:
+        return [(point, injected) for injected in INJECTIONS for point in points]
+    return list(zip(some_of(points, scene), itertools.cycle(INJECTIONS)))
+
+
+def test_the_sample_has_each_kind_of_call_and_each_injection_in_each_program() -> None:
+    points = [Point(turn, call, number) for turn in (0, 14, 17) for call in CALLS for number in (1, 2, 3)]
+    samples = [tries(points, scene) for scene in (0, 1)]
+    assert samples[0] != samples[1]
+    tried = sorted(point for sample in samples for point, _ in sample)
+    assert EVERY_POINT or tried == sorted(point for point in points if point.number == 2)
+    assert {(point.turn, injected) for point, injected in samples[0]} == {
+        (turn, injected) for turn in (0, 14, 17) for injected in INJECTIONS
+    }
 
 
 def disturbed(
@@ -277,7 +314,7 @@ def assert_nothing_is_broken(scene: Scene, project: Path) -> None:
         if not Path(path).name.startswith(".flaskflex-"):
             sides = [scene.before["files"].get(path), scene.after["files"].get(path)]
             assert now["files"].get(path) in sides, path
-    for part in ("tree", "log", "index"):
+    for part in ("log", "index"):
         assert now[part] in (scene.before[part], scene.after[part]), part
     assert now["stash"] == scene.before["stash"]
     run("git", "fsck", "--strict", "--no-dangling", cwd=project, env=scene.environ)
@@ -294,7 +331,7 @@ def finish(scene: Scene, project: Path) -> None:
             done = run_again(scene, project)
     assert done.returncode == 0, done
     for lock in (project / ".git").rglob("*.lock"):  # of a git that had done its work, and was killed then
-        assert lock.name in ("HEAD.lock", "maintenance.lock") and b"Nothing" in done.stdout, lock
+        assert lock.name in LOCKS_AFTER_A_COMMIT and b"Nothing" in done.stdout, lock
         lock.unlink()
     assert outcome(project, scene.environ) == scene.after
 
@@ -323,33 +360,29 @@ def problem_at(scene: Scene, point: Point, injected: str, statuses: List[int], f
     return None
 
 
-# Killed, there is no status to choose; a failing call may be one that git can do without, such as that for
-# the log of a branch: then the run succeeds, and all is as after an undisturbed one.
+# On every Python git does the same, and flaskflex in the same order: two Pythons are enough.
+@pytest.mark.oldest_and_newest
 @pytest.mark.parametrize("share", range(SHARES))
-@pytest.mark.parametrize("injected, statuses", [
-    ("signal=SIGKILL", [-signal.SIGKILL]),
-    ("signal=SIGINT", [130]),
-    ("error=ENOSPC", [0, 1]),
-    ("error=EIO", [0, 1]),
-], ids=["SIGKILL", "SIGINT", "ENOSPC", "EIO"])
 def test_a_run_that_is_disturbed_breaks_nothing_and_the_next_one_finishes(
-    injected: str, statuses: List[int], share: int, scene: Scene, points: List[Point], tmp_path: Path
+    share: int, scene: Scene, points: List[Point], tmp_path: Path
 ) -> None:
-    tried = some_of(points, share)
-    problems = {
-        point: problem_at(scene, point, injected, statuses, tmp_path / str(number))
-        for number, point in enumerate(tried)
-    }
-    print(f"{len(tried)} of {len(points)} points tried", file=sys.stderr)
-    told = [f"{point}: {text}" for point, text in problems.items() if text]
-    assert not told, "\n\n".join(told)
+    tried = tries(points, scene.number)[share::SHARES]
+    problems = [
+        (point, injected, problem_at(scene, point, injected, INJECTIONS[injected], tmp_path / str(number)))
+        for number, (point, injected) in enumerate(tried)
+    ]
+    print(f"{len(tried)} tries, {len(points)} points", file=sys.stderr)
+    told = [f"{injected} into {point}: {text}" for point, injected, text in problems if text]
+    assert tried and not told, "\n\n".join(told)
 
 
 # --- runs at the same time ---
 
 
 @pytest.mark.parametrize("abandoned", [False, True], ids=["", "after one that was killed"])
-@pytest.mark.parametrize("count", [2, 8])
+@pytest.mark.parametrize("count, scene", [
+    (8, fresh_project), (2, older_project), (2, quiet_project),
+], indirect=["scene"])
 def test_of_runs_at_the_same_time_one_commits_and_others_refuse(
     count: int, abandoned: bool, scene: Scene, tmp_path: Path
 ) -> None:
@@ -423,6 +456,7 @@ class Owner:
 }
 
 
+@pytest.mark.parametrize("scene", [fresh_project], indirect=True)
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 @pytest.mark.parametrize("module", SIGNALLED.values(), ids=SIGNALLED)
 def test_an_interruption_of_an_import_is_not_lost(
@@ -440,6 +474,7 @@ def test_an_interruption_of_an_import_is_not_lost(
     assert outcome(project, scene.environ) == before
 
 
+@pytest.mark.parametrize("scene", [fresh_project], indirect=True)
 @pytest.mark.parametrize("number, status", [
     (signal.SIGINT, 130), (signal.SIGTERM, 130), (signal.SIGKILL, -9),
 ])

@@ -10,6 +10,8 @@ from conftest import SCRIPT, Environ, Git, run
 from helpers import untouched, write
 from machine import Machine, Sshd, running_machine
 
+pytestmark = pytest.mark.once
+
 
 def test_a_throwaway_machine_has_users_files_and_processes_of_its_own(machine: Machine) -> None:
     accounts = ["/etc/passwd", "/etc/group", "/etc/shadow"]

@@ -3,20 +3,19 @@ from __future__ import annotations
 
 import email
 import re
-import runpy
 import sys
 import tarfile
 import zipfile
 from pathlib import Path
-from typing import Dict, List, NamedTuple
+from typing import Any, Dict, List, NamedTuple
 
 import pytest
 from conftest import SCRIPT, Environ, run
-from helpers import light_virtualenv, snapshot
+from helpers import light_virtualenv, load_flaskflex, snapshot
 from installing import copy_source, pip_install, python_of, tool
 
-FLASKFLEX = runpy.run_path(str(SCRIPT), run_name="flaskflex")
-VERSION: str = FLASKFLEX["__version__"]
+flaskflex_module: Any = load_flaskflex()
+VERSION: str = flaskflex_module.__version__
 
 
 class Built(NamedTuple):
@@ -90,8 +89,8 @@ def test_both_install_and_run(
 def test_the_metadata_says_what_the_module_says(built: Built) -> None:
     with zipfile.ZipFile(built.wheel) as wheel:
         metadata = email.message_from_bytes(wheel.read(f"flaskflex-{VERSION}.dist-info/METADATA"))
-    floor = ".".join(map(str, FLASKFLEX["GITPYTHON_FLOOR"]))
-    oldest = ".".join(map(str, FLASKFLEX["OLDEST_PYTHON"]))
+    floor = ".".join(map(str, flaskflex_module.GITPYTHON_MIN))
+    oldest = ".".join(map(str, flaskflex_module.OLDEST_PYTHON))
     needs = [need for need in metadata.get_all("Requires-Dist", []) if "extra" not in need]
     assert metadata["Version"] == VERSION
     assert needs == [f"GitPython>={floor}"]

@@ -221,6 +221,8 @@ def test_what_is_under_way_is_refused_and_the_way_out_works(
     IN_PROGRESS[activity](lambda *arguments, **options: git(*arguments, cwd=folder, **options))
     with untouched(project, folder):
         result = flaskflex(cwd=folder)
+        assert flaskflex("--dry-run", cwd=folder).status == 0  # what commits nothing does no harm
+        assert "under way" not in flaskflex("check", "--timeout=1", cwd=folder).err
     assert_refused(result, "is under way")
     way_out = re.findall(r"git ([\w-]+ --abort)", result.err)
     assert len(way_out) == 1

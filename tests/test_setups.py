@@ -3,7 +3,6 @@ from __future__ import annotations
 
 import os
 import pwd
-import runpy
 import shlex
 import shutil
 import signal
@@ -12,16 +11,17 @@ import subprocess
 import sys
 import venv
 from pathlib import Path
-from typing import Callable, Dict, Iterator, List, NamedTuple, Optional
+from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional
 
 import pytest
-from conftest import SCRIPT, Environ, Flaskflex, Git, run, without_coverage
+from conftest import Environ, Flaskflex, Git, run, without_coverage
 from helpers import (
-    assert_prepared, assert_refused, light_virtualenv, site_packages, snapshot, untouched, write,
+    assert_prepared, assert_refused, light_virtualenv, load_flaskflex, site_packages, snapshot,
+    untouched, write,
 )
 from installing import other_python, python_of, read_files, serving, start, tool, written_files
 
-FLASKFLEX = runpy.run_path(str(SCRIPT), run_name="flaskflex")  # for its constants and its pure functions
+flaskflex_module: Any = load_flaskflex()
 NOBODYS_HOST = "packages.invalid"
 
 
@@ -46,7 +46,7 @@ class Company(NamedTuple):
 def wheels(tmp_path_factory: pytest.TempPathFactory, virtualenv: Path, session_environ: Environ) -> Path:
     """A folder that can be served as a package index, with the pinned wheels of flaskflex in it."""
     folder = tmp_path_factory.mktemp("index")
-    pins = write(folder / "pins.txt", FLASKFLEX["GITPYTHON_PINS"])
+    pins = write(folder / "pins.txt", flaskflex_module.GITPYTHON_PINS)
     run(python_of(virtualenv), "-m", "pip", "download", "-q", "--no-deps", "--only-binary", ":all:",
         "--require-hashes", "-r", pins, "-d", folder / "files", cwd=folder, env=session_environ)
     for wheel in (folder / "files").iterdir():
@@ -149,7 +149,8 @@ def test_the_users_certificates_are_respected(
     context.load_cert_chain(certificate, key)
     with serving(wheels, context=context) as (address, asked):
         company = Company(address.replace("127.0.0.1", "localhost"), wheels, asked)
-        own = company.environ(environ)
+        # pip tells the reason when it tries again; what it says behind a URL is not shown.
+        own = {**company.environ(environ), "PIP_RETRIES": "1"}
         for name in ("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE"):
             own.pop(name, None)
         if trusted:
@@ -193,14 +194,19 @@ def expected(
     return written_files(tmp_path_factory.mktemp("expected"), virtualenv, session_environ)
 
 
-# What somebody may have told pip about their other work. ELSEWHERE stands for a folder.
+# What somebody may have told pip about their other work, all that can be told together. ELSEWHERE stands for
+# a folder.
 PIP_SETTINGS: Dict[str, Dict[str, str]] = {
-    "where to install": {"target": "ELSEWHERE", "user": "yes", "require-virtualenv": "yes"},
-    "to say little": {"quiet": "3", "format": "json", "no-color": "yes", "no-input": "yes"},
-    "to say much": {"verbose": "2", "log": "ELSEWHERE/log", "report": "ELSEWHERE/report"},
-    "what to install": {"requirement": "ELSEWHERE/pins.txt", "constraint": "ELSEWHERE/pins.txt"},
-    "what to leave out": {"exclude": "flask", "path": "ELSEWHERE", "dry-run": "yes"},
-    "how to install": {"no-binary": ":all:", "pre": "yes", "ignore-installed": "yes", "upgrade": "yes"},
+    "where and how to install, and to say little": {
+        "target": "ELSEWHERE", "user": "yes", "require-virtualenv": "yes",
+        "requirement": "ELSEWHERE/pins.txt", "constraint": "ELSEWHERE/pins.txt",
+        "no-binary": ":all:", "pre": "yes", "ignore-installed": "yes", "upgrade": "yes",
+        "quiet": "3", "format": "json", "no-color": "yes", "no-input": "yes",
+    },
+    "what to leave out, and to say much": {
+        "exclude": "flask", "path": "ELSEWHERE", "dry-run": "yes",
+        "verbose": "2", "log": "ELSEWHERE/log", "report": "ELSEWHERE/report",
+    },
 }
 
 
@@ -215,6 +221,7 @@ def set_for_pip(settings: Dict[str, str], where: str, own: Environ, elsewhere: P
         write(Path(own["XDG_CONFIG_HOME"], "pip", "pip.conf"), "[global]\n" + "".join(lines))
 
 
+@pytest.mark.real_pip
 @pytest.mark.parametrize("where", ["environment", "pip.conf"])
 @pytest.mark.parametrize("settings", PIP_SETTINGS.values(), ids=PIP_SETTINGS)
 def test_settings_for_pip_change_neither_the_freeze_nor_the_fetch(
@@ -230,6 +237,7 @@ def test_settings_for_pip_change_neither_the_freeze_nor_the_fetch(
     assert_prepared(project, environ)
 
 
+@pytest.mark.real_pip
 @pytest.mark.parametrize("setting", [
     {"prefix": "ELSEWHERE"}, {"root": "ELSEWHERE"}, {"python": "/nowhere/python"},
 ], ids=lambda setting: str(next(iter(setting))))
@@ -252,19 +260,20 @@ def test_settings_that_no_pip_can_fetch_with_are_refused_and_do_not_change_the_f
 
 # --- settings for Python ---
 
+NO_UTF_8 = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+
+# The PYTHONPATH that begins with an empty entry, a dot, and the project.
 PYTHON_SETTINGS: Dict[str, Dict[str, str]] = {
-    "PYTHONPATH is the project": {"PYTHONPATH": "PROJECT"},
-    "PYTHONPATH is a dot": {"PYTHONPATH": "."},
-    "PYTHONPATH has an empty entry": {"PYTHONPATH": ":/nowhere"},
-    "PYTHONSAFEPATH": {"PYTHONSAFEPATH": "1"},
-    "PYTHONHOME": {"PYTHONHOME": sys.base_prefix},
-    "PYTHONOPTIMIZE": {"PYTHONOPTIMIZE": "2"},
+    "PYTHONPATH": {"PYTHONPATH": ":.:PROJECT:/nowhere"},
+    "PYTHONSAFEPATH, PYTHONHOME and PYTHONOPTIMIZE": {
+        "PYTHONSAFEPATH": "1", "PYTHONHOME": sys.base_prefix, "PYTHONOPTIMIZE": "2",
+    },
     "PYTHONWARNINGS": {"PYTHONWARNINGS": "error", "PYTHONDEVMODE": "1", "PYTHONWARNDEFAULTENCODING": "1"},
-    "no UTF-8": {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
-    "PYTHONIOENCODING": {"PYTHONIOENCODING": "ascii", "LANG": "C"},
+    "no UTF-8, and PYTHONIOENCODING": {**NO_UTF_8, "PYTHONIOENCODING": "ascii", "LANG": "C"},
 }
 
 
+@pytest.mark.real_pip
 @pytest.mark.parametrize("settings", PYTHON_SETTINGS.values(), ids=PYTHON_SETTINGS)
 def test_settings_for_python_change_nothing(
     settings: Dict[str, str], company: Company, environ: Environ, project: Path, flaskflex: Flaskflex,
@@ -304,7 +313,7 @@ def test_without_utf_8_a_folder_of_any_name_becomes_a_relative_path(
     write(site_packages(own) / "library-1.0.dist-info" / "direct_url.json",
           f'{{"url": "{package.as_uri()}", "dir_info": {{"editable": true}}}}')
     package.mkdir()
-    environ.update(PYTHON_SETTINGS["no UTF-8"], VIRTUAL_ENV=str(own))
+    environ.update(NO_UTF_8, VIRTUAL_ENV=str(own))
     result = start(python_of(own), "flaskflex.py", cwd=project, env=environ)
     assert result.status == 0, result
     lines = (project / "req.txt").read_text(encoding="utf-8").splitlines()
@@ -387,7 +396,7 @@ def test_the_cache_never_lies_in_the_folder_that_one_stands_in(
 
     monkeypatch.setattr(pwd, "getpwuid", unknown)
     monkeypatch.delenv("HOME") if home is None else monkeypatch.setenv("HOME", home)
-    assert FLASKFLEX["cache_folder"]({}, windows=False).is_absolute()
+    assert flaskflex_module.cache_folder({}, windows=False).is_absolute()
 
 
 # --- a cache that was left half-written ---
@@ -477,7 +486,7 @@ def test_a_full_disk_is_told_and_the_next_run_does_the_work(
 
 
 def test_the_paths_of_windows(tmp_path: Path) -> None:
-    interpreter, cache_folder = FLASKFLEX["interpreter"], FLASKFLEX["cache_folder"]
+    interpreter, cache_folder = flaskflex_module.interpreter, flaskflex_module.cache_folder
     assert interpreter(tmp_path, windows=True) == tmp_path / "Scripts" / "python.exe"
     assert interpreter(tmp_path, windows=False) == tmp_path / "bin" / "python"
     assert cache_folder({"LOCALAPPDATA": str(tmp_path)}, windows=True) == tmp_path / "flaskflex"
@@ -489,10 +498,8 @@ def test_the_paths_of_windows(tmp_path: Path) -> None:
 
 
 def test_the_activation_of_a_virtualenv_on_windows(tmp_path: Path) -> None:
-    write(tmp_path / ".venv" / "pyvenv.cfg")
-    (tmp_path / ".git").mkdir()
-    hint = FLASKFLEX["activation_hint"](tmp_path, windows=True)
-    assert str(tmp_path / ".venv" / "Scripts" / "activate") in hint and "source" not in hint
+    command = flaskflex_module.activate_command(tmp_path / "env", windows=True)
+    assert command == str(tmp_path / "env" / "Scripts" / "activate")
 
 
 def test_the_settings_of_git_on_windows_and_macos_together(

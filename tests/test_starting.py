@@ -4,16 +4,19 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+import venv
 from pathlib import Path
 from typing import Callable, Dict, List, NamedTuple, Tuple
 
 import pytest
-from conftest import SCRIPT, Environ, Flaskflex, make_virtualenv, run, without_coverage
-from helpers import assert_prepared, assert_refused, untouched, write
+from conftest import SCRIPT, Environ, Flaskflex, run, without_coverage
+from helpers import assert_prepared, assert_refused, site_packages, untouched, write
 from installing import (
     copy_source, other_python, pip_install, python_of, read_files, serving, start, tool, tool_environ,
     written_files,
 )
+
+pytestmark = pytest.mark.real_pip
 
 
 class World(NamedTuple):
@@ -29,7 +32,9 @@ class World(NamedTuple):
 def world(tmp_path_factory: pytest.TempPathFactory, virtualenv: Path, session_environ: Environ) -> World:
     folder = tmp_path_factory.mktemp("starting")
     source = copy_source(folder / "source")
-    beside = make_virtualenv(folder / "beside", session_environ, "flask")
+    beside = folder / "beside"
+    venv.create(beside, symlinks=True)
+    shutil.copytree(site_packages(virtualenv), site_packages(beside), dirs_exist_ok=True)
     pip_install(beside, ".", cwd=source, env=session_environ)
     return World(virtualenv, beside, source, folder / "tools")
 

@@ -36,7 +36,9 @@ def test_the_script_holds_each_template_byte_for_byte(
 
 
 def test_every_template_is_embedded(module: ModuleType) -> None:
-    assert sorted(path.name for path in TEMPLATES.iterdir()) == sorted(name for name, _, _ in EMBEDDED)
+    names = sorted([*(name for name, _, _ in EMBEDDED), "apache.conf"])
+    assert sorted(path.name for path in TEMPLATES.iterdir()) == names
+    assert module.APACHE_CONF == (TEMPLATES / "apache.conf").read_text("utf-8")
     assert list(module.TEMPLATES) == [path for _, _, path in EMBEDDED if path]
 
 

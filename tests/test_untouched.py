@@ -10,7 +10,11 @@ from typing import Any, Callable, Dict, Iterator, List
 
 import pytest
 from conftest import Environ, Flaskflex, Git, run
-from helpers import FILES, assert_prepared, assert_refused, snapshot, untouched, write
+from helpers import (
+    FILES, add_hook, assert_prepared, assert_refused, load_flaskflex, snapshot, untouched, write,
+)
+
+NOTE: str = load_flaskflex().FROZEN_NOTE  # in git's folder: what flaskflex wrote last
 
 State = Dict[str, Any]
 Situation = Callable[[Path, Git], Path]
@@ -19,8 +23,8 @@ Situation = Callable[[Path, Git], Path]
 def state_of_all_else(folder: Path, environ: Environ) -> State:
     """Whatever of a project a commit of our four files has no business with.
 
-    Left out are only our files, and what each commit changes: the branch, its log, the index (compared
-    entry by entry), new objects, and COMMIT_EDITMSG.
+    Left out are only our files, our own note, and what each commit changes: the branch, its log, the index
+    (compared entry by entry), new objects, and COMMIT_EDITMSG.
     """
     def git(*arguments: str) -> List[str]:
         command = ["git", "--no-optional-locks", "-C", str(folder), *arguments]
@@ -32,7 +36,7 @@ def state_of_all_else(folder: Path, environ: Environ) -> State:
     )
     branch = "".join(git("symbolic-ref", "--quiet", "HEAD"))
     changing = {own / "index", own / "COMMIT_EDITMSG", common / branch if branch else own / "HEAD"}
-    changing |= {own / "logs/HEAD", common / "logs" / branch}
+    changing |= {own / NOTE, own / "logs/HEAD", common / "logs" / branch}
     changing |= {own / "logs", common / "logs", common / "logs/refs", common / "logs/refs/heads"}
     return {
         "work tree": {
@@ -348,13 +352,15 @@ def test_an_edit_that_only_its_content_tells_stays_an_edit(
 
 
 @pytest.mark.parametrize("situation", [partly_staged_files, unmerged_paths, intent_to_add, a_split_index])
-def test_without_a_commit_not_one_byte_of_git_changes(
+def test_without_a_commit_not_one_byte_of_git_changes_but_our_note(
     situation: Situation, project: Path, git: Git, flaskflex: Flaskflex
 ) -> None:
     situation(project, git)
     before = all_of(project / ".git")
     assert flaskflex("--no-commit").status == 0
-    assert_same(all_of(project / ".git"), before)
+    after = all_of(project / ".git")
+    assert after.pop(NOTE)  # by which the next run knows what this one wrote
+    assert after == before
 
 
 # --- signing ---
@@ -421,11 +427,6 @@ def test_a_commit_is_signed_where_git_is_told_to_sign(
 # --- hooks ---
 
 
-def hook(folder: Path, name: str, *lines: str) -> Path:
-    """Make a hook of git's; it runs at the root of the work tree."""
-    return write(folder / name, "\n".join(["#!/bin/sh", *lines, ""]), mode=0o755)
-
-
 @pytest.mark.parametrize("place", [".git/hooks", "team/hooks"])
 def test_hooks_run_as_for_any_commit(
     place: str, project: Path, environ: Environ, git: Git, flaskflex: Flaskflex
@@ -435,11 +436,11 @@ def test_hooks_run_as_for_any_commit(
         git("config", "core.hooksPath", place)
     log = project.parent / "hooks.log"
     for name in ("prepare-commit-msg", "post-commit"):
-        hook(project / place, name, f'echo "{name} $(pwd)" >> {log}')
+        add_hook(project, name, f'echo "{name} $(pwd)" >> {log}', place=place)
     staged = "$(git diff --cached --name-only)"
-    hook(project / place, "pre-commit", f'echo "pre-commit $(pwd) {staged}" >> {log}')
+    add_hook(project, "pre-commit", f'echo "pre-commit $(pwd) {staged}" >> {log}', place=place)
     told = f'echo "commit-msg $(pwd)" >> {log}'
-    hook(project / place, "commit-msg", told, 'echo "Reviewed-by: me" >> "$1"')
+    add_hook(project, "commit-msg", told, 'echo "Reviewed-by: me" >> "$1"', place=place)
     before = state_of_all_else(project, environ)
     assert flaskflex().status == 0
     assert_same(state_of_all_else(project, environ), before)
@@ -457,7 +458,7 @@ def test_a_hook_that_refuses_leaves_the_files_and_the_next_run_finishes(
     name: str, project: Path, environ: Environ, git: Git, flaskflex: Flaskflex
 ) -> None:
     partly_staged_files(project, git)
-    refusing = hook(project / ".git" / "hooks", name, "echo 'not on a Friday' >&2", "exit 1")
+    refusing = add_hook(project, name, "echo 'not on a Friday' >&2", "exit 1")
     before = state_of_all_else(project, environ)
     with untouched(project / ".git" / "refs", project / ".git" / "logs"):
         result = flaskflex()
@@ -478,7 +479,7 @@ def test_what_a_hook_adds_to_the_commit_is_not_left_staged_as_deleted(
 ) -> None:
     """A hook may write down the version or a list of files with each commit."""
     partly_staged_files(project, git)
-    hook(project / ".git" / "hooks", "pre-commit", "git write-tree > tree.txt", "git add tree.txt")
+    add_hook(project, "pre-commit", "git write-tree > tree.txt", "git add tree.txt")
     assert flaskflex().status == 0
     assert git("show", "--format=", "--name-only", "HEAD").split() == sorted([*FILES, "tree.txt"])
     assert git("diff", "--cached", "--name-only") == "lines.txt\n"
@@ -490,7 +491,7 @@ def test_a_hook_after_the_commit_may_fail(
 ) -> None:
     partly_staged_files(project, git)
     log = project.parent / "hooks.log"
-    hook(project / ".git" / "hooks", "post-commit", f"git rev-parse HEAD > {log}", "exit 1")
+    add_hook(project, "post-commit", f"git rev-parse HEAD > {log}", "exit 1")
     before = state_of_all_else(project, environ)
     assert flaskflex().status == 0
     assert_prepared(project, environ)
@@ -551,6 +552,7 @@ def without_the_powers_of_root() -> List[str]:
     return ["setpriv", f"--bounding-set={powers}", f"--inh-caps={powers}"]
 
 
+@pytest.mark.real_pip
 @pytest.mark.parametrize("place, status", [
     (".git", "nothing is written"), (".git/objects", "not committed"), (".git/refs/heads", "not committed"),
     (".", "nothing is written"), ("public_html", "nothing is written"),

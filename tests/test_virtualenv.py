@@ -7,7 +7,7 @@ import shutil
 import sys
 import venv
 from pathlib import Path
-from typing import Dict, List, Optional
+from typing import Callable, Dict, List, Optional
 
 import pytest
 from conftest import Environ, Flaskflex, run
@@ -59,7 +59,7 @@ def test_the_virtualenv_is_the_named_the_active_or_the_running_one(
     warnings = [line for line in result.err.splitlines() if "no Flask" not in line]
     if warned:
         assert len(warnings) == 1
-        assert f"{places[taken]}, not" in warnings[0] and str(places[warned]) in warnings[0]
+        assert f"taking {places[taken]} (" in warnings[0] and str(places[warned]) in warnings[0]
     else:
         assert warnings == []
 
@@ -125,11 +125,66 @@ def test_without_a_virtualenv_the_one_in_the_project_is_named_in_a_command_that_
     assert printed.strip() == str(renamed / name / "bin" / "python")
 
 
+def test_without_a_virtualenv_one_beside_the_project_is_named(
+    project: Path, places: Dict[str, Path], environ: Environ, flaskflex: Flaskflex
+) -> None:
+    venv.create(project.parent / "env", symlinks=True)
+    (project / "application").mkdir()
+    environ.pop("VIRTUAL_ENV")
+    result = flaskflex("-C", "application", python=places["base"] / "bin" / "python")
+    assert_refused(result, f"beside your project; activate it: source {project.parent}/env/bin/activate")
+
+
+TOOLS = [
+    ("poetry.lock", "poetry env info --path"), ("Pipfile", "pipenv --venv"), ("hatch.toml", "hatch env find"),
+]
+
+
+@pytest.mark.parametrize("name, command", TOOLS)
+def test_without_a_virtualenv_that_of_a_tool_is_named_in_a_command_that_works(
+    name: str, command: str, tmp_path: Path, project: Path, places: Dict[str, Path], environ: Environ,
+    flaskflex: Flaskflex,
+) -> None:
+    write(project / name)
+    environ.pop("VIRTUAL_ENV")
+    result = flaskflex(python=places["base"] / "bin" / "python")
+    assert_refused(result, "no virtualenv is active", name)
+    script = f'#!/bin/sh\ntest "{command}" = "${{0##*/}} $*" && echo {places["one"]}\n'
+    write(tmp_path / "programs" / command.split()[0], script, 0o755)
+    typed = "python flaskflex.py" + result.err.rstrip().rpartition("python flaskflex.py")[2]
+    programs = f"{places['base']}/bin:{tmp_path}/programs:/usr/bin:/bin"
+    printed = run("bash", "-c", f"{typed} --dry-run", cwd=project, env={**environ, "PATH": programs})
+    assert "+one==1.0" in printed
+
+
+def test_without_a_virtualenv_anywhere_it_says_how_to_make_one(
+    project: Path, places: Dict[str, Path], environ: Environ, flaskflex: Flaskflex
+) -> None:
+    environ.pop("VIRTUAL_ENV")
+    result = flaskflex(python=places["base"] / "bin" / "python")
+    env = project.parent / "env"
+    assert_refused(result, f"make one: python3 -m venv {env} && source {env}/bin/activate && ")
+
+
+def test_another_virtualenv_than_the_projects_own_is_warned_of(
+    project: Path, places: Dict[str, Path], environ: Environ, flaskflex: Flaskflex
+) -> None:
+    environ["VIRTUAL_ENV"] = str(places["one"])
+    venv.create(project / ".venv", symlinks=True)
+    words = f"though the project holds {project}/.venv"
+    python = places["one"] / "bin" / "python"
+    assert words in flaskflex("-n", python=python).err
+    assert words not in flaskflex("-n", "--venv", places["one"], python=python).err
+    (project / ".venv").rename(project / "other")
+    (project / "env").symlink_to(places["one"])
+    assert words not in flaskflex("-n", python=python).err
+
+
 WRONG = {
     "not there": "not there",
     "an empty folder": "not a virtualenv",
     "a file": "a file",
-    "a Python without its interpreter": "lost its Python",
+    "a Python without its interpreter": "Python of the virtualenv",
 }
 
 
@@ -164,6 +219,64 @@ def test_a_virtualenv_whose_pip_fails_is_refused_with_pips_words(
     with untouched(project):
         result = flaskflex("--venv", places["one"])
     assert_refused(result, str(places["one"]), "this pip is out of order")
+
+
+def test_a_pip_that_fails_without_a_word_is_not_explained_by_git(
+    project: Path, places: Dict[str, Path], flaskflex: Flaskflex
+) -> None:
+    (site_packages(places["one"]) / "pip").unlink()
+    write(site_packages(places["one"]) / "pip" / "__main__.py", "raise SystemExit(3)\n")
+    with untouched(project):
+        result = flaskflex("--venv", places["one"])
+    assert_refused(result, "pip freeze failed", "It gave no reason.", "-m pip freeze")
+    assert "git" not in result.err.replace(str(project.parent), "")
+
+
+def test_a_python_that_ends_without_a_word_is_not_explained_by_git(
+    project: Path, tmp_path: Path, places: Dict[str, Path], flaskflex: Flaskflex
+) -> None:
+    write(tmp_path / "silent" / "pyvenv.cfg")
+    write(tmp_path / "silent" / "bin" / "python", "#!/bin/sh\nexit 1\n", 0o755)
+    result = flaskflex("--venv", tmp_path / "silent")
+    assert_refused(result, "does not run", "It gave no reason.")
+    assert "git" not in result.err
+
+
+@pytest.mark.parametrize("noted", ["", "version = 3.11.7"], ids=["its version is asked for", "it freezes"])
+def test_an_interpreter_that_never_answers_ends_the_run(
+    noted: str, project: Path, tmp_path: Path, places: Dict[str, Path], flaskflex: Flaskflex
+) -> None:
+    """Started by hand it would hang; the two minutes that it has are shortened."""
+    script = project / "flaskflex.py"
+    text = script.read_text()
+    assert text.count("\nANSWER_TIMEOUT = 120") == 1
+    write(script, text.replace("\nANSWER_TIMEOUT = 120", "\nANSWER_TIMEOUT = 0.2"))
+    places["one"].rename(tmp_path / "hanging")
+    write(tmp_path / "hanging" / "pyvenv.cfg", noted)
+    (tmp_path / "hanging" / "bin" / "python").unlink()
+    write(tmp_path / "hanging" / "bin" / "python", "#!/bin/sh\nexec sleep 100\n", 0o755)
+    with untouched(project):
+        result = flaskflex("--venv", tmp_path / "hanging")
+    assert_refused(result, str(tmp_path / "hanging"), "0.2 s")
+
+
+def mkfifo(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
+def make_it_long(path: Path) -> None:
+    with path.open("ab") as file:
+        file.truncate(1 << 33)  # 8 GB, of which the disk holds nothing
+
+
+@pytest.mark.parametrize("spoil", [mkfifo, make_it_long], ids=["a FIFO", "8 GB"])
+def test_a_pyvenv_cfg_that_never_ends_is_not_read(
+    spoil: Callable[[Path], None], project: Path, places: Dict[str, Path], flaskflex: Flaskflex
+) -> None:
+    spoil(places["one"] / "pyvenv.cfg")
+    with untouched(project):
+        assert_refused(flaskflex("--venv", places["one"]), str(places["one"] / "pyvenv.cfg"))
 
 
 # --- modules of the project's ---

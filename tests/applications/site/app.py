@@ -5,6 +5,7 @@ import hashlib
 import os
 import time
 from typing import Any, Dict, Iterator, Tuple
+from urllib.parse import quote
 
 from flask import Flask, Response, redirect, render_template, request, session, url_for
 
@@ -34,6 +35,11 @@ def where(rest: str = "") -> Dict[str, Any]:
         "secure": request.is_secure,
         "here": url_for("where", rest=rest),
     }
+
+
+@app.route("/raw/<path:rest>", merge_slashes=False)
+def raw(rest: str) -> Dict[str, str]:
+    return {"rest": rest, "script_root": request.script_root}
 
 
 @app.route("/links")
@@ -154,5 +160,5 @@ def teapot() -> Tuple[str, int]:
 
 
 @app.errorhandler(404)
-def not_found(error: Exception) -> Tuple[str, int]:
-    return "the application has no such page", 404
+def not_found(error: Exception) -> Tuple[str, int, Dict[str, str]]:
+    return "the application has no such page", 404, {"X-Path": quote(request.path)}

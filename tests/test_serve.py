@@ -1,0 +1,307 @@
+"""A private Apache for the project: serve shows the application in a browser, and check asks through it."""
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+from pathlib import Path
+from typing import Any, Callable, Dict, Iterator, List, NamedTuple
+
+import pytest
+from apache import PATIENCE, Site, eventually, why_not
+from conftest import Environ, Flaskflex, Git, run
+from deployed import copy_deployed, deploy, item, processes_in
+from helpers import assert_refused, write
+
+pytestmark = pytest.mark.skipif(bool(why_not()), reason=str(why_not()))
+
+DAEMON = "subprocess.Popen(['setsid', 'sleep', '600'], env={})\n"
+HELLO = """\
+import os, subprocess, sys, time
+from flask import Flask, request
+app = Flask(__name__)
+@app.route("/")
+def index():
+    return "Hello!"
+"""
+
+
+@pytest.fixture(scope="module")
+def deployed(
+    tmp_path_factory: pytest.TempPathFactory, virtualenv: Path, warm_cache: Path, session_environ: Environ
+) -> Path:
+    return deploy(tmp_path_factory.mktemp("deployed"), virtualenv, session_environ)
+
+
+@pytest.fixture
+def project(deployed: Path, tmp_path: Path) -> Path:
+    return copy_deployed(deployed, tmp_path)
+
+
+def folder_of(flaskflex: int) -> Path:
+    """The folder of the private Apache that a flaskflex has started."""
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            parent = int((process / "stat").read_text("latin-1").rpartition(")")[2].split()[1])
+            found = re.search(rb"\0FLASKFLEX_FOLDER=([^\0]+)", b"\0" + (process / "environ").read_bytes())
+            if parent == flaskflex and found:
+                return Path(os.fsdecode(found[1]))
+    raise AssertionError("there is no Apache")
+
+
+def processes_of(folder: Path) -> List[int]:
+    """The processes that a private Apache's folder, or one below another folder, has to do with."""
+    found = processes_in(folder)
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            texts = (process / "cmdline").read_bytes() + (process / "environ").read_bytes()
+        except OSError:
+            continue
+        if str(folder).encode() in texts and int(process.name) != os.getpid():
+            found.append(int(process.name))
+    return found
+
+
+class Served(NamedTuple):
+    """A flaskflex serve that runs: its process, where it answers, its folder, and the file of its output."""
+
+    process: "subprocess.Popen[bytes]"
+    site: Site
+    folder: Path
+    output: Path
+
+    def tells(self, pattern: str) -> Any:
+        return eventually(lambda: re.search(pattern, self.output.read_text("utf-8"), re.MULTILINE))
+
+
+Serve = Callable[..., Served]
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture
+def serve(project: Path, tmp_path: Path, environ: Environ) -> Iterator[Serve]:
+    """Start `python flaskflex.py serve` and wait until it listens; whatever a test does, it is ended."""
+    started: List["subprocess.Popen[bytes]"] = []
+
+    def serve(*options: str) -> Served:
+        port, output = free_port(), tmp_path / f"output-{len(started)}"
+        with open(output, "wb") as file:
+            process = subprocess.Popen(
+                ["python", "flaskflex.py", "serve", "--port", str(port), *options], cwd=project, env=environ,
+                stdin=subprocess.DEVNULL, stdout=file, stderr=file, start_new_session=True)
+        started.append(process)
+        eventually(lambda: b"Serving" in output.read_bytes() or process.poll() is not None)
+        assert b"Serving" in output.read_bytes(), output.read_text("utf-8")
+        return Served(process, Site(port, "localhost"), folder_of(process.pid), output)
+
+    yield serve
+    for process in started:
+        process.terminate()  # it clears up after itself, as the tests say
+        process.wait(PATIENCE)
+
+
+def assert_gone(served: Served) -> None:
+    assert eventually(lambda: not processes_of(served.folder), 10)
+    assert not served.folder.exists()
+
+
+def test_page_requests_and_errors_are_seen(project: Path, serve: Serve) -> None:
+    write(project / "application" / "app.py", HELLO + (
+        "@app.route('/fails')\ndef fails():\n"
+        "    print('printed', file=sys.stderr)\n    raise ValueError('a reason')\n"))
+    served = serve()
+    assert served.site.get("/").text == "Hello!"
+    assert served.tells(r"^\d\d:\d\d:\d\d GET / 200 \(\d+ ms\)$")
+    assert served.site.get("/fails?x=%41").status == 500
+    assert served.tells(r"^\d\d:\d\d:\d\d GET /fails\?x=%41 500 \(\d+ ms\)$")
+    assert served.tells("^ValueError: a reason$") and served.tells("^printed$")
+    assert "mod_fcgid" not in served.output.read_text("utf-8")
+
+
+def test_changed_code_is_live_after_a_touch(project: Path, serve: Serve) -> None:
+    served = serve()
+    assert served.site.get("/").text == "Hello!"
+    write(project / "application" / "app.py", HELLO.replace("Hello!", "Changed!"))
+    (project / "public_html" / "dispatch.fcgi").touch()
+    assert eventually(lambda: served.site.get("/").text == "Changed!")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_interrupted_it_leaves_nothing(number: signal.Signals, project: Path, serve: Serve) -> None:
+    write(project / "application" / "app.py", HELLO + DAEMON)
+    served = serve()
+    assert served.site.get("/").status == 200
+    served.process.send_signal(number)
+    assert served.process.wait(PATIENCE) == 130
+    assert_gone(served)
+    assert processes_in(project) == []
+
+
+def test_killed_it_ends_its_apache_and_the_next_run_clears_up(
+    project: Path, serve: Serve, flaskflex: Flaskflex
+) -> None:
+    write(project / "application" / "app.py", HELLO + "subprocess.Popen(['setsid', 'sleep', '600'])\n")
+    served = serve()
+    assert served.site.get("/").status == 200
+    served.process.kill()
+    served.process.wait()
+    assert eventually(lambda: "apache2" not in " ".join(map(str, commands(served.folder))))
+    assert item(flaskflex("check").out, "GET /").level == "ok"
+    assert_gone(served)
+
+
+def commands(folder: Path) -> List[bytes]:
+    return [Path(f"/proc/{pid}/cmdline").read_bytes() for pid in processes_of(folder)
+            if Path(f"/proc/{pid}").exists()]
+
+
+def test_only_what_flaskflex_left_is_cleared_up(
+    project: Path, tmp_path: Path, serve: Serve, flaskflex: Flaskflex
+) -> None:
+    served = serve()
+    foreign = Path("/tmp/flaskflex-apache-foreign")
+    link = Path("/tmp/flaskflex-apache-link")
+    write(foreign / "apache.conf", "# An Apache of somebody else's\n")
+    kept = write(tmp_path / "kept" / "apache.conf", (served.folder / "apache.conf").read_text("utf-8"))
+    link.symlink_to(kept.parent)
+    try:
+        assert item(flaskflex("check").out, "GET /").level == "ok"
+        assert served.site.get("/").status == 200
+        assert (foreign / "apache.conf").exists() and kept.exists()
+    finally:
+        link.unlink()
+        shutil.rmtree(foreign)
+
+
+def test_taken_port_is_refused_with_another_to_type(project: Path, flaskflex: Flaskflex) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        assert_refused(flaskflex("serve", "--port", str(port)), f"port {port}", "serve --port")
+
+
+def test_without_an_application_or_apache_it_says_what_to_do(project: Path, flaskflex: Flaskflex) -> None:
+    script = project / "flaskflex.py"
+    text = script.read_text("utf-8")
+    script.write_text(text.replace('"/usr/lib/apache2/modules"', '"/nowhere"'), "utf-8")
+    assert_refused(flaskflex("serve"), "mod_fcgid", "apt install apache2 libapache2-mod-fcgid")
+    script.write_text(re.sub("(?m)^APACHE_PATH = .*", 'APACHE_PATH = "/nowhere"', text), "utf-8")
+    assert_refused(flaskflex("serve"), "Apache is not installed", "apt install apache2 libapache2-mod-fcgid")
+    script.write_text(text, "utf-8")
+    shutil.rmtree(project / "application")
+    assert_refused(flaskflex("serve"), "application/app.py", "copy your application")
+
+
+@pytest.mark.parametrize("umask", [0o022, 0o077])
+def test_home_with_spaces_and_a_strict_umask_do_no_harm(
+    umask: int, project: Path, tmp_path: Path, environ: Environ
+) -> None:
+    old = os.umask(umask)
+    try:
+        place = shutil.copytree(project, tmp_path / "a home's \"own\" ${HOME} folder" / "project")
+        result = run("python", "flaskflex.py", "check", cwd=place, env=environ)
+    finally:
+        os.umask(old)
+    assert item(result, "GET /").text.endswith("through Apache")
+
+
+def test_ordinary_user_can_serve(project: Path, environ: Environ, serve: Serve) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("the other tests run as an ordinary user, too")
+    served = serve()
+    owners = {os.stat(f"/proc/{pid}").st_uid for pid in processes_of(served.folder)
+              if b"apache2" in Path(f"/proc/{pid}/cmdline").read_bytes()}
+    assert owners and 0 not in owners
+
+
+# --- check asks through it ---
+
+
+class Broken(NamedTuple):
+    """What is done to a project, and what check then says: the level, words of the item and of its hint."""
+
+    path: str
+    change: Callable[[str], str]
+    level: str
+    words: str
+    hint: str = ""
+
+
+BROKEN: Dict[str, Broken] = {
+    "nothing": Broken(
+        ".flx", lambda text: text, "ok", r"^GET / answers 200 OK in \d+\.\d\d s, through Apache$"),
+    "a wrong word": Broken(
+        "public_html/.htaccess", lambda text: text + "Foo bar\n", "fail",
+        r"^GET / answers 500 .*/yourprojectname/public_html/\.htaccess: Invalid command 'Foo'"),
+    "a missing module": Broken(
+        "public_html/.htaccess", lambda text: text + "LuaRoot /x\n", "fail", "Invalid command 'LuaRoot'"),
+    "a directive that a host forbids": Broken(
+        "public_html/.htaccess", lambda text: text + "Options +Indexes\n", "fail",
+        "Option Indexes not allowed"),
+    "a loop": Broken(
+        "public_html/.htaccess", lambda text: text + "RewriteRule ^ /again/%{TIME_SEC} [N]\n", "fail",
+        "^GET / answers 500 "),
+    "no rule": Broken(
+        "public_html/.htaccess", lambda text: "", "fail", "^GET / answers 403 .*Cannot serve directory"),
+    "a script without its interpreter": Broken(
+        "public_html/dispatch.fcgi", lambda text: text.replace("env python3", "env nosuchprogram"), "fail",
+        "^GET / answers 500 ", "nosuchprogram"),
+    "a script with CRLF": Broken(
+        "public_html/dispatch.fcgi", lambda text: text.replace("\n", "\r\n"), "fail", "^GET / answers 500 "),
+    "an application that fails at import": Broken(
+        "application/app.py", lambda text: "1 / 0\n", "fail",
+        "^GET / answers 500 Internal Server Error: ZeroDivisionError: division by zero$", "1 / 0"),
+    "an application that fails": Broken(
+        "application/app.py", lambda text: HELLO.replace("return", "1 / 0; return"), "fail",
+        "(?i)^GET / answers 500 Internal Server Error: ZeroDivisionError: division by zero$", "1 / 0"),
+    "an application that ends": Broken(
+        "application/app.py", lambda text: HELLO.replace("return", "os._exit(1); return"), "fail",
+        "^GET / answers 500 ", "script"),
+    "an application without a page": Broken(
+        "application/app.py", lambda text: HELLO.replace('"/"', '"/x"'), "warn",
+        "^GET / answers 404 NOT FOUND"),
+    "a daemon": Broken(
+        "application/app.py", lambda text: HELLO + DAEMON, "ok", "^GET / answers 200 OK"),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_check_tells_what_apache_says(name: str, project: Path, flaskflex: Flaskflex) -> None:
+    broken = BROKEN[name]
+    path = project / broken.path
+    path.write_bytes(broken.change(path.read_text("utf-8")).encode())
+    found = item(flaskflex("check").out, "GET /")
+    assert (found.level, bool(re.search(broken.words, found.text))) == (broken.level, True), found
+    assert broken.hint in found.hint
+    assert processes_in(project) == []
+
+
+def test_script_that_may_not_be_executed_fails_with_the_line_that_lets_it(
+    project: Path, environ: Environ, flaskflex: Flaskflex
+) -> None:
+    (project / "public_html" / "dispatch.fcgi").chmod(0o644)
+    found = item(flaskflex("check").out, "GET / answers 500")
+    assert found.level == "fail" and "End of script output before headers" in found.text
+    run("sh", "-c", found.hint.split("\n")[0], cwd=project, env=environ)
+    assert item(flaskflex("check").out, "GET /").level == "ok"
+
+
+def test_slow_application_has_the_time_that_was_given(project: Path, flaskflex: Flaskflex) -> None:
+    write(project / "application" / "app.py", HELLO.replace("return", "time.sleep(600); return"))
+    found = item(flaskflex("check", "--timeout", "1").out, "no answer")
+    assert (found.level, found.text) == ("fail", "the application gave no answer within 1 s")
+    assert processes_in(project) == []
+
+
+def test_fresh_asks_through_apache_too(project: Path, git: Git, flaskflex: Flaskflex) -> None:
+    write(project / "public_html" / ".htaccess", "Foo bar\n")
+    git("commit", "-q", "-m", "A wrong word", "public_html/.htaccess")
+    assert "Invalid command 'Foo'" in item(flaskflex("check", "--fresh").out, "GET /").text
