@@ -11,6 +11,8 @@ import pytest
 from conftest import SCRIPT, Environ
 from machine_host import PROGRAM, HostMachine, running_host_machine, start_mariadb
 
+pytestmark = pytest.mark.once
+
 SECRET = "the-neighbours-secret"
 VICTIM = "/var/www/victim/victim"  # the neighbour's site
 PUBLIC = "/var/www/mallory/mallory/public_html"

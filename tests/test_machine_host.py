@@ -11,6 +11,9 @@ from conftest import Environ
 from machine_host import APPLICATION, FLX, PROGRAM, HostMachine, running_host_machine, start_mariadb
 
 
+pytestmark = pytest.mark.once
+
+
 @pytest.fixture(scope="module")
 def host(tmp_path_factory: pytest.TempPathFactory, session_environ: Environ) -> Iterator[HostMachine]:
     """The machine of this module: each test uses projects of its own."""

@@ -14,6 +14,8 @@ from conftest import Environ
 from machine import PATIENCE, free_port
 from machine_host import KEY, HostMachine, running_host_machine
 
+pytestmark = pytest.mark.once
+
 # As in the README, but for the addresses.
 HAPROXY = """\
 defaults
