@@ -223,14 +223,12 @@ def test_no_pushed_tree_is_written_outside_of_the_site(attack: str, armed: HostM
                   "inner = subprocess.check_output(write, input=inner).decode()\n"
                   "outer = b\"40000 \" + name.encode() + b\"\\0\" + bytes.fromhex(inner) + old\n"
                   "print(subprocess.check_output(write, input=outer).decode())' "
-                  f"{script[4:]} $tree >/tmp/tree; "
-                  f"git reset -q --hard $(git commit-tree -p HEAD -m raw $(cat /tmp/tree)) "
-                  "2>/dev/null || git update-ref HEAD $(git commit-tree -p HEAD -m raw $(cat /tmp/tree))")
-    armed.as_user("student", f"cd mallory; git fetch -q; git checkout -q -B main origin/main; {script}; "
-                             "git diff --cached --quiet || git commit -qm attack; "
-                             "git push -q origin HEAD:main 2>&1 || true; "
-                             "cd ..; rm -rf mallory; git clone -q "
-                             "ssh://mallory@mallory.example.org/~/mallory.git 2>&1 || true")
+                  f"{script[4:]} $tree >/tmp/tree; tip=$(git commit-tree -p HEAD -m raw $(cat /tmp/tree))")
+    out = armed.as_user("student", "cd mallory; git fetch -q; git checkout -q -B main origin/main; "
+                                   f"tip=HEAD; {script}; git diff --cached --quiet || git commit -qm x; "
+                                   "git push -q origin $tip:main 2>&1 || true; cd ..; rm -rf mallory; "
+                                   "git clone -q ssh://mallory@mallory.example.org/~/mallory.git 2>&1")
+    assert not script.startswith("tree=") or "Refused" in out, out
     assert armed.run("cat /var/www/mallory/.ssh/authorized_keys; ls -A /var/www/mallory /var/www") == keys
     assert victims(armed) == before
     assert "pwned" not in armed.run("cat /var/www/mallory/config /var/www/mallory/mallory.git/config "
