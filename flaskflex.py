@@ -5127,7 +5127,7 @@ APACHE_SITE = r'''# The site of one project, for Apache. Written by flaskflex ho
 
     <If "! -d '/var/www/yourprojectname/yourprojectname/public_html'">
         ErrorDocument 503 "This site waits for its first git push.\n"
-        Redirect 503 /
+        RedirectMatch 503 "^/(?!\.well-known/acme-challenge/)"
     </If>
 </VirtualHost>
 '''

@@ -1,4 +1,4 @@
-"""A Debian machine that hosts projects, for the tests: its own users, a real sshd, Apache and MariaDB on loopback."""
+"""A Debian machine that hosts projects, for the tests: its own users, a real sshd, Apache and MariaDB."""
 from __future__ import annotations
 
 import configparser
@@ -16,6 +16,7 @@ from apache import eventually
 from conftest import PASSED_ON, SCRIPT, Environ
 from machine import PATIENCE, Machine, running_machine
 
+KEY = "/home/student/.ssh/id_ed25519.pub"
 PROGRAM = "python3 /root/flaskflex.py"  # where only root can read it
 
 APPLICATION = '''\
@@ -86,7 +87,7 @@ class HostMachine(NamedTuple):
     def add(self, name: str, *args: str) -> str:
         """Make a project with the student's key."""
         self.name(f"{name}.example.org")
-        return self.host(name, "--domain", f"{name}.example.org", "--key", "/home/student/.ssh/id_ed25519.pub", *args)
+        return self.host(name, "--domain", f"{name}.example.org", "--key", KEY, *args)
 
     def name(self, domain: str) -> None:
         """Let a domain lead to this machine, on this machine."""
@@ -103,12 +104,14 @@ class HostMachine(NamedTuple):
 
     def clone(self, name: str) -> None:
         """Let the student clone a project, and commit an application that serves there."""
-        self.as_user("student", f"git clone -q ssh://{name}@{name}.example.org/~/{name}.git; cp -a /srv/project/. {name}; "
+        self.as_user("student", f"git clone -q ssh://{name}@{name}.example.org/~/{name}.git; "
+                                f"cp -a /srv/project/. {name}; "
                                 f"cd {name}; git add .; git commit -qm 'The application'")
 
     def push(self, name: str, status: int = 0) -> str:
         """Let the student push the clone of a project, with all that is new there."""
-        return self.as_user("student", f"cd {name}; git add -A; git diff --cached --quiet || git commit -qm more; "
+        return self.as_user("student", f"cd {name}; git add -A; git diff --cached --quiet || git commit "
+                                       f"-qm more; "
                                        "git push origin HEAD:main", status)
 
 
@@ -125,9 +128,12 @@ def prepare_machine(own: HostMachine, environ: Environ) -> None:
     (root / "etc/apache2/ports.conf").write_text(f"Listen {own.address}:80\n")
     (root / "etc/apache2/conf-enabled/name.conf").write_text("ServerName machine.invalid\n")
     (root / "etc/ssh/sshd_config.d/address.conf").write_text(f"ListenAddress {own.address}\n")
-    own.run("chmod 600 /root/flaskflex.py; useradd -m -s /bin/bash student; ssh-keygen -A; /usr/sbin/sshd")
-    own.as_user("student", "mkdir -m 700 .ssh; ssh-keygen -q -t ed25519 -N '' -C student@home -f .ssh/id_ed25519; "
-                           "git config --global user.name 'A Student'; git config --global init.defaultBranch main;"
+    own.run("rm -f /etc/apache2/sites-enabled/*; chmod 600 /root/flaskflex.py; "
+            "useradd -m -s /bin/bash student; ssh-keygen -A; /usr/sbin/sshd")
+    own.as_user("student", "mkdir -m 700 .ssh; ssh-keygen -q -t ed25519 -N '' -C student@home -f "
+                           ".ssh/id_ed25519; "
+                           "git config --global user.name 'A Student'; "
+                           "git config --global init.defaultBranch main;"
                            "git config --global user.email student@example.org")
     (root / "home/student/.ssh/config").write_text(SSH_CONFIG)
     own.run("python3 -m venv /srv/prepared; /srv/prepared/bin/pip install -q flask flup==1.0.3")
@@ -143,12 +149,13 @@ def prepare_machine(own: HostMachine, environ: Environ) -> None:
 
 @contextlib.contextmanager
 def running_host_machine(folder: Path, environ: Environ, number: int = 0) -> Iterator[HostMachine]:
-    """Start a machine on which projects can be hosted: what is missing there is installed as flaskflex says."""
+    """Start a machine that can host projects: what is missing there is installed as flaskflex says."""
     pid = os.getpid()
     with running_machine(folder, environ) as machine:
         own = HostMachine(machine, f"127.{77 + number}.{pid >> 8 & 255}.{pid & 255}")
         prepare_machine(own, environ)
-        missing = own.run(f"cd /root; {PROGRAM} host missing --domain missing.example.org --database --key x || true")
+        missing = own.run(f"cd /root; {PROGRAM} host missing --domain missing.example.org --database "
+                          f"--key x || true")
         for line in re.findall("sudo (apt-get .*)", missing):
             if "impossible" in own.run(f"{line} || (apt-get update && {line}) || echo impossible"):
                 pytest.skip(f"this cannot be installed here: {line}")

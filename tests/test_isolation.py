@@ -11,6 +11,8 @@ import pytest
 from conftest import SCRIPT, Environ
 from machine_host import PROGRAM, HostMachine, running_host_machine, start_mariadb
 
+pytestmark = pytest.mark.once
+
 SECRET = "the-neighbours-secret"
 VICTIM = "/var/www/victim/victim"  # the neighbour's site
 PUBLIC = "/var/www/mallory/mallory/public_html"
@@ -28,7 +30,8 @@ def host(tmp_path_factory: pytest.TempPathFactory, session_environ: Environ) -> 
         host.as_user("victim", f"echo {SECRET} >victim/.env; echo {SECRET} >victim/todo.db; "
                                f"SECRET={SECRET} sleep 1000 >/dev/null 2>&1 &")
         host.run(f"mariadb victim -e 'CREATE TABLE t (x TEXT); INSERT INTO t VALUES (\"{SECRET}\")'; "
-                 f"chmod 644 {VICTIM}/.env; echo {SECRET} >/etc/flaskflex-secret; chmod 600 /etc/flaskflex-secret")
+                 f"chmod 644 {VICTIM}/.env; echo {SECRET} >/etc/flaskflex-secret; "
+                 f"chmod 600 /etc/flaskflex-secret")
         host.ask("victim.example.org", f"/?{SECRET}")
         host.as_user("mallory", f"cp {PUBLIC}/.htaccess good.htaccess")
         yield host
@@ -38,7 +41,8 @@ def victims(host: HostMachine) -> str:
     """Return what the neighbour, root and Apache have, and must have after an attack too."""
     return host.run(
         "find /var/www/victim /etc/apache2 /etc/logrotate.d /var/backups/flaskflex /var/log/flaskflex "
-        "-name .venv -prune -o ! -name '*index*' ! -name '*.log' -printf '%p %m %u %g %s %l\\n' | sort; cd /var/www; ls; "
+        "-name .venv -prune -o ! -name '*index*' ! -name '*.log' -printf '%p %m %u %g %s %l\\n' | sort; "
+        "cd /var/www; ls; "
         "cat victim/.ssh/authorized_keys victim/victim/.env victim/victim/todo.db /etc/passwd /etc/shadow; "
         "pgrep -u victim sleep")
 
@@ -63,8 +67,10 @@ COMMANDS = {
     "read the neighbour's database": "mariadb victim -e 'SELECT * FROM t'",
     "read it with the own password": "MYSQL_PWD=$(sed -n s/DB_PASSWORD=//p mallory.git/flaskflex/variables) "
                                      "mariadb victim -e 'SELECT * FROM t'",
-    "read files through the database": "MYSQL_PWD=$(sed -n s/DB_PASSWORD=//p mallory.git/flaskflex/variables) "
-                                       "mariadb -N mallory -e 'SELECT LOAD_FILE(\"/etc/passwd\") + 0 IS NULL' | grep 0",
+    "read files through the database": "MYSQL_PWD=$(sed -n s/DB_PASSWORD=//p "
+                                       "mallory.git/flaskflex/variables) "
+                                       "mariadb -N mallory -e 'SELECT LOAD_FILE(\"/etc/passwd\") + 0 IS "
+                                       "NULL' | grep 0",
     "be the database's root": "mariadb -u root -e 'SELECT * FROM victim.t'",
     "call suexec": f"cd {VICTIM}/public_html; /usr/lib/apache2/suexec victim victim dispatch.fcgi",
     "call suexec from the own site": f"cd {PUBLIC}; /usr/lib/apache2/suexec victim victim dispatch.fcgi",
@@ -107,7 +113,8 @@ HTACCESS: Dict[str, Tuple[str, str]] = {
     "includes": ("Options +Includes\nSetOutputFilter INCLUDES", "/include.txt"),
     "a file in an expression": (f"SetEnvIfExpr \"file('{VICTIM}/.env') =~ /(.*)/\" HTTP_LEAK=$1", "/"),
     "a file in a condition": (
-        f"RewriteEngine On\nRewriteCond expr \"file('{VICTIM}/.env') =~ /(.*)/\"\nRewriteRule ^x$ /%1 [R,L]", "/x"),
+        f"RewriteEngine On\nRewriteCond expr \"file('{VICTIM}/.env') =~ /(.*)/\"\nRewriteRule ^x$ /%1 "
+        f"[R,L]", "/x"),
     "a file in an error": (f"ErrorDocument 404 \"%{{file:{VICTIM}/.env}}\"", "/link.txt"),
     "a file in <If>": (f"<If \"file('{VICTIM}/.env') =~ /secret/\">\nRedirect /x /{SECRET}\n</If>", "/x"),
     "a file that is an error": (f"ErrorDocument 404 {VICTIM}/.env", "/link.txt"),
@@ -159,7 +166,8 @@ def test_no_htaccess_of_a_project_shows_anything_of_a_neighbours(attack: str, ar
 LINKS = {
     "public_html is a link to the neighbour's site":
         (f"cd mallory; mv public_html kept; ln -s {VICTIM} public_html", "/todo.db"),
-    "public_html is a link to root's files": ("cd mallory; mv public_html kept; ln -s /etc public_html", "/passwd"),
+    "public_html is a link to root's files":
+        ("cd mallory; mv public_html kept; ln -s /etc public_html", "/passwd"),
     "the site is a link to the neighbour's":
         (f"mv mallory kept; mkdir trap; ln -s {VICTIM} trap/public_html; ln -s trap mallory", "/todo.db"),
     "the site is a link to a folder with links":
@@ -173,20 +181,25 @@ def test_no_link_in_the_place_of_a_folder_leads_apache_elsewhere(attack: str, ar
     script, path = LINKS[attack]
     armed.as_user("mallory", script)
     answer = armed.ask("mallory.example.org", path)
-    armed.as_user("mallory", "rm -rf trap; test ! -L mallory || rm mallory; test ! -d kept || mv kept mallory; cd mallory; "
-                             "test ! -L public_html || rm public_html; test ! -d kept || mv kept public_html; chmod 755 .")
+    armed.as_user("mallory", "rm -rf trap; test ! -L mallory || rm mallory; "
+                             "test ! -d kept || mv kept mallory; cd mallory; "
+                             "test ! -L public_html || rm public_html; "
+                             "test ! -d kept || mv kept public_html; chmod 755 .")
     assert SECRET not in answer.text and "root:" not in answer.text, answer
     assert answer.status in (403, 404, 500, 503), answer
 
 
 # What mallory pushes: shell lines in a clone; raw=NAME is a tree that git itself would not make.
 PUSHES = {
-    "keys": "mkdir .ssh; cat ~/.ssh/id_ed25519.pub >.ssh/authorized_keys; mkdir home; ln -s ../.. home/up; git add -A",
+    "keys": "mkdir .ssh; cat ~/.ssh/id_ed25519.pub >.ssh/authorized_keys; mkdir home; "
+            "ln -s ../.. home/up; git add -A",
     "public_html as a link": f"git rm -rq public_html; ln -s {VICTIM} public_html; git add -A",
-    "a link to write through": "ln -s ../../.ssh x; git add x; git commit -qm x; git push -q origin HEAD:main || true; "
+    "a link to write through": "ln -s ../../.ssh x; git add x; git commit -qm x; "
+                               "git push -q origin HEAD:main || true; "
                                "rm x; mkdir x; cp ~/.ssh/id_ed25519.pub x/authorized_keys; git add -A",
     "a submodule": "git update-index --add --cacheinfo 160000,$(git rev-parse HEAD),sub; "
-                   "printf '[submodule \"sub\"]\\npath = sub\\nurl = ext::touch /tmp/ran-sub\\n' >.gitmodules; "
+                   "printf '[submodule \"sub\"]\\npath = sub\\nurl = ext::touch /tmp/ran-sub\\n' "
+                   ">.gitmodules; "
                    "git add .gitmodules",
     "a path with ..": "raw=..",
     "a path in .git": "raw=.git",
@@ -202,39 +215,50 @@ def test_no_pushed_tree_is_written_outside_of_the_site(attack: str, armed: HostM
         script = ("tree=$(git rev-parse HEAD^{tree}); python3 -c 'import subprocess, sys\n"
                   "name, tree = sys.argv[1:]\n"
                   "old = subprocess.check_output([\"git\", \"cat-file\", \"tree\", tree])\n"
-                  "blob = subprocess.check_output([\"git\", \"hash-object\", \"-w\", \"--stdin\"], input=b\"pwned\")\n"
+                  "blob = subprocess.check_output([\"git\", \"hash-object\", \"-w\", \"--stdin\"], "
+                  "input=b\"pwned\")\n"
                   "inner = b\"100644 config\\0\" + bytes.fromhex(blob.decode())\n"
-                  "write = [\"git\", \"hash-object\", \"-t\", \"tree\", \"-w\", \"--stdin\", \"--literally\"]\n"
+                  "write = [\"git\", \"hash-object\", \"-t\", \"tree\", \"-w\", \"--stdin\", "
+                  "\"--literally\"]\n"
                   "inner = subprocess.check_output(write, input=inner).decode()\n"
                   "outer = b\"40000 \" + name.encode() + b\"\\0\" + bytes.fromhex(inner) + old\n"
                   "print(subprocess.check_output(write, input=outer).decode())' "
-                  f"{script[4:]} $tree >/tmp/tree; git reset -q --hard $(git commit-tree -p HEAD -m raw $(cat /tmp/tree)) "
-                  "2>/dev/null || git update-ref HEAD $(git commit-tree -p HEAD -m raw $(cat /tmp/tree))")
-    armed.as_user("student", f"cd mallory; git fetch -q; git checkout -q -B main origin/main; {script}; "
-                             "git diff --cached --quiet || git commit -qm attack; git push -q origin HEAD:main 2>&1 || true; "
-                             "cd ..; rm -rf mallory; git clone -q ssh://mallory@mallory.example.org/~/mallory.git 2>&1 || true")
+                  f"{script[4:]} $tree >/tmp/tree; tip=$(git commit-tree -p HEAD -m raw $(cat /tmp/tree))")
+    out = armed.as_user("student", "cd mallory; git fetch -q; git checkout -q -B main origin/main; "
+                                   f"tip=HEAD; {script}; git diff --cached --quiet || git commit -qm x; "
+                                   "git push -q origin $tip:main 2>&1 || true; cd ..; rm -rf mallory; "
+                                   "git clone -q ssh://mallory@mallory.example.org/~/mallory.git 2>&1")
+    assert not script.startswith("tree=") or "Refused" in out, out
     assert armed.run("cat /var/www/mallory/.ssh/authorized_keys; ls -A /var/www/mallory /var/www") == keys
     assert victims(armed) == before
-    assert "pwned" not in armed.run("cat /var/www/mallory/config /var/www/mallory/mallory.git/config 2>/dev/null || true")
+    assert "pwned" not in armed.run("cat /var/www/mallory/config /var/www/mallory/mallory.git/config "
+                                    "2>/dev/null || true")
     assert armed.run("ls /tmp/ran-sub 2>&1 || true").startswith("ls: cannot")
 
 
 # What mallory lays out for root's commands. Whatever runs of it writes its user's id to /tmp/ran.
 TRAPS = {
     ".ssh is a link to root's": "rm -rf .ssh; ln -s /root/.ssh .ssh",
-    "the keys are a link to a file of root's": "mkdir -p .ssh; ln -sf /etc/flaskflex-secret .ssh/authorized_keys",
+    "the keys are a link to a file of root's": "mkdir -p .ssh; ln -sf /etc/flaskflex-secret "
+                                               ".ssh/authorized_keys",
     "the keys have no end": "rm -rf .ssh; mkdir .ssh; ln -s /dev/zero .ssh/authorized_keys",
-    "the variables are a link to a file of root's": "ln -sf /etc/flaskflex-secret mallory.git/flaskflex/variables",
-    "the repository is a link to the neighbour's": "mv mallory.git old.git; ln -s ../victim/victim.git mallory.git",
+    "the variables are a link to a file of root's": "ln -sf /etc/flaskflex-secret "
+                                                    "mallory.git/flaskflex/variables",
+    "the repository is a link to the neighbour's": "mv mallory.git old.git; ln -s ../victim/victim.git "
+                                                   "mallory.git",
     "the script in the repository": "echo 'import os; open(\"/tmp/ran\", \"a\").write(str(os.getuid()))' "
                                     ">mallory.git/flaskflex/flaskflex.py",
-    "settings of git's": "git -C mallory.git config core.fsmonitor 'id -u >>/tmp/ran'; git -C mallory.git config "
-                         "core.pager 'id -u >>/tmp/ran'; printf '[alias]\\n log = !id -u >>/tmp/ran\\n' >.gitconfig",
-    "a git and a python of its own": "mkdir -p bin .local/bin; for name in bin/git bin/python3 .local/bin/git; do "
+    "settings of git's": "git -C mallory.git config core.fsmonitor 'id -u >>/tmp/ran'; "
+                         "git -C mallory.git config "
+                         "core.pager 'id -u >>/tmp/ran'; "
+                         "printf '[alias]\\n log = !id -u >>/tmp/ran\\n' >.gitconfig",
+    "a git and a python of its own": "mkdir -p bin .local/bin; for name in bin/git bin/python3 "
+                                     ".local/bin/git; do "
                                      "printf '#!/bin/sh\\nid -u >>/tmp/ran\\n' >$name; chmod 755 $name; done",
     "files of the shell's": "for name in .profile .bashrc .bash_profile .bash_logout; do "
                             "echo 'id -u >>/tmp/ran' >$name; done",
-    "the neighbour's name in a subject": "git -C mallory.git update-ref refs/flaskflex/live $(printf '\\033[2J\\007' | "
+    "the neighbour's name in a subject": "git -C mallory.git update-ref refs/flaskflex/live $(printf "
+                                         "'\\033[2J\\007' | "
                                          "git -C mallory.git -c user.name=x -c user.email=x commit-tree "
                                          "$(git -C mallory.git rev-parse 'main^{tree}'))",
 }
@@ -243,7 +267,8 @@ TRAPS = {
 @pytest.mark.parametrize("trap", TRAPS)
 def test_no_command_of_roots_falls_into_a_trap_in_a_home(trap: str, armed: HostMachine) -> None:
     home = "/var/www/mallory"
-    armed.run(f"rm -rf /tmp/home-before; cp -a {home} /tmp/home-before; rm -f /tmp/ran; echo >/tmp/ran; chmod 666 /tmp/ran")
+    armed.run(f"rm -rf /tmp/home-before; cp -a {home} /tmp/home-before; rm -f /tmp/ran; echo >/tmp/ran; "
+              f"chmod 666 /tmp/ran")
     before = victims(armed)
     armed.as_user("mallory", TRAPS[trap])
     listed = armed.host()
@@ -259,7 +284,8 @@ def test_no_command_of_roots_falls_into_a_trap_in_a_home(trap: str, armed: HostM
 
 
 def test_a_project_that_is_removed_takes_nothing_of_others_with_it(armed: HostMachine) -> None:
-    armed.as_user("mallory", f"ln -s / everything; ln -s /var/www/victim victim; ln -s {VICTIM}/.env 'a file'; "
+    armed.as_user("mallory", f"ln -s / everything; ln -s /var/www/victim victim; "
+                             f"ln -s {VICTIM}/.env 'a file'; "
                              "(trap '' TERM HUP; while sleep 1; do :; done) >/dev/null 2>&1 & ")
     before = victims(armed).replace("mallory", "")
     armed.host("mallory", "--remove")

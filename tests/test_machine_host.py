@@ -1,4 +1,4 @@
-"""A machine of one's own: each project has a user, a site and perhaps a database, and none can harm another."""
+"""A machine of one's own: each project has a user, a site and perhaps a database."""
 from __future__ import annotations
 
 import re
@@ -9,6 +9,9 @@ import pytest
 from apache import eventually
 from conftest import Environ
 from machine_host import APPLICATION, FLX, PROGRAM, HostMachine, running_host_machine, start_mariadb
+
+
+pytestmark = pytest.mark.once
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +30,8 @@ def test_a_project_is_made_by_one_command_cloned_pushed_and_served_as_its_own_us
     assert "http://blog.example.org/" in pushed, pushed
     uid = host.run("id -u blog").strip()
     assert host.ask("blog.example.org") == (200, f"{uid} 0 Hello!")
-    assert host.ask("blog.example.org", method="POST", body=bytes(5 << 20)) == (200, f"{uid} {5 << 20} Hello!")
+    assert host.ask("blog.example.org", method="POST", body=bytes(5 << 20)) == (200, f"{uid} {5 << 20} "
+                                                                                     f"Hello!")
     assert re.search(r"^drwx--x--- .* blog +www-data ", host.run("ls -ld /var/www/blog"))
     assert host.add("blog") == made
     assert host.ask("blog.example.org").text == f"{uid} 0 Hello!"
@@ -57,7 +61,8 @@ REFUSED = {
     "a domain with a space": ("a --domain 'a b'", "not a domain"),
     "a domain with a line break": ("a --domain 'a.example.org\nNonsense'", "not a domain"),
     "a domain with a slash": ("a --domain http://a.example.org", "not a domain"),
-    "another project's domain": ("a --domain a.example.org --domain taken.example.org", "flaskflex-taken.conf"),
+    "another project's domain":
+        ("a --domain a.example.org --domain taken.example.org", "flaskflex-taken.conf"),
     "another project's, in capitals": ("a --domain TAKEN.example.org", "flaskflex-taken.conf"),
     "the default site's domain": ("a --domain flaskflex.invalid", "000-flaskflex.conf"),
     "a key file that is not there": ("a --domain a.example.org --key /nothing.pub", "/nothing.pub"),
@@ -93,7 +98,8 @@ def test_without_root_or_a_package_or_debian_it_says_so(taken: HostMachine) -> N
     taken.run("install -m 644 /root/flaskflex.py /srv/flaskflex.py")
     out = taken.as_user("student", "python3 /srv/flaskflex.py host blog --domain a.example.org", status=1)
     assert "sudo python3 /srv/flaskflex.py host blog --domain a.example.org" in out
-    assert taken.as_user("student", "mkdir own; cd own; python3 /srv/flaskflex.py host; python3 /srv/flaskflex.py "
+    assert taken.as_user("student", "mkdir own; cd own; python3 /srv/flaskflex.py host; "
+                                    "python3 /srv/flaskflex.py "
                                     "host blog; ls").endswith("blog\nblog.git\n")
     taken.run("cp /var/lib/dpkg/status /tmp; sed -i '/^Package: \\(git\\|apache2\\|logrotate\\)$/,/^Status/ "
               "s/install ok installed/deinstall ok config-files/' /var/lib/dpkg/status")
@@ -116,16 +122,20 @@ def test_keys_are_added_once_each_and_taken_away(host: HostMachine) -> None:
     student = host.run("cat /home/student/.ssh/id_ed25519.pub").strip()
     assert keys(host, "keyed") == [f"restrict,pty {student}"]
     own = f'from="127.0.0.1" {student.split()[0]} AAAAown own'
-    host.as_user("keyed", f"echo '# mine' >>.ssh/authorized_keys; echo {shlex.quote(own)} >>.ssh/authorized_keys")
-    host.run("cd /tmp; rm -f one two; for key in one two; do ssh-keygen -q -t ecdsa -N '' -C $key -f $key; done; "
+    host.as_user("keyed", f"echo '# mine' >>.ssh/authorized_keys; "
+                          f"echo {shlex.quote(own)} >>.ssh/authorized_keys")
+    host.run("cd /tmp; rm -f one two; for key in one two; "
+             "do ssh-keygen -q -t ecdsa -N '' -C $key -f $key; done; "
              "printf '# the class\\r\\n\\r\\n' >class.pub; cat one.pub two.pub one.pub >>class.pub")
     for _ in "twice":
         said = host.host("keyed", "--key", "/tmp/class.pub", "--key", "/home/student/.ssh/id_ed25519.pub")
         assert "4 (more" in said
-        assert [line.split()[-1] for line in keys(host, "keyed")] == ["student@home", "mine", "own", "one", "two"]
+        assert [line.split()[-1] for line in keys(host, "keyed")] == [
+            "student@home", "mine", "own", "one", "two"]
     ssh = "ssh keyed@keyed.example.org id -un"
     assert host.as_user("student", ssh) == "keyed\n"
-    assert host.as_user("student", "ssh -o ExitOnForwardFailure=yes -R 0:127.0.0.1:22 keyed@keyed.example.org true "
+    assert host.as_user("student", "ssh -o ExitOnForwardFailure=yes -R 0:127.0.0.1:22 "
+                                   "keyed@keyed.example.org true "
                                    "2>&1 || echo refused").endswith("refused\n")
     for _ in "twice":
         host.host("keyed", "--revoke", "/tmp/one.pub", "--revoke", "/home/student/.ssh/id_ed25519.pub")
@@ -137,7 +147,8 @@ def test_keys_are_added_once_each_and_taken_away(host: HostMachine) -> None:
 
 def test_two_commands_at_once_make_two_projects(host: HostMachine) -> None:
     host.run("cd /root; for name in twin-a twin-b twin-c; do "
-             f"{PROGRAM} host $name --domain $name.example.org >/tmp/$name.out 2>&1 & done; wait; cat /tmp/twin-?.out")
+             f"{PROGRAM} host $name --domain $name.example.org >/tmp/$name.out 2>&1 & done; wait; "
+             f"cat /tmp/twin-?.out")
     for name in ("twin-a", "twin-b", "twin-c"):
         assert host.ask(f"{name}.example.org").status == 503
 
@@ -169,8 +180,6 @@ def test_a_site_answers_at_its_domains_only_and_what_was_edited_stays(host: Host
     nobody = (404, "There is no site of this name here.\n")
     for domain in domains:
         assert eventually(lambda: host.ask(domain) == waits)
-    assert "Debian" in host.ask("unknown.example").text
-    host.run("a2dissite -q 000-default; apache2ctl graceful")
     for domain in ("named.example.org", "unknown.example", host.address, "machine.invalid"):
         assert eventually(lambda: host.ask(domain) == nobody)
     assert "FcgidIdleTimeout 60" in site.read_text()
@@ -207,6 +216,7 @@ def test_what_is_wrong_with_apache_already_is_said_and_nothing_is_changed(host: 
 
 def test_a_host_name_that_debians_own_site_has_is_not_lost_to_it(host: HostMachine) -> None:
     host.run("a2ensite -q 000-default; apache2ctl graceful")
+    assert eventually(lambda: "Debian" in host.ask("unknown.example").text)
     out = host.host("own", "--domain", "machine.invalid", status=1)
     assert "000-default.conf" in out and "a2dissite" in out
     host.run("a2dissite -q 000-default")
@@ -296,7 +306,8 @@ def test_a_database_or_a_user_of_somebody_elses_is_left_alone(foreign: str, mari
 
 def test_the_list_tells_domains_what_is_live_size_and_processes(host: HostMachine) -> None:
     host.add("listed")
-    assert "listed      listed.example.org\n            nothing is live yet\n            size: " in host.host()
+    fresh = "listed      listed.example.org\n            nothing is live yet\n            size: "
+    assert fresh in host.host()
     host.clone("listed")
     host.push("listed")
     host.as_user("listed", "sleep 1000 >/dev/null 2>&1 &")
@@ -334,7 +345,7 @@ def test_a_removed_project_is_gone_and_comes_back_as_it_was_from_its_archive(mar
     host.run(f"cd /root; {restore}")
     assert eventually(lambda: host.ask("gone.example.org").status == 200)
     assert host.ask("gone.example.org").text[4:] == page[4:]
-    assert host.run("cat /var/www/gone/gone/todo.db; readlink /var/www/gone/gone/link") == "visitors\n/etc/shadow\n"
+    assert host.run("cd /var/www/gone/gone; cat todo.db; readlink link") == "visitors\n/etc/shadow\n"
     assert host.run("cat /var/www/gone/gone.git/flaskflex/variables") == variables
     assert host.run("mariadb -N gone -e 'SELECT x FROM t'") == "42\n"
     assert host.run("runuser -u gone -- git -C /var/www/gone/gone.git rev-parse refs/flaskflex/live") == live
@@ -373,6 +384,7 @@ def test_certbot_makes_an_https_site_of_a_projects_site_that_further_commands_ke
     install = "apt-get install --yes python3-certbot-apache ssl-cert"
     if "impossible" in host.run(f"{install} || (apt-get update && {install}) || echo impossible"):
         pytest.skip("python3-certbot-apache cannot be installed here")
+    host.run("test -e /etc/ssl/certs/ssl-cert-snakeoil.pem || make-ssl-cert generate-default-snakeoil")
     (host.root / "etc/apache2/ports.conf").write_text(
         f"Listen {host.address}:80\n<IfModule ssl_module>\n    Listen {host.address}:443\n</IfModule>\n")
     for name in ("secure", "plain"):
@@ -380,8 +392,10 @@ def test_certbot_makes_an_https_site_of_a_projects_site_that_further_commands_ke
     host.clone("secure")
     host.push("secure")
     page = host.ask("secure.example.org").text
-    host.run("mkdir /srv/certificate; cd /srv/certificate; openssl req -x509 -newkey rsa:2048 -nodes -keyout key.pem "
-             "-out cert.pem -days 30 -subj /CN=secure.example.org -addext subjectAltName=DNS:secure.example.org; "
+    host.run("mkdir /srv/certificate; cd /srv/certificate; "
+             "openssl req -x509 -newkey rsa:2048 -nodes -keyout key.pem "
+             "-out cert.pem -days 30 -subj /CN=secure.example.org -addext "
+             "subjectAltName=DNS:secure.example.org; "
              "certbot install --apache --non-interactive --redirect -d secure.example.org --key-path key.pem "
              "--cert-path cert.pem --fullchain-path cert.pem; apache2ctl configtest")
     host.name("unknown.example.org")

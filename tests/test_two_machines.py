@@ -12,7 +12,9 @@ import pytest
 from apache import eventually
 from conftest import Environ
 from machine import PATIENCE, free_port
-from machine_host import HostMachine, running_host_machine
+from machine_host import KEY, HostMachine, running_host_machine
+
+pytestmark = pytest.mark.once
 
 # As in the README, but for the addresses.
 HAPROXY = """\
@@ -24,13 +26,14 @@ defaults
     retries 3
     option redispatch
     retry-on all-retryable-errors
-    http-request disable-l7-retry if METH_POST
 
 frontend web
     bind 127.0.0.1:{port}
     default_backend machines
+    http-request disable-l7-retry if METH_POST
 
 backend machines
+    http-request disable-l7-retry if METH_POST
     option httpchk
     http-check send meth GET uri / hdr Host blog.example.org
     server one {one}:80 check inter 1s
@@ -45,12 +48,13 @@ def machines(tmp_path_factory: pytest.TempPathFactory,
     folder = tmp_path_factory.mktemp("machines")
     with running_host_machine(folder / "one", session_environ) as one, \
             running_host_machine(folder / "two", session_environ, 1) as two:
-        shutil.copy(one.root / "home/student/.ssh/id_ed25519.pub", two.root / "home/student/.ssh/id_ed25519.pub")
+        shutil.copy(one.root / KEY[1:], two.root / KEY[1:])
         for host in (one, two):
             host.add("blog")
         one.run(f"echo {two.address} two.example.org >>/etc/hosts")
         one.clone("blog")
-        one.as_user("student", "cd blog; git remote set-url --add --push origin ssh://blog@blog.example.org/~/blog.git; "
+        one.as_user("student", "cd blog; git remote set-url --add --push origin "
+                               "ssh://blog@blog.example.org/~/blog.git; "
                                "git remote set-url --add --push origin ssh://blog@two.example.org/~/blog.git")
         one.push("blog")
         yield one, two
@@ -117,14 +121,16 @@ def test_no_request_fails_when_one_machine_stops_during_a_load(
     assert set(seen) == {200}
 
 
-def test_a_push_that_one_machine_refuses_is_seen_and_put_right(machines: Tuple[HostMachine, HostMachine]) -> None:
+def test_a_push_that_one_machine_refuses_is_seen_and_put_right(
+    machines: Tuple[HostMachine, HostMachine]
+) -> None:
     one, two = machines
     live = "runuser -u blog -- git -C /var/www/blog/blog.git rev-parse refs/flaskflex/live"
     two.as_user("blog", "echo own >blog/application/new.txt")
     (one.root / "home/student/blog/application/new.txt").write_text("pushed")
     out = one.push("blog", status=1)
-    assert "application/new.txt" in out and "failed to push some refs to 'ssh://two.example.org" in out.replace(
-        "blog@", "")
+    assert "application/new.txt" in out
+    assert "failed to push some refs to 'ssh://two.example.org" in out.replace("blog@", "")
     assert one.run(live) != two.run(live)
     two.as_user("blog", "mv blog/application/new.txt blog/application/new.txt.old")
     out = one.push("blog")
