@@ -2441,12 +2441,24 @@ def descendants(known: set[int]) -> set[int]:
     return found
 
 
+def listed_children() -> set[int]:
+    """Return the children of this process that Linux lists in one place; none if it does not (proc(5))."""
+    found: set[int] = set()
+    for path in Path("/proc/self/task").glob("*/children"):
+        with contextlib.suppress(OSError):
+            found.update(map(int, path.read_bytes().split()))
+    return found
+
+
 def end_descendants(process: Optional[subprocess.Popen[bytes]], known: set[int], patience: float) -> None:
     """End a process and all that descends from this one but for the known ones: politely, then for good.
 
     The process has `patience` seconds to end by itself.
     """
     def send(signum: int) -> bool:
+        for pid in listed_children() - known:  # at once: one that forks and ends again and again is quick
+            with contextlib.suppress(OSError):
+                os.kill(pid, signum)
         pids = descendants(known)
         for pid in pids:
             with contextlib.suppress(OSError):
