@@ -276,7 +276,7 @@ CASES: Dict[str, Case] = {
     ),
     "warns after its failure": Case(
         "import atexit, warnings\natexit.register(warnings.warn, 'old thing')\n1 / 0\n",
-        "fail", "ended without an answer: ZeroDivisionError: division by zero$",
+        "fail", "answers 500 .*: ZeroDivisionError: division by zero$",
     ),
     "warns, and ends": Case(
         "import warnings\nprint('no settings here', flush=True)\nwarnings.warn('old thing')\nos._exit(1)\n",
@@ -439,7 +439,8 @@ def test_file_that_the_application_makes_is_told_and_never_to_be_added(
     assert found.level == "warn" and f"application/{name}" in found.text
     assert "git add application" not in found.hint
     run("sh", "-c", found.hint, cwd=project, env=environ)
-    assert [item.text for item in troubles(flaskflex("check").out) if "push" not in item.text] == []
+    left = [item.text for item in troubles(flaskflex("check").out) if "push" not in item.text]
+    assert all("the host will not have" in text for text in left), left  # now git ignores it, as it should
     assert (project / "application" / name).exists()
 
 
@@ -451,7 +452,8 @@ def test_file_that_git_tracks_and_the_application_changes_is_left_to_the_site(
     git("add", "application")
     git("commit", "-q", "-m", "A database")
     run("sh", "-c", item(flaskflex("check").out, "git tracks").hint, cwd=project, env=environ)
-    assert [item.text for item in troubles(flaskflex("check").out) if "push" not in item.text] == []
+    left = [item.text for item in troubles(flaskflex("check").out) if "push" not in item.text]
+    assert all("the host will not have" in text for text in left), left  # now git ignores it, as it should
     assert (project / "application" / "todo.db").read_text().startswith("one\n")
 
 
@@ -465,7 +467,7 @@ def test_log_without_an_end_fills_neither_memory_nor_disk(project: Path, environ
 
     check = subprocess.run(["python", "flaskflex.py", "check"], cwd=project, env=environ, preexec_fn=limit,
                            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    found = item(check.stdout.decode(), "ended without an answer")
+    found = item(check.stdout.decode(), "File too large")
     assert (found.level, check.returncode, check.stderr) == ("fail", 1, b"")
     assert len(found.hint) < 1 << 17
 

@@ -247,7 +247,8 @@ BROKEN: Dict[str, Broken] = {
         "public_html/.htaccess", lambda text: text + "Options +Indexes\n", "fail",
         "Option Indexes not allowed"),
     "a loop": Broken(
-        "public_html/.htaccess", lambda text: text + "RewriteRule ^ /again/%{TIME_SEC} [N]\n", "fail",
+        "public_html/.htaccess",
+        lambda text: text.replace("Engine On\n", "Engine On\nRewriteRule ^ /x [N]\n"), "fail",
         "^GET / answers 500 "),
     "no rule": Broken(
         "public_html/.htaccess", lambda text: "", "fail", "^GET / answers 403 .*Cannot serve directory"),
