@@ -4275,7 +4275,7 @@ def make_database(name: str) -> None:
             f"ALTER USER '{name}'@'localhost' IDENTIFIED BY '{password}';"
             f"GRANT ALL ON `{name}`.* TO '{name}'@'localhost';")
     write_in_home(name, variables,
-                  f"DB_HOST=localhost\nDB_NAME={name}\nDB_USER={name}\nDB_PASSWORD={password}\n")
+                  f"DB_HOST=localhost\nDB_USER={name}\nDB_PASSWORD={password}\n")
 
 
 def site_files(name: str) -> list[Path]:
@@ -4755,7 +4755,7 @@ def add_host_parser(commands: Subparsers) -> None:
            help="let those who have the keys of a file push, and log in (repeatable)")
     option("--revoke", metavar="FILE", action="append", default=[],
            help="take the keys of a file away again")
-    option("--database", action="store_true", help="make a MariaDB database (DB_NAME ... in [replace])")
+    option("--database", action="store_true", help="make a MariaDB database (DB_HOST ... in [replace])")
     option("--restore", metavar="FILE", help="put what the archive of a removed project holds there")
     option("--remove", action="store_true", help="take the project off the machine, into an archive")
 

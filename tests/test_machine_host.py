@@ -271,14 +271,14 @@ def test_a_database_is_the_projects_own_and_its_variables_reach_replace(mariadb:
     host.add("other", "--database")
     host.clone("stored")
     clone = host.root / "home/student/stored"
-    (clone / "application/settings.txt").write_text("@H@ @N@ @U@ @P@")
+    (clone / "application/settings.txt").write_text("@H@ @U@ @P@")
     (clone / ".flx").write_text("[replace]\n" + "".join(
-        f"application/settings.txt @{name[0]}@ DB_{name}\n" for name in ("HOST", "NAME", "USER")
+        f"application/settings.txt @{name[0]}@ DB_{name}\n" for name in ("HOST", "USER")
     ) + "application/settings.txt @P@ DB_PASSWORD\n" + FLX)
     host.push("stored")
     settings = host.run("cat /var/www/stored/stored/application/settings.txt")
-    where, name, user, password = settings.split()
-    assert (where, name, user) == ("localhost", "stored", "stored")
+    where, user, password = settings.split()
+    assert (where, user) == ("localhost", "stored")
     assert re.fullmatch("[a-zA-Z0-9_-]{32}", password)
     sql = f"MYSQL_PWD={password} mariadb -h localhost -u stored"
     host.as_user("stored", f"{sql} stored -e 'CREATE TABLE t (x TEXT); INSERT INTO t VALUES (\"ü\")'")

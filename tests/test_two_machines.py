@@ -30,7 +30,6 @@ defaults
 frontend web
     bind 127.0.0.1:{port}
     default_backend machines
-    http-request disable-l7-retry if METH_POST
 
 backend machines
     http-request disable-l7-retry if METH_POST
