@@ -2657,6 +2657,9 @@ def reserved_port(port: int) -> Iterator[int]:
         yield reservation.getsockname()[1]
 
 
+ENVIRON_LIMIT = 127  # bytes: mod_fcgid cuts the rest of a variable's value off (INITENV_VAL_MAX)
+
+
 @contextlib.contextmanager
 def running_apache(root: Path, environ: Environ, log: int, *, port: int = 0) -> Iterator[int]:
     """Serve the project in the folder `root` by an Apache of its own; yield its port of 127.0.0.1.
@@ -2665,6 +2668,10 @@ def running_apache(root: Path, environ: Environ, log: int, *, port: int = 0) -> 
     Apache, with Apache's own message if it does not start.
     """
     program, modules = find_apache()
+    for name, value in environ.items():
+        if len(os.fsencode(value)) > ENVIRON_LIMIT:
+            raise Failure(f"mod_fcgid takes no {name} of more than {ENVIRON_LIMIT} bytes, such as {value}",
+                          "Move the virtualenv to where its path is shorter.")
     for left in Path("/tmp").glob("flaskflex-apache-*"):
         clear_abandoned(left)
     with temporary_folder("/tmp", "flaskflex-apache-") as folder, folder_lock(folder), \
@@ -3713,7 +3720,8 @@ def ask_site(root: Path, mark: str) -> Finding:
     """Start the application of a site, or of a trial, as Apache would, and ask it for its first page."""
     if not (root / "public_html" / "dispatch.fcgi").exists():
         return Finding("fail", "public_html/dispatch.fcgi is missing", "In the project: python flaskflex.py")
-    environ = {"PATH": command_environ(mark)["PATH"], HOST_MARKER: mark}
+    # A short PATH, as Apache's own: dispatch.fcgi goes on in the site's virtualenv.
+    environ = {"PATH": f"{os.path.dirname(sys.executable)}:/usr/local/bin:/usr/bin:/bin", HOST_MARKER: mark}
     silent = Report()  # what a hook prints goes through its log alone
     silent.quiet = True
     return finding_for(request_page(root, environ, ANSWER_SECONDS, silent), root)
