@@ -8,6 +8,7 @@ import fcntl
 import importlib.util
 import os
 import shutil
+import signal
 import subprocess
 import venv
 from pathlib import Path
@@ -20,8 +21,10 @@ pytest.register_assert_rewrite("apache", "deployed", "helpers", "installing", "m
 
 from machine import Machine, Sshd, running_machine, running_sshd  # noqa: E402
 
-
 SCRIPT = Path(__file__).resolve().parent.parent / "flaskflex.py"
+
+# Whoever runs the tests under nohup would have SIGHUP ignored in all that the tests start.
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 # How this machine reaches its package index and which certificates it trusts; all else stays out.
 PASSED_ON = (
