@@ -23,8 +23,9 @@ from machine import Machine, Sshd, running_machine, running_sshd  # noqa: E402
 
 SCRIPT = Path(__file__).resolve().parent.parent / "flaskflex.py"
 
-# Whoever runs the tests under nohup would have SIGHUP ignored in all that the tests start.
+# Whoever runs the tests under nohup, or in a shell's background, has these ignored in all that they start.
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # How this machine reaches its package index and which certificates it trusts; all else stays out.
 PASSED_ON = (

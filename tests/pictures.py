@@ -16,7 +16,6 @@ import os
 import pty
 import re
 import shutil
-import signal
 import socket
 import struct
 import subprocess
@@ -224,7 +223,7 @@ def take_browser_picture(stage: Stage, picture: Path) -> None:
             stage.run(*CHROMIUM, f"--user-data-dir={stage.folder}/browser", f"--screenshot={picture}",
                       f"http://127.0.0.1:{port}/")
         finally:
-            serve.send_signal(signal.SIGINT)
+            serve.terminate()
 
 
 def png_size(content: bytes) -> Tuple[int, int]:
