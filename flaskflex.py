@@ -2660,6 +2660,15 @@ def reserved_port(port: int) -> Iterator[int]:
 ENVIRON_LIMIT = 127  # bytes: mod_fcgid cuts the rest of a variable's value off (INITENV_VAL_MAX)
 
 
+def short_path(path: str, folder: Path) -> str:
+    """Return a PATH that mod_fcgid takes whole: a link in the folder leads to its first if it is long."""
+    first, _, rest = path.partition(os.pathsep)
+    if len(os.fsencode(path)) <= ENVIRON_LIMIT:
+        return path
+    (folder / "first").symlink_to(os.path.dirname(first))
+    return f"{folder}/first/{os.path.basename(first)}{os.pathsep}{rest}"
+
+
 @contextlib.contextmanager
 def running_apache(root: Path, environ: Environ, log: int, *, port: int = 0) -> Iterator[int]:
     """Serve the project in the folder `root` by an Apache of its own; yield its port of 127.0.0.1.
@@ -2668,10 +2677,6 @@ def running_apache(root: Path, environ: Environ, log: int, *, port: int = 0) -> 
     Apache, with Apache's own message if it does not start.
     """
     program, modules = find_apache()
-    for name, value in environ.items():
-        if len(os.fsencode(value)) > ENVIRON_LIMIT:
-            raise Failure(f"mod_fcgid takes no {name} of more than {ENVIRON_LIMIT} bytes, such as {value}",
-                          "Move the virtualenv to where its path is shorter.")
     for left in Path("/tmp").glob("flaskflex-apache-*"):
         clear_abandoned(left)
     with temporary_folder("/tmp", "flaskflex-apache-") as folder, folder_lock(folder), \
@@ -2681,7 +2686,7 @@ def running_apache(root: Path, environ: Environ, log: int, *, port: int = 0) -> 
         (folder / "apache.conf").write_text(APACHE_CONF, encoding="utf-8")
         command = [*setpriv_command(root), program, "-d", str(folder), "-f", "apache.conf",
                    "-D", "FOREGROUND", "-D", "REQUESTS" if port else "ERRORS"]
-        settings = {"PYTHONPATH": "", **environ,
+        settings = {"PYTHONPATH": "", **environ, "PATH": short_path(environ["PATH"], folder),
                     "FLASKFLEX_FOLDER": str(folder), "FLASKFLEX_PORT": str(number)}
         # Apache waits for flup, which looks up once a second: what was only asked is not waited for.
         with running(command, patience=2 if port else 0.05, cwd=folder, env=settings,
@@ -3542,7 +3547,7 @@ class Checkout(NamedTuple):
         for place in (self.root / path for path in removed):
             place.unlink(missing_ok=True)
             with contextlib.suppress(OSError):  # up to the first folder that is not empty
-                for folder in place.relative_to(self.root).parents[:-1]:
+                for folder in list(place.relative_to(self.root).parents)[:-1]:
                     (self.root / folder).rmdir()
         for path in written:
             (self.root / path).parent.mkdir(parents=True, exist_ok=True)
