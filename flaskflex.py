@@ -3408,8 +3408,12 @@ class Log:
         if not self.shown:
             return
         with open(self.path, "rb") as file:
+            behind = os.fstat(file.fileno()).st_size - self.position
+            if behind > BACKLOG_LIMIT:  # a flood: skip most of it, so that it is noticed and ended in time
+                self.position += behind - BACKLOG_LIMIT // 16
+                self.waiting += f"... and more, in {self.path} on the host ...\n".encode()
             file.seek(self.position)
-            fresh = file.read()
+            fresh = file.read(BACKLOG_LIMIT)
         fresh = fresh[:fresh.rfind(b"\n") + 1]
         self.position += len(fresh)
         lines = [line for line in fresh.splitlines(keepends=True)

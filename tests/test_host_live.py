@@ -19,7 +19,8 @@ from machine import Sshd, running_sshd
 EVERY_POINT = "FLASKFLEX_EVERY_POINT" in os.environ
 WHY_NOT = why_not()
 
-pytestmark = pytest.mark.skipif(bool(WHY_NOT), reason=str(WHY_NOT))
+# The system's python3 serves the site, whichever Python runs the tests.
+pytestmark = [pytest.mark.once, pytest.mark.skipif(bool(WHY_NOT), reason=str(WHY_NOT))]
 
 FLASK = ("3.0.3", "3.1.1")  # the releases between which the pushes go up and down
 
