@@ -3135,7 +3135,7 @@ def check_public_html(tree: set[str]) -> Iterator[Finding]:
 def file_states(root: Path, *which: str) -> dict[str, tuple[int, int]]:
     """Return size and mtime (in nanoseconds) of the files below a folder that `git ls-files` names."""
     states = {}
-    for path in os.fsdecode(git_output(root, "ls-files", "-z", *which)).split("\0")[:-1]:
+    for path in split_nul(git_output(root, "ls-files", "-z", *which)):
         with contextlib.suppress(OSError):
             status = (root / path).lstat()
             states[path] = (status.st_size, status.st_mtime_ns)
