@@ -2741,6 +2741,23 @@ def missing_parts(root: Path) -> str:
                         if not (root / path).exists())
 
 
+def execve_problem(script: Path, path: str) -> str:
+    """Return why Linux would not start a script (execve(2)) with a PATH, "" if it would."""
+    try:
+        with open(script, "rb") as file:
+            first_line = file.read(256).partition(b"\n")[0].decode("utf-8", "backslashreplace")
+    except OSError as error:
+        return f"{script.name} cannot be read: {error.strerror}"
+    if not os.access(script, os.X_OK):
+        return f"{script.name} has no execute bit"
+    if not first_line.startswith("#!"):
+        return f"{script.name} does not begin with #! and a program"
+    program, _, argument = first_line[2:].strip(" \t").partition(" ")
+    if os.path.basename(program) == "env" and not argument.startswith("-"):
+        program = argument  # which env looks for in PATH
+    return "" if shutil.which(program, path=path) else f"{script.name} needs {ascii(program)}, which is not here"
+
+
 def request_page(root: Path, environ: Environ, timeout: float, report: Report) -> Response:
     """Start the application of the project in the folder `root`, and ask it for its first page.
 
@@ -2748,12 +2765,15 @@ def request_page(root: Path, environ: Environ, timeout: float, report: Report) -
     this machine has one with mod_fcgid, which tries .htaccess, too; otherwise over FastCGI. It has `timeout`
     seconds. Nothing that it started is left when this returns.
     """
+    script = root / "public_html" / "dispatch.fcgi"
+    problem = execve_problem(script, environ["PATH"])
+    if problem:  # mod_fcgid would try again for half a minute
+        return Response("", f"the application does not start: {problem}", "", 0)
     if has_apache():
         try:
             return ask_through_apache(root, environ, timeout)
         except Failure as failure:
             report.warning(f"{failure}, so .htaccess is not tried: {failure.hint}")
-    script = root / "public_html" / "dispatch.fcgi"
     command = [shutil.which("python3", path=environ["PATH"]) or sys.executable, str(script)]
     return ask_over_fastcgi(command, environ, cgi_environ(script, "/"), timeout)
 

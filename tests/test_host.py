@@ -120,7 +120,7 @@ BROKEN: Dict[str, Tuple[str, str, str]] = {  # what is pushed: (path, text, what
     "a mode that is none": (".flx", "[permission]\n.flx rwx\n", "[permission] needs PATH MODE"),
     "a file outside": (".flx", "[permission]\n../x 755\n", "../x is not in the project"),
     "a variable that is not there": (".flx", "[replace]\n.flx A DB_HOST\n", "DB_HOST"),
-    "no script": ("public_html/dispatch.fcgi", "", "End of script output"),
+    "no script": ("public_html/dispatch.fcgi", "", "does not begin with #!"),
 }
 
 

@@ -252,11 +252,6 @@ BROKEN: Dict[str, Broken] = {
         "^GET / answers 500 "),
     "no rule": Broken(
         "public_html/.htaccess", lambda text: "", "fail", "^GET / answers 403 .*Cannot serve directory"),
-    "a script without its interpreter": Broken(
-        "public_html/dispatch.fcgi", lambda text: text.replace("env python3", "env nosuchprogram"), "fail",
-        "^GET / answers 500 ", "nosuchprogram"),
-    "a script with CRLF": Broken(
-        "public_html/dispatch.fcgi", lambda text: text.replace("\n", "\r\n"), "fail", "^GET / answers 500 "),
     "an application that fails at import": Broken(
         "application/app.py", lambda text: "1 / 0\n", "fail",
         "^GET / answers 500 Internal Server Error: ZeroDivisionError: division by zero$", "1 / 0"),
@@ -289,10 +284,25 @@ def test_script_that_may_not_be_executed_fails_with_the_line_that_lets_it(
     project: Path, environ: Environ, flaskflex: Flaskflex
 ) -> None:
     (project / "public_html" / "dispatch.fcgi").chmod(0o644)
-    found = item(flaskflex("check").out, "GET / answers 500")
-    assert found.level == "fail" and "End of script output before headers" in found.text
+    found = item(flaskflex("check").out, "does not start: dispatch.fcgi has no execute bit")
+    assert found.level == "fail"
     run("sh", "-c", found.hint.split("\n")[0], cwd=project, env=environ)
     assert item(flaskflex("check").out, "GET /").level == "ok"
+
+
+@pytest.mark.parametrize("old, new, words", [
+    ("#!", "", "dispatch.fcgi does not begin with #! and a program"),
+    ("env python3", "env nosuchprogram", "dispatch.fcgi needs 'nosuchprogram', which is not here"),
+    ("/usr/bin/env", "/usr/bin/nosuchprogram", "dispatch.fcgi needs '/usr/bin/nosuchprogram', which is not here"),
+    ("\n", "\r\n", r"dispatch.fcgi needs 'python3\r', which is not here"),
+])
+def test_script_that_linux_would_not_start_is_a_failure_at_once(
+    old: str, new: str, words: str, project: Path, flaskflex: Flaskflex
+) -> None:
+    script = project / "public_html" / "dispatch.fcgi"
+    script.write_bytes(script.read_text("utf-8").replace(old, new).encode())
+    found = item(flaskflex("check", "--timeout", "5").out, "does not start")
+    assert (found.level, found.text) == ("fail", f"the application does not start: {words}")
 
 
 def test_slow_application_has_the_time_that_was_given(project: Path, flaskflex: Flaskflex) -> None:
