@@ -5086,13 +5086,16 @@ FcgidInitialEnv PYTHONPATH "${PYTHONPATH}"
 FcgidInitialEnv PYTHONDONTWRITEBYTECODE 1
 FcgidInitialEnv FLASKFLEX_FOLDER "${FLASKFLEX_FOLDER}"
 
-# The document root, with what a project's .htaccess may say on a host.
+# The document root, with what a project's .htaccess may say on a host, and the
+# path for the application as it was asked for: a%2Fb, a//b.
 <Directory />
     Options FollowSymLinks
     AllowOverride None
     Require all denied
 </Directory>
 DocumentRoot "${FLASKFLEX_FOLDER}/public_html"
+AllowEncodedSlashes NoDecode
+MergeSlashes Off
 <Directory "${FLASKFLEX_FOLDER}/public_html">
     Options SymLinksIfOwnerMatch
     AllowOverride FileInfo Options=ExecCGI,SymLinksIfOwnerMatch

@@ -127,6 +127,14 @@ def test_page_requests_and_errors_are_seen(project: Path, serve: Serve) -> None:
     assert "mod_fcgid" not in served.output.read_text("utf-8")
 
 
+def test_application_sees_the_path_as_it_was_asked_for(project: Path, serve: Serve) -> None:
+    write(project / "application" / "app.py", HELLO + (
+        "@app.route('/path/<path:path>')\ndef path(path):\n    return path\n"))
+    site = serve().site
+    assert [site.get(f"/path/{path}").text for path in ("a%252Fb", "a//b", "a%20b")] == ["a%2Fb", "a//b", "a b"]
+    assert site.get("/path/a%2Fb").text == "a/b"
+
+
 def test_changed_code_is_live_after_a_touch(project: Path, serve: Serve) -> None:
     served = serve()
     assert served.site.get("/").text == "Hello!"
