@@ -2660,13 +2660,13 @@ def reserved_port(port: int) -> Iterator[int]:
 ENVIRON_LIMIT = 127  # bytes: mod_fcgid cuts the rest of a variable's value off (INITENV_VAL_MAX)
 
 
-def short_path(path: str, folder: Path) -> str:
-    """Return a PATH that mod_fcgid takes whole: a link in the folder leads to its first if it is long."""
-    first, _, rest = path.partition(os.pathsep)
+def short_path(path: str, link: Path) -> str:
+    """Return a PATH or PYTHONPATH that mod_fcgid takes whole: if it is long, the link leads to its first."""
+    first = path.partition(os.pathsep)[0]
     if len(os.fsencode(path)) <= ENVIRON_LIMIT:
         return path
-    (folder / "first").symlink_to(os.path.dirname(first))
-    return f"{folder}/first/{os.path.basename(first)}{os.pathsep}{rest}"
+    link.symlink_to(os.path.dirname(first))
+    return f"{link}/{os.path.basename(first)}{path[len(first):]}"
 
 
 @contextlib.contextmanager
@@ -2686,8 +2686,8 @@ def running_apache(root: Path, environ: Environ, log: int, *, port: int = 0) -> 
         (folder / "apache.conf").write_text(APACHE_CONF, encoding="utf-8")
         command = [*setpriv_command(root), program, "-d", str(folder), "-f", "apache.conf",
                    "-D", "FOREGROUND", "-D", "REQUESTS" if port else "ERRORS"]
-        settings = {"PYTHONPATH": "", **environ, "PATH": short_path(environ["PATH"], folder),
-                    "FLASKFLEX_FOLDER": str(folder), "FLASKFLEX_PORT": str(number)}
+        paths = {name: short_path(environ.get(name, ""), folder / name) for name in ("PATH", "PYTHONPATH")}
+        settings = {**environ, **paths, "FLASKFLEX_FOLDER": str(folder), "FLASKFLEX_PORT": str(number)}
         # Apache waits for flup, which looks up once a second: what was only asked is not waited for.
         with running(command, patience=2 if port else 0.05, cwd=folder, env=settings,
                      stdin=subprocess.DEVNULL, stdout=log, stderr=errors,
@@ -2755,7 +2755,8 @@ def execve_problem(script: Path, path: str) -> str:
     program, _, argument = first_line[2:].strip(" \t").partition(" ")
     if os.path.basename(program) == "env" and not argument.startswith("-"):
         program = argument  # which env looks for in PATH
-    return "" if shutil.which(program, path=path) else f"{script.name} needs {ascii(program)}, which is not here"
+    found = shutil.which(program, path=path)
+    return "" if found else f"{script.name} needs {ascii(program)}, which is not here"
 
 
 def request_page(root: Path, environ: Environ, timeout: float, report: Report) -> Response:

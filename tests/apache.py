@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 from conftest import PASSED_ON, Environ
+from helpers import load_flaskflex
 
 SYSTEM_PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
 MODULES = Path("/usr/lib/apache2/modules")
@@ -211,18 +212,18 @@ class Host:
 
     def apply_changes(self, project: Path, *kinds: str) -> None:
         """Do what the .flx of a project says in sections of these kinds, as the host does after a push."""
-        sections = flx_sections((project / ".flx").read_text("utf-8"))
+        lines = load_flaskflex().parse_flx((project / ".flx").read_text("utf-8"))
         for kind in kinds:
-            for line in sections.get(kind, []):
+            for line in (line for line in lines if line.section == kind):
                 if kind == "permission":
-                    path, mode = line.split()
+                    path, mode = line.fields
                     (project / path).chmod(int(mode, 8))
                     continue
                 done = subprocess.run(
-                    ["/bin/sh", "-c", f"exec <&-\n{line}"], cwd=project, env=self.environ,
+                    ["/bin/sh", "-c", f"exec <&-\n{line.text}"], cwd=project, env=self.environ,
                     stdout=subprocess.PIPE, stderr=subprocess.STDOUT, umask=0o022, **self.worker,
                 )
-                assert done.returncode == 0, f"{line} gave {done.returncode}:\n{done.stdout.decode()}"
+                assert done.returncode == 0, f"{line.text} gave {done.returncode}:\n{done.stdout.decode()}"
 
     def start(self, hosts: Sequence[VirtualHost]) -> None:
         """Start Apache with these hosts on a free port, and return once it listens."""
@@ -310,18 +311,6 @@ def ask_process(path: Path) -> Optional[bytes]:
             return b"".join(iter(lambda: connection.recv(65536), b""))
         except (BrokenPipeError, ConnectionResetError) as error:
             return repr(error).encode()
-
-
-def flx_sections(text: str) -> Dict[str, List[str]]:
-    """The lines of each kind of section in a .flx, in their order, without comments and blank lines."""
-    sections: Dict[str, List[str]] = {}
-    lines: List[str] = []
-    for line in (line.strip() for line in text.splitlines()):
-        if line.startswith("[") and line.endswith("]"):
-            lines = sections.setdefault(line[1:-1], [])
-        elif line and not line.startswith("#"):
-            lines.append(line)
-    return sections
 
 
 def processes() -> List[int]:

@@ -19,6 +19,7 @@ from apache import (
     ask_process, eventually, running_host, session_of, why_not,
 )
 from conftest import IDENTITY, SCRIPT, Environ, run
+from deployed import item
 
 pytestmark = [pytest.mark.once, pytest.mark.skipif(bool(why_not()), reason=str(why_not()))]
 
@@ -588,6 +589,33 @@ def test_awkward_project_path_is_served(server: Server, name: str) -> None:
     (project / "public_html" / ".env").write_text(SECRET)
     assert site.get("/.env").status == 403
     assert site.get("/dispatch.fcgi").status == 404
+
+
+# --- serve ---
+
+# Become a user in a network of one's own, with the address 127.0.0.1 and no other, and run a program.
+WITHOUT_IPV6 = """\
+import fcntl, os, pathlib, socket, struct, sys
+SIOCSIFFLAGS, IFF_UP = 0x8914, 1
+fcntl.ioctl(socket.socket(), SIOCSIFFLAGS, struct.pack("16sH14x", b"lo", IFF_UP))
+pathlib.Path("/proc/sys/net/ipv6/conf/all/disable_ipv6").write_text("1")
+os.setgroups([])
+os.setgid(int(sys.argv[2]))
+os.setuid(int(sys.argv[1]))
+os.execv(sys.argv[3], sys.argv[3:])
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can make a network of its own")
+def test_ordinary_user_without_ipv6_asks_through_apache(server: Server) -> None:
+    user, group = server.host.worker["user"], server.host.worker["group"]
+    project = server.place("ordinary", "app_object")
+    script = shutil.copy(SCRIPT, project)
+    out = run(
+        "unshare", "--net", "/usr/bin/python3", "-c", WITHOUT_IPV6, user, group,
+        project / ".venv" / "bin" / "python", script, "check", "--venv", project / ".venv",
+        cwd=project, env=server.host.environ, check=False)
+    assert item(out, "GET /").level == "ok" and item(out, "GET /").text.endswith("through Apache")
 
 
 # --- new code ---

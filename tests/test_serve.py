@@ -131,8 +131,8 @@ def test_application_sees_the_path_as_it_was_asked_for(project: Path, serve: Ser
     write(project / "application" / "app.py", HELLO + (
         "@app.route('/path/<path:path>')\ndef path(path):\n    return path\n"))
     site = serve().site
-    assert [site.get(f"/path/{path}").text for path in ("a%252Fb", "a//b", "a%20b")] == ["a%2Fb", "a//b", "a b"]
-    assert site.get("/path/a%2Fb").text == "a/b"
+    for asked, seen in (("a%2Fb", "a/b"), ("a%252Fb", "a%2Fb"), ("a//b", "a//b"), ("a%20b", "a b")):
+        assert site.get(f"/path/{asked}").text == seen
 
 
 def test_changed_code_is_live_after_a_touch(project: Path, serve: Serve) -> None:
@@ -301,7 +301,7 @@ def test_script_that_may_not_be_executed_fails_with_the_line_that_lets_it(
 @pytest.mark.parametrize("old, new, words", [
     ("#!", "", "dispatch.fcgi does not begin with #! and a program"),
     ("env python3", "env nosuchprogram", "dispatch.fcgi needs 'nosuchprogram', which is not here"),
-    ("/usr/bin/env", "/usr/bin/nosuchprogram", "dispatch.fcgi needs '/usr/bin/nosuchprogram', which is not here"),
+    ("/usr/bin/env", "/bin/nosuchprogram", "dispatch.fcgi needs '/bin/nosuchprogram', which is not here"),
     ("\n", "\r\n", r"dispatch.fcgi needs 'python3\r', which is not here"),
 ])
 def test_script_that_linux_would_not_start_is_a_failure_at_once(
@@ -326,12 +326,12 @@ def test_fresh_asks_through_apache_too(project: Path, git: Git, flaskflex: Flask
     assert "Invalid command 'Foo'" in item(flaskflex("check", "--fresh").out, "GET /").text
 
 
-def test_virtualenv_whose_path_is_too_long_for_mod_fcgid_is_used_all_the_same(
+def test_paths_of_virtualenv_and_cache_that_are_too_long_for_mod_fcgid_are_used_all_the_same(
     tmp_path: Path, project: Path, virtualenv: Path, environ: Environ, flaskflex: Flaskflex
 ) -> None:
-    far = tmp_path / ("far" * 30) / "env"
-    far.parent.mkdir()
-    far.symlink_to(virtualenv)
-    result = flaskflex("check", "--venv", far, env=environ)
+    far = tmp_path / ("far" * 40)
+    shutil.copytree(environ["XDG_CACHE_HOME"], far / "cache")
+    (far / "env").symlink_to(virtualenv)
+    result = flaskflex("check", "--venv", far / "env", env={**environ, "XDG_CACHE_HOME": str(far / "cache")})
     found = item(result.out, "GET /")
     assert found.level == "ok" and found.text.endswith("through Apache")
