@@ -3443,9 +3443,11 @@ class Log:
         if len(self.waiting) > BACKLOG_LIMIT:  # skip some, so that the end, which says why, is seen in time
             rest = self.waiting[-BACKLOG_LIMIT // 16:].partition(b"\n")[2]
             self.waiting = f"\n... and more, in {self.path} on the host ...\n".encode() + rest
-        with contextlib.suppress(OSError):
+        try:
             while self.waiting and select.select([], [2], [], 0)[1]:
                 self.waiting = self.waiting[os.write(2, self.waiting[:select.PIPE_BUF]):]
+        except OSError:  # the pusher has gone
+            self.waiting, self.shown = b"", False
 
     def finish(self) -> None:
         """Show the rest to a pusher who goes on reading."""

@@ -63,8 +63,10 @@ def stop_reading(push: int) -> None:
     os.killpg(push, signal.SIGSTOP)
 
 
-@pytest.mark.parametrize("goes", [interrupt, kill, kill_ssh, stop_reading])
-@pytest.mark.parametrize("stage", ["trial", "live"])
+@pytest.mark.parametrize("stage, goes", [
+    *(("trial", goes) for goes in (interrupt, kill, kill_ssh, stop_reading)),
+    *(("live", goes) for goes in (kill, stop_reading)),
+])
 def test_a_pusher_who_goes_neither_stops_nor_hangs_a_deploy(
     stage: str, goes: Callable[[int], None], live: Hosted
 ) -> None:
@@ -252,7 +254,7 @@ CHILDREN = [f"{call}:{number}" for call in CALLS for number in (1, 2, 3, 5, 8, 1
 
 
 @pytest.mark.skipif(STRACE is None, reason="strace is not installed")
-@pytest.mark.parametrize("hooks", STAGES)
+@pytest.mark.parametrize("hooks", STAGES if EVERY_POINT else ["update", "live,watch"])
 def test_a_command_of_the_hosts_that_is_killed_at_any_moment_harms_nothing(
     hooks: str, live: Hosted, tmp_path: Path
 ) -> None:
