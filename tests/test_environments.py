@@ -19,7 +19,7 @@ from installing import (
 
 BASE_PYTHON = Path(os.path.realpath(sys.executable))
 
-pytestmark = pytest.mark.real_pip
+pytestmark = [pytest.mark.oldest_and_newest, pytest.mark.real_pip]
 
 
 def frozen(project: Path) -> List[str]:

@@ -16,6 +16,8 @@ from hosting import APPLICATION, FLX, NAME, Hosted, processes_of
 
 pytest_plugins = ["hosting_fixtures"]
 
+pytestmark = pytest.mark.oldest_and_newest
+
 
 # --- host NAME ---
 

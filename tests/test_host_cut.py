@@ -20,6 +20,8 @@ from hosting import DISPATCH, FLX, NAME, Hosted, processes_of
 
 pytest_plugins = ["hosting_fixtures"]
 
+pytestmark = pytest.mark.once
+
 STRACE = shutil.which("strace")
 EVERY_POINT = "FLASKFLEX_EVERY_POINT" in os.environ
 

@@ -18,6 +18,8 @@ from helpers import (
     site_packages, untouched, write,
 )
 
+pytestmark = pytest.mark.oldest_and_newest
+
 hypothesis = pytest.importorskip("hypothesis")
 strategies = pytest.importorskip("hypothesis.strategies")
 

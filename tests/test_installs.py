@@ -17,7 +17,7 @@ from test_requirements import make_library
 SECRET = "s3cr3t"
 FLUP = "flup==1.0.3"
 
-pytestmark = pytest.mark.real_pip
+pytestmark = [pytest.mark.oldest_and_newest, pytest.mark.real_pip]
 
 
 @pytest.fixture(scope="session")

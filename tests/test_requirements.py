@@ -14,6 +14,8 @@ from helpers import (
     add_distribution, assert_refused, load_flaskflex, site_packages, untouched, write,
 )
 
+pytestmark = pytest.mark.oldest_and_newest
+
 FLUP = "flup==1.0.3"
 SECRET = "s3cr3t"
 FLASKFLEX: Any = load_flaskflex()

@@ -21,6 +21,8 @@ from helpers import (
 )
 from installing import other_python, python_of, read_files, serving, start, tool, written_files
 
+pytestmark = pytest.mark.oldest_and_newest
+
 flaskflex_module: Any = load_flaskflex()
 NOBODYS_HOST = "packages.invalid"
 
