@@ -183,8 +183,8 @@ def wrapped(text: str, indent: int) -> str:
 class Report:
     """Print what a run does: facts on standard output, warnings and errors on standard error.
 
-    Nothing else prints. The names of files and branches, and what git, pip and applications say, were
-    written by others: no control character of theirs reaches the terminal.
+    Commands print through this alone. The names of files and branches, and what git, pip and applications
+    say, were written by others: no control character of theirs reaches the terminal.
     """
 
     COLOURS = {"warn": 33, "warning": 33, "fail": 31, "Not ready": 31, "error": 31}  # all else is green
@@ -260,8 +260,9 @@ def error_text(output: bytes, program: str = "git") -> str:
 
 
 def last_lines(output: bytes, count: int = 20) -> str:
-    """Return the end of what a program printed."""
-    return "\n".join(output.decode("utf-8", "backslashreplace").strip().split("\n")[-count:])
+    """Return the last lines of what a program printed, each cut if it is long."""
+    lines = output.decode("utf-8", "backslashreplace").strip().split("\n")[-count:]
+    return "\n".join(line[:500] for line in lines)
 
 
 def hide_urls(text: str) -> str:
@@ -313,7 +314,7 @@ def open_regular(path: str | Path, *, dir_fd: Optional[int] = None, limit: int =
                  flags: int = OPEN_SAFELY) -> Iterator[BinaryIO]:
     """Open a regular file of at most `limit` bytes for reading, not through a link at the path's end.
 
-    Raises Failure for what is larger or is no file (to open a pipe would block), and OSError as open() does.
+    Raise Failure for what is larger or is no file (to open a pipe would block), and OSError as open() does.
     """
     flags |= os.O_RDONLY | getattr(os, "O_NONBLOCK", 0)
     with os.fdopen(os.open(path, flags, dir_fd=dir_fd), "rb") as file:
@@ -332,8 +333,8 @@ def read_limited(path: Path, limit: int = READ_LIMIT) -> bytes:
 
 # --- git ---
 
-# What `git rev-parse --local-env-vars` lists: git sets these for its hooks, and left alone they would lead
-# away from the project that was asked for.
+# What `git rev-parse --local-env-vars` lists, but for settings: git sets these for its hooks, and left alone
+# they would lead away from the project that was asked for.
 GIT_VARIABLES = (
     "GIT_ALTERNATE_OBJECT_DIRECTORIES", "GIT_COMMON_DIR", "GIT_DIR", "GIT_GRAFT_FILE",
     "GIT_IMPLICIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_INTERNAL_SUPER_PREFIX", "GIT_NO_REPLACE_OBJECTS",
@@ -408,13 +409,6 @@ class Project(NamedTuple):
     def git(self, *args: str, stdin: bytes = b"") -> bytes:
         """Return what git prints in this project. Raise Failure with git's own message if it fails."""
         return git_output(self.root, *args, stdin=stdin)
-
-    def has_path(self, path: str) -> bool:
-        """Return True if HEAD has a file or folder at a path, which must not lead out of the project."""
-        normal = os.path.normpath(path)
-        if self.commit is None or os.path.isabs(normal) or normal.startswith(".."):
-            return False
-        return normal == "." or bool(self.git("ls-tree", self.commit, "--", normal))
 
     def head_commit(self) -> str:
         """Return the object name of the commit that HEAD is at now, "" if there is none yet."""
@@ -691,18 +685,17 @@ def site_packages(path: Path) -> list[Path]:
     return [*path.glob("lib/*/site-packages"), *path.glob("Lib/site-packages")]
 
 
-def read_pyvenv_cfg(path: Path) -> str:
-    """Return the text of a virtualenv's pyvenv.cfg, "" without one."""
+def read_note(path: Path) -> str:
+    """Return the text of a file, "" if it cannot be read. Raise Failure if it is too large, or no file."""
     try:
-        return read_limited(path / "pyvenv.cfg").decode("utf-8", "replace")
-    except FileNotFoundError:
+        return read_limited(path, 8 << 20).decode("utf-8", "replace").replace("\r\n", "\n")
+    except OSError:
         return ""
 
 
 def last_line(output: bytes) -> str:
     """Return the last line of what a program printed, without URLs."""
-    text = output.decode("utf-8", "backslashreplace").strip().rpartition("\n")[2]
-    return hide_urls(text) or "It gave no reason."
+    return hide_urls(last_lines(output, 1)) or "It gave no reason."
 
 
 def python_version(path: Path, python: Path) -> str:
@@ -711,7 +704,7 @@ def python_version(path: Path, python: Path) -> str:
     Raise Failure if that Python does not run, or does not answer.
     """
     version_line = r"^version(?:_info)? *= *([0-9]+\.[0-9]+\.[0-9]+)"
-    noted = re.search(version_line, read_pyvenv_cfg(path), re.MULTILINE)
+    noted = re.search(version_line, read_note(path / "pyvenv.cfg"), re.MULTILINE)
     if noted:
         return noted[1]
     command = [str(python), "-I", "-c", "import platform; print(platform.python_version())"]
@@ -805,7 +798,7 @@ def find_virtualenv(folder: Path, named: Optional[str], environ: Environ, report
         raise Failure("no virtualenv is active", activation_hint(folder))
     source, path = found[0]
     virtualenv = read_virtualenv(source, path)
-    if re.search(r"^include-system-site-packages *= *true", read_pyvenv_cfg(path), re.MULTILINE):
+    if re.search(r"^include-system-site-packages *= *true", read_note(path / "pyvenv.cfg"), re.MULTILINE):
         report.warning(f"{path} also sees the packages of the whole machine: req.txt leaves these out")
     for other_source, other in found[1:]:
         if not named and other.resolve() != path.resolve():
@@ -1038,12 +1031,12 @@ FRAGMENT_KEYS = ("egg", "subdirectory", "sha1", "sha224", "sha256", "sha384", "s
 SSH_USERS = ("git", "hg", "svn", "gitea", "forgejo")  # who is asked for repositories: no secret
 
 
-def url_has_credentials(scheme: str, url: str) -> bool:
-    """Return True if a URL, of which this stands behind ://, holds what looks like a password or a token."""
-    word = (url.split(None, 1) or [""])[0]
+def url_has_credentials(before: str, after: str) -> bool:
+    """Return True if what stands before and after a :// holds what looks like a password or a token."""
+    word = (after.split(None, 1) or [""])[0]
     user, at, _ = re.split("[/?#]", word, maxsplit=1)[0].rpartition("@")
     if at and user not in ("\0", "\0:") and not user.endswith(":\0"):
-        if not (scheme.endswith("ssh") and user in SSH_USERS):
+        if not (before.endswith("ssh") and user in SSH_USERS):
             return True
     path, _, hash_part = word.partition("#")
     query = re.split(r"[?;]", path)[1:]
@@ -1052,8 +1045,8 @@ def url_has_credentials(scheme: str, url: str) -> bool:
     if any(value != "\0" for _, _, value in pairs) or not set(keys) <= set(FRAGMENT_KEYS):
         return True
     # A word without a meaning: long, and with letters of both kinds between several numbers.
-    return any(len(re.findall("[0-9]+", word)) > 1 and word.lower() != word != word.upper()
-               for word in re.findall("[A-Za-z0-9]{16,}", path))
+    return any(len(re.findall("[0-9]+", part)) > 1 and part.lower() != part != part.upper()
+               for part in re.findall("[A-Za-z0-9]{16,}", path))
 
 
 def has_credentials(text: str) -> bool:
@@ -1091,9 +1084,9 @@ def local_path(text: str, folder: Path = Path("/")) -> Path:
 def path_in_line(line: str) -> Optional[str]:
     """Return the path of this machine that a requirement names, None if it names none.
 
-    Raise ValueError if its quotes do not match, or if its URL cannot be read.
+    Raise ValueError if its quotes do not match, or if its URL cannot be read: judge_line says so.
     """
-    option = re.match(r"(?:-e|--editable)[ =]?", line)
+    option = re.match(r"(?:-[ercf]|--(?:editable|requirement|constraint|find-links))[ =]?", line)
     if option:
         target = "".join(shlex.split(line[option.end():])[:1])
     else:
@@ -1138,14 +1131,6 @@ def refused_lines(text: str, root: Path, first: int = 1) -> list[str]:
             name = display_name((parse_requirements(line) or [Requirement("a comment", line)])[0])
             refused.append(f"line {number + first - 1} ({name}) {reason}")
     return refused
-
-
-def read_note(path: Path) -> str:
-    """Return the text of a file in a virtualenv, "" if it is not there."""
-    try:
-        return read_limited(path, 8 << 20).decode("utf-8", "replace").replace("\r\n", "\n")
-    except OSError:
-        return ""
 
 
 def source_in_direct_url(text: str) -> str:
@@ -1271,7 +1256,10 @@ def named_requirements(output: str, installed: Mapping[str, Distribution]) -> It
 
 
 def other_systems(installed: Mapping[str, Distribution]) -> dict[str, str]:
-    """Return the sys_platform that alone needs a distribution, by its metadata or by that of its users."""
+    """Return the sys_platform that alone needs a distribution, by its metadata or by that of its users.
+
+    These may be careless: a package that is installed on another system does work there.
+    """
     markers: dict[str, set[str]] = {}
     for name, marker in itertools.chain.from_iterable(one.needs for one in installed.values()):
         markers.setdefault(name, set()).add(marker)
@@ -1287,8 +1275,8 @@ def odd_packages(frozen: Mapping[str, str], kept: Sequence[Requirement], virtual
         warnings.append(f"there is no Flask in {virtualenv.path}: is this the right virtualenv?")
     gone = [line for name, line in lines.items() if "==" in line and " @ file:" in frozen.get(name, "")]
     if gone:
-        warnings.append("the folders are gone that these were built in, so the index is asked for them: "
-                        + ", ".join(gone))
+        warnings.append("these were built in folders that are gone, so the server will fetch them from the "
+                        f"package index: {', '.join(gone)}")
     local = [line for line in lines.values() if re.match(r"[^;@=]*==[^;]*\+", line)]
     indexes = r"^(?:-[if]|--(?:extra-)?index-url|--find-links)\b"
     if local and not re.search(indexes, user_lines, re.MULTILINE):
@@ -1300,7 +1288,7 @@ def odd_packages(frozen: Mapping[str, str], kept: Sequence[Requirement], virtual
 def unwanted_packages(frozen: Mapping[str, str], excluded: set[str],
                       installed: Mapping[str, Distribution]) -> set[str]:
     """Return the canonical names of those frozen packages that do not belong into req.txt."""
-    unwanted = needed_only_by(excluded | {"flaskflex"} & frozen.keys(), installed)
+    unwanted = needed_only_by(excluded | ({"flaskflex"} & frozen.keys()), installed)
     if frozen.get("pkg-resources", "").endswith("==0.0.0"):  # pip issue 4022
         unwanted.add("pkg-resources")
     return unwanted & frozen.keys()
@@ -1325,13 +1313,13 @@ def plan_freeze(output: str, virtualenv: Virtualenv, root: Path, user_lines: str
             reason = error if isinstance(error, Refused) else "names a place that cannot be read"
             refused[name] = f"{display_name(requirement)} {reason}"
         else:
-            if systems.get(name) and line == requirement.line:
-                line += f' ; sys_platform == "{systems[name]}"'
+            if systems.get(name) == sys.platform and line == requirement.line:
+                line += f' ; sys_platform == "{sys.platform}"'
             kept.append(requirement._replace(line=line))
     warnings = odd_packages(by_name(frozen), kept, virtualenv, user_lines)
     brought = ", ".join(sorted(unwanted - excluded))
     if brought:
-        warnings.append(f"left out of req.txt, not the application's: {brought}")
+        warnings.append(f"left out of req.txt, because the application does not need it: {brought}")
     return Freeze(virtualenv.version, kept, refused, user_lines, warnings)
 
 
@@ -1399,7 +1387,8 @@ def lacking_packages(project: Project, freeze: Freeze, output: str, virtualenv: 
     lines = [line for name, line in parse_requirements(old.frozen if old else "")
              if name and canonical(name) not in there and FROZEN_LINE.fullmatch(line)]
     command = shell_line(str(virtualenv.python), "-m", "pip", "install", *lines)
-    return [f"HEAD asks for what {virtualenv.path} lacks; to install it, type: {command}"] if lines else []
+    return [f"the committed req.txt names packages that {virtualenv.path} lacks; to install them, type: "
+            f"{command}"] if lines else []
 
 
 def require_installable(output: str, virtualenv: Virtualenv, tree: WorkTree,
@@ -1497,7 +1486,7 @@ def with_target_mode(change: Change) -> Change:
     if change.path in EXECUTABLE:
         mode |= 0o111
     if change.action == "unchanged" and mode != change.old_mode and os.name != "nt":
-        return change._replace(action="update", new_mode=mode, note="its permissions")
+        return change._replace(action="update", new_mode=mode, note="only its permissions")
     return change._replace(new_mode=mode)
 
 
@@ -1523,10 +1512,13 @@ def merge_file(ours: bytes, base: bytes, theirs: bytes) -> Optional[bytes]:
     return None if result.returncode else result.stdout
 
 
+FOREIGN = "is not flaskflex's, and differs from what flaskflex would write"
+
+
 def plan_template(path: str, file: WorkTreeFile, project: Project, *, force: bool) -> Change:
     """Return what is to become of a file that is made from a template, by the rules of a three-way merge.
 
-    The base is what flaskflex committed last, the one side is the file, the other is the template. Raises
+    The base is what flaskflex committed last, the one side is the file, the other is the template. Raise
     Refused if the file is not flaskflex's to change.
     """
     template = TEMPLATES[path].encode()
@@ -1537,7 +1529,7 @@ def plan_template(path: str, file: WorkTreeFile, project: Project, *, force: boo
         return change._replace(action="unchanged")
     text = normalize_newlines(file.content)
     if text == template:
-        return change._replace(action="update", note="its line endings")
+        return change._replace(action="update", note="only its line endings")
     base = find_base(project, path)
     newer = base is not None and base.template_hash != fingerprint(TEMPLATES[path])
     if base and newer and base.content is not None:
@@ -1547,7 +1539,7 @@ def plan_template(path: str, file: WorkTreeFile, project: Project, *, force: boo
     if force:
         return change._replace(action="replace")
     if base is None:
-        raise Refused("is not flaskflex's, and differs from what flaskflex would write")
+        raise Refused(FOREIGN)
     if newer:
         raise Refused("has changes of yours that conflict with this flaskflex's")
     return change._replace(action="keep", new_content=file.content, note="with your changes")
@@ -1557,7 +1549,7 @@ def plan_requirements(file: WorkTreeFile, project: Project, freeze: Freeze,
                       *, force: bool) -> Change:
     """Return what is to become of req.txt: frozen anew above the marker line, left alone below it.
 
-    Raise Refused if an edit would be lost that no commit holds, or if a secret would be shown or kept.
+    Raise Refused if an edit would be lost that no commit holds, Failure if a secret would be shown or kept.
     """
     text = decode(file.content or b"")
     committed = project.blobs.get("req.txt")
@@ -1573,7 +1565,8 @@ def plan_requirements(file: WorkTreeFile, project: Project, freeze: Freeze,
         return change._replace(action="unchanged", note="")
     secret = next((number for number, line in logical_lines(text) if has_credentials(line)), None)
     if secret:
-        raise Refused(f"holds what looks like a password or a token in line {secret}: take it out yourself")
+        raise Failure(f"req.txt holds what looks like a password or a token in line {secret}",
+                      "Nothing was changed. Take it out yourself: git would keep it for ever.")
     change = change._replace(note=describe_changes(old.frozen if old else text, new))
     known = {old.fingerprint, frozen_fingerprint(committed.content) if committed else ""} if old else set()
     if old and fingerprint(old.frozen) in known | recorded_fingerprints(project):
@@ -1582,13 +1575,13 @@ def plan_requirements(file: WorkTreeFile, project: Project, freeze: Freeze,
         return change._replace(action="replace")
     if old:
         raise Refused("was edited above its marker line, and no commit holds that edit")
-    raise Refused("is not flaskflex's, and differs from what flaskflex would write")
+    raise Refused(FOREIGN)
 
 
 def plan_files(tree: WorkTree, freeze: Freeze, *, force: bool) -> list[Change]:
     """Return what is to become of each of the four files.
 
-    Raises Failure with all those that are not flaskflex's to change, unless `force`.
+    Raise Failure with all those that are not flaskflex's to change, unless `force`.
     """
     project = tree.project
     changes, refused = [], []
@@ -1714,6 +1707,13 @@ def cache_folder(environ: Environ, windows: bool = os.name == "nt") -> Path:
     return Path(os.path.realpath(base), "flaskflex")
 
 
+# What else the user can do if one of these cannot be fetched.
+INSTEAD = {
+    "GitPython": "install it for the Python that runs flaskflex, or leave the commit to you (--no-commit)",
+    "flup": f"install it in the virtualenv: python -m pip install {FLUP}",
+}
+
+
 def install_pinned(name: str, pins: str, target: Path, virtualenv: Virtualenv) -> None:
     """Install pinned, hashed wheels into a folder with pip. Raise Failure with pip's output if it cannot."""
     requirements = target.with_suffix(".txt")
@@ -1730,8 +1730,7 @@ def install_pinned(name: str, pins: str, target: Path, virtualenv: Virtualenv) -
     if done.returncode or not is_complete(target, pins):  # some settings send it elsewhere
         raise Failure(f"{name} is not installed here, and could not be fetched",
                       f"{hide_urls(error_text(done.stdout, 'pip'))}\n"
-                      "Run flaskflex again when the package index can be reached, or install "
-                      f"{name} for the Python that runs flaskflex, or leave the commit to you (--no-commit).")
+                      f"Run flaskflex again when the package index can be reached, or {INSTEAD[name]}")
 
 
 @contextlib.contextmanager
@@ -1777,10 +1776,11 @@ def fetch(name: str, pins: str, virtualenv: Virtualenv, report: Report) -> Path:
                 install_pinned(name, pins, installed, virtualenv)
             with contextlib.suppress(OSError):  # another run was faster, and its folder is as good
                 installed.rename(cache / folder.name)
-    reason = f"into {display_path(folder)}, for flaskflex alone"
+    where = f"into {display_path(folder)}, for flaskflex alone"
     if not lasting:
-        reason = f"for this run only: {display_path(folder)} is damaged, read-only, or not yours alone"
-    report.fact("Fetched", f"{name} {reason}")
+        where = (f"for this run only: {display_path(folder)} is damaged, read-only, or not yours alone "
+                 "(once you have removed it, the next run fetches it for good)")
+    report.fact("Fetched", f"{name} {where}")
     return cache / folder.name
 
 
@@ -1857,13 +1857,12 @@ def index_locked(project: Project) -> Iterator[Path]:
     folder.mkdir(mode=0o700)
     try:
         take_lock(lock, folder)
-    except FileExistsError:
+    except OSError as error:
         shutil.rmtree(folder)
+        if not isinstance(error, FileExistsError):
+            raise
         raise Failure(f"another git command is at work in {project.root}: {lock} exists",
                       "Run flaskflex again when it has ended. If none runs, remove that file.") from None
-    except OSError:
-        shutil.rmtree(folder)
-        raise
     try:
         yield folder
     finally:
@@ -1872,8 +1871,8 @@ def index_locked(project: Project) -> Iterator[Path]:
         shutil.rmtree(folder)  # last: by it the next run knows a lock that was left
 
 
-def abandoned_folders(project: Project) -> Iterator[tuple[Path, str]]:
-    """Yield the folders of killed runs of this machine, each renamed to be this run's: (folder, owner)."""
+def abandoned_folders(project: Project) -> Iterator[Path]:
+    """Yield the folders of killed runs of this machine, each renamed to be this run's."""
     for folder in project.index_file.parent.glob(f"{TEMP_PREFIX}*"):
         owner = folder.name[len(TEMP_PREFIX):]
         pid = owner.rpartition("-")[2]
@@ -1881,7 +1880,7 @@ def abandoned_folders(project: Project) -> Iterator[tuple[Path, str]]:
             continue
         with contextlib.suppress(OSError):  # another run has been faster
             if stat.S_ISDIR(folder.lstat().st_mode):
-                yield folder.rename(folder.with_name(TEMP_PREFIX + lock_owner(os.getpid()))), owner
+                yield folder.rename(folder.with_name(TEMP_PREFIX + lock_owner(os.getpid())))
 
 
 def recover_killed_runs(tree: WorkTree) -> None:
@@ -1892,14 +1891,14 @@ def recover_killed_runs(tree: WorkTree) -> None:
     """
     project = tree.project
     lock = lock_file(project)
-    for folder, owner in abandoned_folders(project):
+    for folder in abandoned_folders(project):
         for noted in folder.glob(f"{TEMP_PREFIX}*"):
             if re.fullmatch(r"[0-9a-f]{16}", noted.name[len(TEMP_PREFIX):]):
                 for place in ("", "public_html/"):
                     tree.remove(place + noted.name)
         with contextlib.suppress(OSError, Failure):  # the user may have removed the lock, as git advises
-            with open_regular(lock) as file:
-                its_own = file.read().decode("utf-8", "replace") == owner
+            with open_regular(lock) as file, open_regular(folder / "owner") as owner_file:
+                its_own = file.read() == owner_file.read()
             if its_own:
                 install_prepared_index(project, folder)
                 lock.unlink()
@@ -1924,11 +1923,10 @@ def merge_messages_kept(project: Project) -> Iterator[None]:
 
 def with_trailers(message: str, pending: Sequence[Change]) -> str:
     """Return a commit's message, and below it what find_base will look for."""
-    templates = [f"{TEMPLATE_TRAILER}: {change.path} {fingerprint(TEMPLATES[change.path])}"
-                 for change in pending if change.path in TEMPLATES]
-    templates += [f"{TEMPLATE_TRAILER}: {change.path} {frozen_fingerprint(change.new_content)}"
-                  for change in pending if change.path == "req.txt"]
-    return "\n".join([message, "", *templates, f"{VERSION_TRAILER}: {__version__}"])
+    prints = {change.path: fingerprint(TEMPLATES[change.path]) if change.path in TEMPLATES
+              else frozen_fingerprint(change.new_content) for change in pending}
+    trailers = [f"{TEMPLATE_TRAILER}: {path} {digits}" for path, digits in prints.items()]
+    return "\n".join([message, "", *trailers, f"{VERSION_TRAILER}: {__version__}"])
 
 
 class Commit:
@@ -1945,7 +1943,7 @@ class Commit:
     def make(self, pending: Sequence[Change], folder: Path) -> Optional[str]:
         """Commit; return the commit's object name, None if a filter or a hook makes of it what HEAD has.
 
-        An index is prepared in the folder that takes the place of the user's after the commit. Raises
+        An index is prepared in the folder that takes the place of the user's after the commit. Raise
         Failure with git's message if the commit fails.
         """
         new_index = self._copy_index(folder / "new-index")
@@ -2187,13 +2185,10 @@ def headline(log: str) -> str:
     return APACHE_LINE.sub("", (own or lines or [""])[-1].strip())
 
 
-def read_source(path: Path) -> str:
-    """Return the first megabyte of a Python file, "" if there is none."""
-    try:
-        with open(path, encoding="utf-8", errors="replace") as file:
-            return file.read(1 << 20)
-    except OSError:
-        return ""
+def offered_name(source: str) -> str:
+    """Return the name by which a module offers the Flask object or a factory of it, "" if none is seen."""
+    found = re.search(r"^(?:def )?(app|application|create_app|make_app)\b", source, re.MULTILINE)
+    return found[1] if found else ""
 
 
 def old_name_hint(name: str, log: str, root: Path) -> str:
@@ -2203,15 +2198,15 @@ def old_name_hint(name: str, log: str, root: Path) -> str:
     package of that name inside application.
     """
     folder = root / "application"
-    package, module = read_source(folder / "__init__.py"), read_source(folder / "app.py")
+    package, module = read_note(folder / "__init__.py"), read_note(folder / "app.py")
     found = re.findall(rf"^ +(?:from {name}(?:\.| +import +\(?)|import {name}\.)(\w+)", log, re.MULTILINE)
     if not found or (root / name).exists() or not (
         (folder / found[-1]).is_dir() or (folder / f"{found[-1]}.py").is_file()
         or re.search(rf"^(?:def |class )?{found[-1]}\b", f"{package}\n{module}", re.MULTILINE)
     ):
         return ""
-    made = re.search(r"^(?:def )?(app|application|create_app|make_app)\b", package, re.MULTILINE)
-    line = f"from {name} import {made[1]}" if made else f"from {name}.app import *"
+    made = offered_name(package)
+    line = f"from {name} import {made}" if made else f"from {name}.app import *"
     return (f"application was called {name} before, and imports itself by that name. To keep it:\n"
             f"mv application {name} && mkdir application && mv {name} application/ && "
             f"{shell_line('echo', line)} > application/app.py")
@@ -2222,7 +2217,7 @@ def known_hint(log: str, root: Path) -> str:
     if not os.access(root / "public_html" / "dispatch.fcgi", os.X_OK):
         return "chmod 755 public_html/dispatch.fcgi"
     if re.search(r"\* Serving Flask app|\* Running on|is in use by another program", log):
-        return 'app.run() serves a port of its own: put it under if __name__ == "__main__":'
+        return 'app.run() starts a server of its own: put that line under if __name__ == "__main__":'
     variable = re.search(r"(?:<frozen os>|/os\.py)\", line \d+, in __getitem__\n(?: .*\n)*KeyError: '(.+)'",
                          log)
     if variable:
@@ -2309,7 +2304,7 @@ def recv_exactly(connection: socket.socket, count: int, deadline: float) -> byte
 def read_fastcgi(connection: socket.socket, streams: dict[int, bytearray], deadline: float) -> None:
     """Collect what a FastCGI program writes for one request: its standard output and its standard error.
 
-    Raises ValueError if it speaks another protocol or reports a failure, and what recv_exactly raises.
+    Raise ValueError if it speaks another protocol or reports a failure, and what recv_exactly raises.
     """
     while True:
         header = recv_exactly(connection, FCGI_HEADER.size, deadline)
@@ -2352,7 +2347,7 @@ def ask_program(connection: socket.socket, variables: Environ, errors: bytearray
                 deadline: float) -> tuple[str, str]:
     """Send a request without a body to a FastCGI program; return its status and page, and collect its errors.
 
-    Raises what read_fastcgi and cgi_response raise.
+    Raise what read_fastcgi and cgi_response raise.
     """
     params = b"".join(fastcgi_pair(name.encode(), os.fsencode(value)) for name, value in variables.items())
     streams = {FCGI_STDOUT: bytearray(), FCGI_STDERR: errors}
@@ -2382,25 +2377,23 @@ def timed(ask: Callable[[float], tuple[str, str]], timeout: float) -> Response:
     return Response(status, problem, page, time.monotonic() - started)
 
 
-def remove_folder(folder: Path) -> None:
-    """Remove a folder whatever a program made of it, following no link."""
-    with contextlib.suppress(OSError):
-        folder.unlink()  # a link may have taken its place; a folder is not removed by this
-    for place, names, _ in os.walk(folder):
-        for path in (Path(place, name) for name in names):
-            if not path.is_symlink():
-                path.chmod(0o700)
-    shutil.rmtree(folder, ignore_errors=True)
+def remove_tree(path: Path) -> None:
+    """Remove a file, or a folder and all that it holds, write-protected or not; raise Failure if it stays."""
+    for command in (["rm", "-rf"], ["chmod", "-R", "u+rwX"], ["rm", "-rf"]):
+        if os.path.lexists(path):
+            subprocess.run([*command, str(path)], stderr=subprocess.DEVNULL)
+    if os.path.lexists(path):
+        raise Failure(f"{path} cannot be removed", "See who owns what is in it.")
 
 
 @contextlib.contextmanager
 def temporary_folder(parent: str, prefix: str = "flaskflex-") -> Iterator[Path]:
-    """Yield a new folder, which is gone afterwards."""
+    """Yield a new folder, which is gone afterwards, whatever a program made of it."""
     folder = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
     try:
         yield folder
     finally:
-        remove_folder(folder)
+        remove_tree(folder)
 
 
 # Options of prctl(2), from Linux's include/uapi/linux/prctl.h.
@@ -2441,6 +2434,13 @@ def descendants(known: set[int]) -> set[int]:
     return found
 
 
+def send_signal(pids: Iterable[int], signum: int) -> None:
+    """Send a signal to those processes that are still there."""
+    for pid in pids:
+        with contextlib.suppress(OSError):
+            os.kill(pid, signum)
+
+
 def listed_children() -> set[int]:
     """Return the children of this process that Linux lists in one place; none if it does not (proc(5))."""
     found: set[int] = set()
@@ -2456,13 +2456,10 @@ def end_descendants(process: Optional[subprocess.Popen[bytes]], known: set[int],
     The process has `patience` seconds to end by itself.
     """
     def send(signum: int) -> bool:
-        for pid in listed_children() - known:  # at once: one that forks and ends again and again is quick
-            with contextlib.suppress(OSError):
-                os.kill(pid, signum)
+        """Send a signal to all that is there; return True if something was."""
+        send_signal(listed_children() - known, signum)  # at once: some fork and end, again and again
         pids = descendants(known)
-        for pid in pids:
-            with contextlib.suppress(OSError):
-                os.kill(pid, signum)
+        send_signal(pids, signum)
         if process and not pids:  # without /proc, only those that stayed in its group can be found
             with contextlib.suppress(OSError):
                 os.killpg(process.pid, signum)
@@ -2504,8 +2501,8 @@ def prepare_child() -> None:
     import resource
 
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    limit = min((size for size in (soft, hard) if size != resource.RLIM_INFINITY), default=LOG_LIMIT)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (min(limit, LOG_LIMIT), hard))
+    limit = min(size for size in (soft, hard, LOG_LIMIT) if size != resource.RLIM_INFINITY)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
     linux_prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
@@ -2521,7 +2518,7 @@ def application_environ(virtualenv: Virtualenv, report: Report) -> dict[str, str
     It makes no __pycache__: check changes nothing, and "git add application" would take it along. flup comes
     from flaskflex's cache if the virtualenv has none.
     """
-    path = f"{virtualenv.python.parent}:{os.defpath.lstrip(':')}"  # dispatch.fcgi begins with env python3
+    path = f"{virtualenv.python.parent}:{os.defpath}"  # dispatch.fcgi begins with env python3
     environ = {"PATH": path, "PYTHONDONTWRITEBYTECODE": "1"}
     if not any((folder / "flup").is_dir() for folder in site_packages(virtualenv.path)):
         environ["PYTHONPATH"] = str(fetch("flup", FLUP_PINS, virtualenv, report))
@@ -2632,14 +2629,12 @@ def clear_abandoned(folder: Path) -> None:
 
     It is known by more than its name: it is ours, has an Apache's configuration, and no process has its lock.
     """
-    with contextlib.suppress(OSError), open(folder / "apache.conf", "rb") as configuration:
+    with contextlib.suppress(OSError, Failure), open(folder / "apache.conf", "rb") as configuration:
         if folder.lstat().st_uid != os.geteuid() or configuration.read(40) != APACHE_CONF[:40].encode():
             return
         with folder_lock(folder):
-            for pid in marked_processes(f"FLASKFLEX_FOLDER={folder}"):
-                with contextlib.suppress(OSError):
-                    os.kill(pid, signal.SIGKILL)
-            remove_folder(folder)
+            send_signal(marked_processes(f"FLASKFLEX_FOLDER={folder}"), signal.SIGKILL)
+            remove_tree(folder)
 
 
 @contextlib.contextmanager
@@ -2653,7 +2648,7 @@ def reserved_port(port: int) -> Iterator[int]:
             reservation.bind(("127.0.0.1", port))
         except OSError as error:
             raise Failure(f"port {port} cannot be used: {error.strerror}",
-                          "Name another: python flaskflex.py serve --port 8001") from None
+                          f"Name another: python flaskflex.py serve --port {port + 1}") from None
         yield reservation.getsockname()[1]
 
 
@@ -2673,7 +2668,7 @@ def short_path(path: str, link: Path) -> str:
 def running_apache(root: Path, environ: Environ, log: int, *, port: int = 0) -> Iterator[int]:
     """Serve the project in the folder `root` by an Apache of its own; yield its port of 127.0.0.1.
 
-    Errors go to the file descriptor `log`, and requests if a port is named. Raises Failure if there is no
+    Errors go to the file descriptor `log`, and requests if a port is named. Raise Failure if there is no
     Apache, with Apache's own message if it does not start.
     """
     program, modules = find_apache()
@@ -2851,18 +2846,19 @@ def is_as_committed(project: Project, path: str, content: bytes, blob: Blob) -> 
 
 def check_files(project: Project) -> Iterator[Finding]:
     """The four files are there, and as they were committed: what is committed is what deploys."""
-    states: dict[str, list[str]] = {"missing": [], "uncommitted": [], "gone": [], "changed": []}
+    missing: list[str] = []
+    uncommitted: list[str] = []
+    gone: list[str] = []
+    changed: list[str] = []
     with WorkTree(project) as tree:
-        contents = {path: tree.read(path).content for path in FILES}
-    for path, content in contents.items():
-        blob = project.blobs.get(path)
-        if blob is None:
-            states["missing" if content is None else "uncommitted"].append(path)
-        elif content is None:
-            states["gone"].append(path)
-        elif not is_as_committed(project, path, content, blob):
-            states["changed"].append(path)
-    missing, uncommitted, gone, changed = states.values()
+        for path in FILES:
+            content, blob = tree.read(path).content, project.blobs.get(path)
+            if blob is None:
+                (missing if content is None else uncommitted).append(path)
+            elif content is None:
+                gone.append(path)
+            elif not is_as_committed(project, path, content, blob):
+                changed.append(path)
     restore = shell_line("git", "checkout", "HEAD", "--", *gone)
     for paths, level, text, hint in (
         (missing, "fail", "missing", "python flaskflex.py"),
@@ -2873,7 +2869,7 @@ def check_files(project: Project) -> Iterator[Finding]:
     ):
         if paths:
             yield Finding(level, f"{', '.join(paths)} {'is' if len(paths) == 1 else 'are'} {text}", hint)
-    if not any(states.values()):
+    if not missing + uncommitted + gone + changed:
         yield Finding("ok", "the four files are there and committed")
 
 
@@ -2911,13 +2907,8 @@ def check_dispatch(project: Project) -> Iterator[Finding]:
 
 def package_line(folder: Path, package: str, target: str) -> str:
     """Return the command that makes a module of what a package offers, as in Flask's own tutorial, or ""."""
-    source = folder / "__init__.py"
-    if not source.is_file():
-        return ""
-    with open(source, encoding="utf-8", errors="replace") as file:
-        text = file.read(1 << 16)
-    made = re.search(r"^(?:def )?(create_app|make_app|app|application)\b", text, re.MULTILINE)
-    return f"{shell_line('echo', f'from {package} import {made[1]}')} > application/{target}" if made else ""
+    made = offered_name(read_note(folder / "__init__.py"))
+    return f"{shell_line('echo', f'from {package} import {made}')} > application/{target}" if made else ""
 
 
 def missing_application_hint(root: Path) -> str:
@@ -2925,7 +2916,9 @@ def missing_application_hint(root: Path) -> str:
     folder = root / "application"
     target = "wsgi.py" if (folder / "app" / "__init__.py").exists() else "app.py"  # which app/ would hide
     modules = sorted(path.name for path in folder.glob("*.py") if path.name != "__init__.py")
-    made = package_line(folder, ".", target) or not modules and package_line(folder / "app", "app", target)
+    made = package_line(folder, ".", target)
+    if not made and not modules:
+        made = package_line(folder / "app", "app", target)
     if made:
         return made
     if len(modules) == 1:
@@ -3038,7 +3031,8 @@ def check_ignored(project: Project, status: Mapping[str, str]) -> Iterator[Findi
     }
     for kind, paths in kinds.items():
         if paths:
-            yield Finding("warn", f"the host will not have {listed(paths)}: git ignores that", hints[kind])
+            them = "it" if len(paths) == 1 else "them"
+            yield Finding("warn", f"the host will not have {listed(paths)}: git ignores {them}", hints[kind])
 
 
 def check_unwanted(tree: set[str], status: Mapping[str, str]) -> Iterator[Finding]:
@@ -3135,13 +3129,14 @@ def check_processes(frozen: Sequence[Requirement]) -> Iterator[Finding]:
                       "Expect wrong answers now and then; run that part as a service of its own.")
 
 
-# Dotfiles, source code, settings and databases.
-PRIVATE = re.compile(r"public_html/(.*/)?(\.(?!well-known/)|[^/]*\.(py|pyc|ini|cfg|toml|sql|db|sqlite3?)$)")
+# Dotfiles, source code and settings.
+PRIVATE = re.compile(r"public_html/(.*/)?(\.(?!well-known/)|[^/]*\.(py|pyc|ini|cfg|toml|sql)$)")
 
 
 def check_public_html(tree: set[str]) -> Iterator[Finding]:
     """public_html holds nothing private, which Apache would show to everybody."""
-    exposed = sorted(path for path in tree if PRIVATE.match(path) and path not in FILES)
+    exposed = sorted(path for path in tree if path not in FILES and (
+        PRIVATE.match(path) or path.startswith("public_html/") and is_data(path)))
     for path in exposed:
         name = path.rpartition("/")[2]
         target = f"application/{path.replace('/', '_') if f'application/{name}' in tree else name}"
@@ -3168,7 +3163,7 @@ def fresh_checkout(project: Project, virtualenv: Virtualenv,
                    report: Report) -> Iterator[tuple[Path, Virtualenv]]:
     """Yield what a server makes of the last commit: a clone, and in it a virtualenv with what req.txt names.
 
-    Raises Failure with pip's own message if that virtualenv cannot be made.
+    Raise Failure with pip's own message if that virtualenv cannot be made.
     """
     with temporary_folder(tempfile.gettempdir()) as folder:
         clone = folder / "clone"
@@ -3187,6 +3182,11 @@ def fresh_checkout(project: Project, virtualenv: Virtualenv,
 
 def ask_and_compare(root: Path, virtualenv: Virtualenv, timeout: float, report: Report) -> Iterator[Finding]:
     """The application answers GET /, and leaves the files that git tracks as they are, and no new ones."""
+    missing = missing_parts(root)
+    if missing:
+        yield Finding("fail", f"the application cannot be started without {missing}",
+                      "Fix that first, as said above, and check again.")
+        return
     others = ("--others", "--exclude-standard")
     tracked, untracked = file_states(root), file_states(root, *others)
     with report.waiting("Asking the application for its first page"):
@@ -3207,17 +3207,10 @@ def ask_and_compare(root: Path, virtualenv: Virtualenv, timeout: float, report: 
 def check_answer(project: Project, virtualenv: Virtualenv, options: argparse.Namespace,
                  report: Report) -> Iterator[Finding]:
     """The application answers GET / when it is started as Apache would start it."""
-    missing = missing_parts(project.root)
-    if missing:
-        yield Finding("fail", f"the application cannot be asked without {missing}",
-                      "Fix that first, as said above, and check again.")
-        return
+    here = contextlib.nullcontext((project.root, virtualenv))
     try:
-        if options.fresh:
-            with fresh_checkout(project, virtualenv, report) as (clone, fresh):
-                yield from ask_and_compare(clone, fresh, options.timeout, report)
-        else:
-            yield from ask_and_compare(project.root, virtualenv, options.timeout, report)
+        with fresh_checkout(project, virtualenv, report) if options.fresh else here as (root, chosen):
+            yield from ask_and_compare(root, chosen, options.timeout, report)
     except Failure as failure:
         yield Finding("fail", str(failure), failure.hint)
 
@@ -3266,7 +3259,7 @@ def read_host_refs(process: Optional[subprocess.Popen[bytes]]) -> tuple[str, str
 
 
 def unpushable(project: Project) -> Iterator[Finding]:
-    """Why HEAD could not be pushed at all, or never was."""
+    """Yield why HEAD is not pushed, and what to type to push it."""
     if project.branch is None:
         found = run_git(project.root, "branch", "--contains=HEAD", "--format=%(refname:short)")
         branches = [name for name in os.fsdecode(found.stdout).split("\n")[:-1] if name[0] != "("]
@@ -3282,12 +3275,12 @@ def unpushable(project: Project) -> Iterator[Finding]:
 def check_live(project: Project, upstream: tuple[str, str], host: tuple[str, str]) -> Finding:
     """The host serves the commit that was pushed, as far as it says so."""
     (remote, ref), (deployed, live) = upstream, host
-    if live in ("", project.commit):
-        return Finding("ok", f"branch {project.branch} is pushed")
-    if deployed not in ("", ref):
+    if live != project.commit and deployed not in ("", ref):
         name = deployed.replace("refs/heads/", "", 1)
         return Finding("warn", f"branch {project.branch} is pushed, and the host deploys branch {name}",
                        shell_line("git", "push", remote, f"{project.branch}:{name}"))
+    if live in ("", project.commit):
+        return Finding("ok", f"branch {project.branch} is pushed")
     older = run_git(project.root, "merge-base", "--is-ancestor", live, "HEAD").returncode == 0
     again = shell_line("git", "commit", "--allow-empty", "-m", "Deploy again") + " && git push"
     return Finding("warn", f"branch {project.branch} is pushed, and the host serves "
@@ -3309,7 +3302,9 @@ def check_pushed(project: Project, upstream: tuple[str, str],
         yield Finding("warn", f"the host has {plural(behind, 'commit')} more than {project.branch}",
                       "git pull --rebase --autostash && git push" if ahead else "git pull")
     elif ahead:
-        yield Finding("warn", f"{plural(ahead, 'commit')} of branch {project.branch} not pushed", "git push")
+        are = "is" if ahead == 1 else "are"
+        yield Finding("warn", f"{plural(ahead, 'commit')} of branch {project.branch} {are} not pushed",
+                      "git push")
     else:
         yield check_live(project, upstream, read_host_refs(asked))
 
@@ -3376,21 +3371,12 @@ def starts_delayed(site: Path) -> Iterator[None]:
 
 
 def write_beside(path: Path, content: bytes, mode: int) -> None:
-    """Write a file that appears at once and whole; one that is so already is not touched."""
+    """Write a file in one step, unless it has this content and mode already."""
     if not (path.is_file() and path.read_bytes() == content and path.stat().st_mode & 0o777 == mode):
         beside = path.with_name(f".{path.name}.flaskflex-new")
         beside.write_bytes(content)
         beside.chmod(mode)
         os.replace(beside, path)
-
-
-def remove_tree(path: Path) -> None:
-    """Remove a file, or a folder and all that it holds, write-protected or not; raise Failure if it stays."""
-    for command in (["rm", "-rf"], ["chmod", "-R", "u+rwX"], ["rm", "-rf"]):
-        if os.path.lexists(path):
-            subprocess.run([*command, str(path)], stderr=subprocess.DEVNULL)
-    if os.path.lexists(path):
-        raise Failure(f"{path} cannot be removed", "See on the host who owns what is in it.")
 
 
 class Log:
@@ -3405,12 +3391,16 @@ class Log:
         self.position = path.stat().st_size  # what is written to the file from here on is shown
         self.shown = shown
         self.waiting = b""
+        self.more = f"... and more, in {path} on the host ...\n".encode()
 
     def write(self, text: str) -> None:
         """Add lines, and show them; on a full disk they are only shown."""
         content = text.encode("utf-8", "backslashreplace") + b"\n"
         try:
-            with open(self.path, "ab", buffering=0) as file:
+            with open(self.path, "a+b", buffering=0) as file:
+                size = file.tell()
+                if size and os.pread(file.fileno(), 1, size - 1) != b"\n":  # what a command printed last
+                    content = b"\n" + content
                 file.write(content)
         except OSError:
             self.waiting += content
@@ -3432,7 +3422,7 @@ class Log:
             behind = os.fstat(file.fileno()).st_size - self.position
             if behind > BACKLOG_LIMIT:  # a flood: skip most of it, so that it is noticed and ended in time
                 self.position += behind - BACKLOG_LIMIT // 16
-                self.waiting += f"... and more, in {self.path} on the host ...\n".encode()
+                self.waiting += self.more
             file.seek(self.position)
             fresh = file.read(BACKLOG_LIMIT)
         fresh = fresh[:fresh.rfind(b"\n") + 1]
@@ -3442,7 +3432,7 @@ class Log:
         self.waiting += printable(b"".join(lines).decode("utf-8", "backslashreplace")).encode()
         if len(self.waiting) > BACKLOG_LIMIT:  # skip some, so that the end, which says why, is seen in time
             rest = self.waiting[-BACKLOG_LIMIT // 16:].partition(b"\n")[2]
-            self.waiting = f"\n... and more, in {self.path} on the host ...\n".encode() + rest
+            self.waiting = b"\n" + self.more + rest
         try:
             while self.waiting and select.select([], [2], [], 0)[1]:
                 self.waiting = self.waiting[os.write(2, self.waiting[:select.PIPE_BUF]):]
@@ -3503,10 +3493,10 @@ class Checkout(NamedTuple):
         """Replace the files of one commit by another's; return those that the site has changed and keeps.
 
         What may be replaced is what git's two-tree rules allow (git-read-tree(1), "Two Tree Merge"): nothing
-        that the site made or changed itself. More than by git is allowed: a file may be as the new commit has
-        it already, one that the site changed and the new commit lacks stays, untracked, and files in which
-        [replace] works (ours) are the host's. Raise Failure, with nothing changed, if another file is in the
-        way; with keep it stays.
+        that the site made or changed itself. Three things are allowed that git refuses: a file may be as the
+        new commit has it already; one that the site changed and the new commit lacks stays, untracked; and
+        files in which [replace] works (ours) are the host's. Raise Failure, with nothing changed, if another
+        file is in the way; with keep it stays.
         """
         self.index_file.with_name(f"{self.index_file.name}.lock").unlink(missing_ok=True)  # of a killed git
         self.git("read-tree", "-i", "-m", old)
@@ -3514,14 +3504,15 @@ class Checkout(NamedTuple):
         doubtful = {path for path, change in changes.items() if path in ours
                     or self.has_file(path) and (path in edited or change.old_mode == ABSENT)}
         gone = {path for path, change in changes.items() if change.new_mode == ABSENT}
-        removed, written = gone - (doubtful - ours), changes.keys() - gone
+        removed = {path for path in gone - (doubtful - ours) if self.has_file(path)}
+        written = changes.keys() - gone
         in_the_way = self.settle({path: changes[path] for path in doubtful}) - ours
         in_the_way |= {path for path in written if self.is_blocked(path, removed)}
         if in_the_way and not keep:
             raise in_the_way_failure(self.repository.with_suffix(""), sorted(in_the_way))
         self.git("read-tree", "-i", "-m", old, new)
-        self.place(written - in_the_way, removed)
-        return (edited - changes.keys() | doubtful & gone) - ours
+        self.replace(written - in_the_way, removed)
+        return ((edited - changes.keys()) | (doubtful & gone)) - ours
 
     def edited(self) -> set[str]:
         """Return the paths of files that are not as the index has them."""
@@ -3562,7 +3553,7 @@ class Checkout(NamedTuple):
             files += [found for found in place.rglob("*") if not is_real_folder(found)]
         return any(str(found.relative_to(self.root)) not in removed for found in files)
 
-    def place(self, written: Iterable[str], removed: Iterable[str]) -> None:
+    def replace(self, written: Iterable[str], removed: Iterable[str]) -> None:
         """Remove files, and write others from the index: first beside, so that a full disk changes nothing.
 
         Each appears at once and whole: whoever opens one finds the old or the new.
@@ -3571,14 +3562,17 @@ class Checkout(NamedTuple):
         remove_tree(self.root / stage)
         self.git("checkout-index", "-q", "-z", "--stdin", f"--prefix={stage}/",
                  stdin=b"".join(os.fsencode(path) + b"\0" for path in written))
-        for place in (self.root / path for path in removed):
-            place.unlink(missing_ok=True)
+        for path in removed:
+            (self.root / path).unlink(missing_ok=True)
             with contextlib.suppress(OSError):  # up to the first folder that is not empty
-                for folder in list(place.relative_to(self.root).parents)[:-1]:
+                for folder in list(Path(path).parents)[:-1]:
                     (self.root / folder).rmdir()
         for path in written:
-            (self.root / path).parent.mkdir(parents=True, exist_ok=True)
-            os.replace(self.root / stage / path, self.root / path)
+            place = self.root / path
+            place.parent.mkdir(parents=True, exist_ok=True)
+            for empty, _, _ in os.walk(place, topdown=False) if is_real_folder(place) else ():
+                os.rmdir(empty)  # there is no file in any of them: see is_blocked
+            os.replace(self.root / stage / path, place)
         shutil.rmtree(self.root / stage, ignore_errors=True)
 
 
@@ -3618,9 +3612,7 @@ def end_marked(variable: str) -> None:
         pids = marked_processes(variable) | descendants(set())
         if not pids:
             break
-        for pid in pids:
-            with contextlib.suppress(OSError):
-                os.kill(pid, signal.SIGKILL)
+        send_signal(pids, signal.SIGKILL)
 
 
 class FlxRun(NamedTuple):
@@ -3634,18 +3626,18 @@ class FlxRun(NamedTuple):
 
     def carry_out(self, lines: Sequence[FlxLine], pushed: Callable[[str], bytes], *, setup: bool) -> None:
         """Do what the lines say; pushed returns a file as the commit has it. Raise Failure if one fails."""
-        actions: dict[str, Callable[[FlxLine], None]] = {
-            "setup": self.run, "deploy": self.run, "permission": self.set_mode}
         for line in lines:
             if line.section not in FLX_SECTIONS:
                 self.log.fact("Left out", f".flx, line {line.number}: {flx_warning(line, set())}")
             elif flx_error(line):
                 raise flx_failure(line, flx_error(line))
         self.replace([line for line in lines if line.section == "replace"], pushed)
-        for section, action in actions.items():
-            for line in lines:
-                if line.section == section and (setup or section != "setup"):
-                    action(line)
+        for section in ("setup", "deploy", "permission") if setup else ("deploy", "permission"):
+            for line in (line for line in lines if line.section == section):
+                if section == "permission":
+                    self.set_mode(line)
+                else:
+                    self.run(line)
 
     def replace(self, lines: Sequence[FlxLine], pushed: Callable[[str], bytes]) -> None:
         """Put values into files, always into what was pushed: a value may hold the token that it replaces."""
@@ -3693,6 +3685,8 @@ class FlxRun(NamedTuple):
         finally:
             if process.poll() is None:
                 end_marked(f"{HOST_MARKER}={self.mark}")
+                with contextlib.suppress(OSError):
+                    os.killpg(process.pid, signal.SIGKILL)  # without /proc nothing else is found
                 process.wait()
         self.log.show()
         if reason or process.returncode:
@@ -3700,7 +3694,7 @@ class FlxRun(NamedTuple):
 
 
 def has_lost_python(root: Path) -> bool:
-    """Return True if the system, upgraded perhaps, has no more the Python of a site's virtualenv."""
+    """Return True if the system, upgraded perhaps, no longer has the Python of a site's virtualenv."""
     python = interpreter(root / ".venv")
     version = re.fullmatch(r"python3\.\d+", python.resolve().name)
     return os.path.lexists(python) and not (
@@ -3721,13 +3715,14 @@ def copy_site(site: Path, copy: Path, log: Log) -> None:
     for line in lines:
         log.write(line)
     if any("Permission denied" not in line for line in lines):
-        raise Failure("the site cannot be copied for a trial", "See above, and df on the host.")
+        raise Failure("the site cannot be copied for a trial",
+                      "The lines above say why. Is the host's disk full? (df)")
 
 
 def adopt_copy(site: Path, copy: Path) -> None:
     """Make a copied site one of its own: links, the virtualenv's programs and editable installs name it."""
     old, new = os.fsencode(site), os.fsencode(copy)
-    pattern = re.compile(re.escape(old) + rb"(?![\w.-])")  # not a neighbour whose name begins alike
+    in_site = re.compile(re.escape(old) + rb"(?![\w.-])")  # not a neighbour whose name begins alike
     virtualenv = copy / ".venv"
     files = [*virtualenv.glob("bin/*"), virtualenv / "pyvenv.cfg"]
     for kind in ("*.pth", "*.egg-link", "__editable__*.py", "*.dist-info/direct_url.json"):
@@ -3735,12 +3730,12 @@ def adopt_copy(site: Path, copy: Path) -> None:
     for path in files:
         if path.is_file() and not path.is_symlink() and path.stat().st_size < 1 << 20:
             content = path.read_bytes()
-            if pattern.search(content) and b"\0" not in content:
-                path.write_bytes(pattern.sub(lambda _: new, content))
+            if in_site.search(content) and b"\0" not in content:
+                path.write_bytes(in_site.sub(lambda _: new, content))
     links = subprocess.run(["find", str(copy), "-type", "l", "-print0"], stdout=subprocess.PIPE).stdout
     for link in links.split(b"\0")[:-1]:
         target = os.readlink(link)
-        if pattern.match(target):
+        if in_site.match(target):
             os.unlink(link)
             os.symlink(new + target[len(old):], link)
 
@@ -3761,6 +3756,7 @@ def ask_site(root: Path, mark: str) -> Finding:
 
 def ask_url(url: str) -> Finding:
     """Ask for a page as a visitor would: an error of the server's is a failure, no server a warning."""
+    import http.client
     import urllib.error
     import urllib.request
 
@@ -3770,7 +3766,7 @@ def ask_url(url: str) -> Finding:
             status = page.status
     except urllib.error.HTTPError as error:
         status = error.code
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, http.client.HTTPException) as error:
         return Finding("warn", f"{url} cannot be asked from here: {error}")
     return Finding("fail" if status >= 500 else "ok", f"GET {url} answers {status}",
                    "See the site's error log.")
@@ -3827,12 +3823,14 @@ class HostedProject:
         return parse_flx(content.decode("utf-8", "surrogateescape"))
 
     def log_path(self, commit: str) -> Path:
-        """Return where the log of a push is kept; only the newest logs stay."""
+        """Return where the log of a push is kept."""
         folder = self.state / "logs"
         folder.mkdir(exist_ok=True)
-        for old in sorted(folder.iterdir(), key=lambda path: path.stat().st_mtime)[:-20]:
-            old.unlink(missing_ok=True)
         return folder / f"{commit}.log"
+
+    def logs(self) -> list[Path]:
+        """Return the logs that are kept, the newest last."""
+        return sorted(self.state.glob("logs/*.log"), key=lambda path: path.stat().st_mtime)
 
     @contextlib.contextmanager
     def locked(self, log: Log, holder: str) -> Iterator[None]:
@@ -3852,10 +3850,12 @@ class HostedProject:
             for mark in lock.read().decode().split("\n")[1:]:
                 end_marked(f"{HOST_MARKER}={mark}")
             lock.truncate(0)
-            lock.write(f"{holder}\n{self.mark}\n{self.mark}-live".encode())
+            lock.write(f"{holder}\n{self.mark}\n{self.mark}-live".encode("utf-8", "backslashreplace"))
             lock.flush()
             os.environ[HOST_MARKER] = self.mark
             self.remove_stale_locks()
+            for old in self.logs()[:-20]:
+                old.unlink()
             try:
                 yield
             finally:
@@ -3895,7 +3895,7 @@ class HostedProject:
         """Return how long a line of .flx may take; raise Failure if the setting is no number."""
         setting = self.setting("flaskflex.timeout") or f"{LINE_SECONDS}"
         if not re.fullmatch(r"\d+(\.\d+)?", setting):
-            raise Failure(f"flaskflex.timeout is {setting!r}, and no number of seconds",
+            raise Failure(f"flaskflex.timeout is {setting!r}, which is not a number of seconds",
                           "On the host, in the repository: git config flaskflex.timeout 600")
         return float(setting)
 
@@ -3938,7 +3938,8 @@ class HostedProject:
             for path in self.site.iterdir():
                 remove_tree(path)
             if subprocess.run(["cp", "-a", f"{self.before}/.", str(self.site)]).returncode:
-                raise Failure(f"{self.before} cannot be copied back to {self.site}", "See df on the host.")
+                raise Failure(f"{self.before} cannot be copied back to {self.site}",
+                              "The lines above say why. Is the host's disk full? (df)")
             self.forget_before()
 
     def forget_before(self) -> None:
@@ -3947,6 +3948,11 @@ class HostedProject:
             remove_tree(self.state / "trial")
             os.rename(self.before, self.state / "trial")
             remove_tree(self.state / "trial")
+
+    def was_tried_here(self, new: str) -> bool:
+        """Return True if the site holds the first commit since its trial, and not that of another pusher."""
+        tree = self.git("rev-parse", f"{new}^{{tree}}")
+        return self.before.exists() and os.fsdecode(self.checkout.git("write-tree")).rstrip("\n") == tree
 
     def go_live(self, log: Log) -> None:
         """Let the site serve what the branch names, if it does not yet; if that fails, put the old back.
@@ -3959,7 +3965,9 @@ class HostedProject:
         if new == old:
             return
         log.fact("Going live", self.describe(new))
-        tried_here = not old and self.before.exists()
+        tried_here = not old and self.was_tried_here(new)
+        if not old and not tried_here:
+            self.restore_before()
         try:
             if not tried_here:
                 with starts_delayed(self.site):
@@ -4001,7 +4009,7 @@ class HostedProject:
 
 
 def try_push(hosted: HostedProject, log: Log, old: str, new: str) -> None:
-    """Try a push to the branch that deploys, once what that names now is live; raise Failure to refuse."""
+    """Let what the branch names now go live, then try what is pushed to it; raise Failure to refuse that."""
     hosted.go_live(Log(hosted.log_path(hosted.commits()[0] or "host"), shown=False))
     now, live = hosted.commits()
     if old != now:
@@ -4021,12 +4029,12 @@ def take_push(hosted: HostedProject, log: Log, ref: str, old: str, new: str) -> 
     if ref.startswith("refs/heads/") and not any(hosted.commits()):
         branch = ref  # the first branch that is pushed
     if ref.startswith("refs/flaskflex/"):
-        raise Failure(f"{ref} is the host's own", "Push to a branch.")
+        raise Failure(f"{ref} is reserved for the host", "Push to a branch.")
     if not new.strip("0"):
         return  # git itself refuses to delete the branch that HEAD names
     if ref != branch:
         short = re.sub("^refs/(heads|tags)/", "", ref)
-        log.fact("Stored", f"{short}, which does not deploy: that is {branch[len('refs/heads/'):]}")
+        log.fact("Stored", f"{short}; only {branch[len('refs/heads/'):]} is deployed")
         log.fact("To deploy", shell_line("git", "push", "origin", f"{short}^{{}}:{branch}"))
         return
     with hosted.locked(log, f"the push of {hosted.describe(new)}"):
@@ -4057,7 +4065,7 @@ def run_hook(hook: str, args: Sequence[str]) -> int:
         path.unlink(missing_ok=True)
     log = Log(path)
     if hook == "watch":  # going live may have begun already
-        log.position = max(path.read_bytes().rfind(b"\nGoing live  ") + 1, 0) or log.position
+        log.position = path.read_bytes().rfind(b"\nGoing live  ") + 1 or log.position
     try:
         if hook == "update":
             take_push(hosted, log, *args)
@@ -4124,27 +4132,20 @@ def list_projects(folder: Path, report: Report) -> None:
             live = hosted.git("log", "-1", "--walk-reflogs", "--date=relative", "--format=%h %s (%gd)",
                               LIVE_REF)
         report.fact(f"{hosted.site.name} ", re.sub(r"\(\S+@\{(.*)\}\)$", r"(\1)", live))
-        logs = sorted(hosted.state.glob("logs/*.log"), key=lambda path: path.stat().st_mtime)
-        text = logs[-1].read_text("utf-8", "replace") if logs else ""
-        for result in re.findall("^((?:Refused|Failed|Live) .*)", text, re.MULTILINE)[-1:]:
-            report.fact("", f"last push: {result}")
+        text = "".join(path.read_text("utf-8", "replace") for path in hosted.logs()[-1:])
+        results = re.findall("^((?:Refused|Failed|Live) .*)", text, re.MULTILINE)
+        if results:
+            report.fact("", f"last push: {results[-1]}")
     if not found:
         report.fact("Nothing", f"is hosted in {folder} (flaskflex.py host NAME makes a project)")
 
 
-def host(options: argparse.Namespace, report: Report) -> int:
-    """Take pushes of a project in a folder, or list the projects there; return the exit status."""
-    if options.hook:
-        return run_hook(options.hook[0], options.hook[1:])
+def host_in_folder(options: argparse.Namespace, report: Report) -> None:
+    """Make or renew a project in a folder, and finish what was cut off; raise Failure if that cannot be."""
     folder = Path(options.directory).resolve()
-    if not shutil.which("git"):
-        raise Failure(*NO_GIT)
-    if options.name is None:
-        list_projects(folder, report)
-        return 0
     if not re.fullmatch(r"(?!.*\.(git|lock)$)[A-Za-z0-9][A-Za-z0-9._-]*", options.name):
-        raise Failure(f"{options.name!r} is no name for a project",
-                      "Take letters, digits, dots and hyphens; for another folder: -C DIR")
+        raise Failure(f"{options.name!r} is not a name for a project",
+                      "Take letters, digits, dots, hyphens and underscores; for another folder: -C DIR")
     hosted = HostedProject(folder / f"{options.name}.git")
     if not hosted.state.is_dir():
         make_repository(hosted)
@@ -4158,7 +4159,6 @@ def host(options: argparse.Namespace, report: Report) -> int:
     url = f"{user_name()}@{os.uname().nodename}:{hosted.repository}"
     report.fact("Clone", shell_line("git", "clone", url))
     report.fact("Next", "python flaskflex.py in the clone, then git push")
-    return 0
 
 
 # --- host: a machine of one's own ---
@@ -4188,11 +4188,6 @@ VARIABLES = "{0}.git/flaskflex/variables"  # in a project's home: what [replace]
 DATABASE_COMMENT = "made by flaskflex host"
 
 
-def last_output(output: bytes) -> str:
-    """Return the end of what a project's programs print, for root to read."""
-    return "\n".join(line[:500] for line in last_lines(output, 50).split("\n"))
-
-
 def run_as(user: str, *command: str, stdin: str = "") -> str:
     """Run a program as root or as a project's user; return what it prints, raise Failure if it fails.
 
@@ -4206,13 +4201,13 @@ def run_as(user: str, *command: str, stdin: str = "") -> str:
                           env=environ, umask=0o022, start_new_session=True,
                           user=entry.pw_uid, group=entry.pw_gid, extra_groups=[])
     if done.returncode:
-        raise Failure(f"{command[0]} failed (as {user})", last_output(done.stderr or done.stdout))
+        raise Failure(f"{command[0]} failed (as {user})", last_lines(done.stderr or done.stdout))
     return os.fsdecode(done.stdout)
 
 
 def run_flaskflex(name: str, *args: str) -> str:
     """Run a copy of this script (it may lie in root's own home) as a user; return what it prints."""
-    with tempfile.TemporaryDirectory(prefix="flaskflex-") as folder:
+    with tempfile.TemporaryDirectory(prefix="flaskflex-", dir="/tmp") as folder:  # root's own may be closed
         os.chmod(folder, 0o755)
         script = Path(folder, "flaskflex.py")
         write_beside(script, Path(__file__).read_bytes(), 0o644)
@@ -4438,8 +4433,11 @@ def restore_database(name: str, archive: str) -> None:
     run_as("root", "sh", "-ec", 'tar -xPzf "$1" "$2"; mariadb "$3" <"$2"; rm "$2"', "sh", archive, dump, name)
 
 
-def host_on_machine(options: argparse.Namespace, report: Report) -> None:
-    """Make a project on this machine, or renew and change it; raise Failure before anything is changed."""
+def make_project(options: argparse.Namespace, report: Report) -> None:
+    """Make a project on this machine, or renew and change it.
+
+    Raise Failure, before anything is changed, if what was asked for cannot be.
+    """
     name = options.name
     domains = [domain.lower() for domain in options.domain] or served_domains(name)
     if not domains:
@@ -4449,13 +4447,17 @@ def host_on_machine(options: argparse.Namespace, report: Report) -> None:
             raise Failure(f"{domain!r} is not a domain",
                           "It is like www.example.org, or xn--... if not ASCII.")
     if options.restore and name in project_users():
-        raise Failure(f"{name} is there already", "Restore a project that was removed: host NAME --remove")
+        raise Failure(f"{name} is there already, and --restore is for a project that was removed",
+                      f"To remove it first: host {name} --remove")
     added, revoked = read_keys(options.key), read_keys(options.revoke)
     check_apache(name, domains)
     make_user(name)
     if options.restore:
         restore_home(name, os.path.abspath(options.restore))
-    run_flaskflex(name, name, "--url", options.url or f"http://{domains[0]}/")
+    if options.url or options.domain:
+        run_flaskflex(name, name, "--url", options.url or f"http://{domains[0]}/")
+    else:
+        run_flaskflex(name, name)
     run_as(name, "chmod", "700", f"{name}.git")
     run_as(name, "sh", "-c", 'ln -sT "$1" log 2>/dev/null || true', "sh", str(LOGS / name))
     keys = change_keys(name, added, revoked)
@@ -4482,10 +4484,10 @@ def list_machine(report: Report) -> None:
             size = run_as(name, "du", "-sh", ".").split()[0]
         except Failure as failure:
             listed, size = f"{failure}: {failure.hint}", "unknown"
-        for line in last_output(os.fsencode(listed)).split("\n"):
+        for line in last_lines(os.fsencode(listed)).split("\n"):
             report.fact("", re.sub(f"^{name} +|^ +", "", line))
-        processes = run_as("root", "find", "/proc", "-maxdepth", "1", "-name", "[0-9]*",
-                           "-user", name).split()
+        processes = run_as("root", "find", "/proc", "-ignore_readdir_race", "-maxdepth", "1",
+                           "-name", "[0-9]*", "-user", name).split()
         report.fact("", f"size: {size}, processes: {len(processes)}")
 
 
@@ -4509,17 +4511,10 @@ def require_packages(packages: Sequence[str]) -> None:
                       f"Type: {shell_line('sudo', 'apt-get', 'install', '--yes', *missing)}")
 
 
-def run_host(options: argparse.Namespace, report: Report) -> int:
-    """Take pushes in a folder, or on a machine of one's own if an option asks; return the exit status."""
-    is_root = hasattr(os, "geteuid") and os.geteuid() == 0
-    asked = [f"--{option}" for option in MACHINE_OPTIONS if getattr(options, option)]
-    if not asked:
-        if is_root and not options.name and not options.hook and project_users():
-            list_machine(report)
-            return 0
-        return host(options, report)
-    if not is_root:
-        raise Failure(f"{asked[0]} is for root, on a machine of one's own",
+def host_on_machine(options: argparse.Namespace, report: Report) -> None:
+    """Make, change or remove a project of this machine, as root; raise Failure if that cannot be."""
+    if os.geteuid() != 0:
+        raise Failure("users and sites are for root to make, on a machine of one's own",
                       f"Type: {shell_line('sudo', 'python3', *sys.argv)}")
     if not re.fullmatch(PROJECT_NAME, options.name or ""):
         raise Failure(f"{options.name or ''!r} is not a name for a project of this machine",
@@ -4529,31 +4524,49 @@ def run_host(options: argparse.Namespace, report: Report) -> int:
     if options.remove:
         remove_project(options.name, report)
     else:
+        make_project(options, report)
+
+
+# An address that can be asked for, and holds no password.
+URL = r"https?://([A-Za-z0-9.-]+|\[[0-9a-f:]+\])(:\d{1,5})?(/[!-~]*)?"
+
+
+def host(options: argparse.Namespace, report: Report) -> int:
+    """Take pushes in a folder or on a machine of one's own, or list projects; return the exit status."""
+    if options.hook:
+        return run_hook(options.hook[0], options.hook[1:])
+    if os.name == "nt":
+        raise Failure("Windows cannot be a host", "Take a machine with Linux, or WSL.")
+    if options.url and not re.fullmatch(URL, options.url):
+        raise Failure(f"{options.url!r} is not the URL of a site", "It is like https://www.example.org/")
+    projects = project_users() if os.geteuid() == 0 else []
+    if any(getattr(options, option) for option in MACHINE_OPTIONS) or options.name in projects:
         host_on_machine(options, report)
+    elif not shutil.which("git"):
+        raise Failure(*NO_GIT)
+    elif options.name is not None:
+        host_in_folder(options, report)
+    elif projects:
+        list_machine(report)
+    else:
+        list_projects(Path(options.directory).resolve(), report)
     return 0
 
 
 # --- the commands ---
 
 
-class Inspection(NamedTuple):
-    """What a run is about: the project, its virtualenv, and the pip freeze that runs in that."""
-
-    project: Project
-    virtualenv: Virtualenv
-    freeze: subprocess.Popen[bytes]
-
-
 @contextlib.contextmanager
-def inspect(options: argparse.Namespace, report: Report) -> Iterator[Inspection]:
-    """Look at the virtualenv and the project while pip freeze runs, and say which they are."""
+def inspect(options: argparse.Namespace,
+            report: Report) -> Iterator[tuple[Project, Virtualenv, subprocess.Popen[bytes]]]:
+    """Yield the project, its virtualenv, and the pip freeze that runs in that; say which they are."""
     virtualenv = find_virtualenv(Path(options.directory).resolve(), options.venv, os.environ, report)
     with freezing(virtualenv) as freeze:
         project = find_project(Path(options.directory))
         place = f"branch {project.branch}" if project.branch else f"detached at {(project.commit or '')[:7]}"
         report.fact("Project", f"{display_path(project.root)} ({place})")
         report.fact("Virtualenv", f"{display_path(virtualenv.path)} (Python {virtualenv.version})")
-        yield Inspection(project, virtualenv, freeze)
+        yield project, virtualenv, freeze
 
 
 def next_step(project: Project) -> str:
@@ -4561,7 +4574,7 @@ def next_step(project: Project) -> str:
     entry = entry_point(project.root, set())
     if not (project.root / entry).exists():
         return "copy your application to application/app.py, commit, and git push"
-    if not project.has_path(entry):
+    if not (project.commit and project.git("ls-tree", project.commit, "--", entry)):
         return "git add application, commit, and git push"
     return "git push"
 
@@ -4616,11 +4629,12 @@ def prepare(options: argparse.Namespace, report: Report) -> int:
         if not options.dry_run:
             apply_changes(tree, changes, commit, report)
             report.fact("Next", next_step(project))
-        elif any(change.needs_write for change in changes):
-            for change in changes:
-                report.patch(patch_of(change) if change.needs_write else b"")
         else:
-            report.fact("Nothing", "would change")
+            changed = [change for change in changes if change.needs_write]
+            for change in changed:
+                report.patch(patch_of(change))
+            if not changed:
+                report.fact("Nothing", "would change")
     return 0
 
 
@@ -4735,19 +4749,19 @@ def demo(options: argparse.Namespace, report: Report) -> int:
 
 
 def timeout_seconds(text: str) -> float:
-    """A time to wait, from the command line: more than nothing, and no more than a day."""
-    count = float(text)
-    if not 0 < count <= 86400:
-        raise ValueError(text)  # argparse says how flaskflex is used
-    return count
+    """Return a time to wait, from the command line: more than nothing, and no more than a day."""
+    with contextlib.suppress(ValueError):
+        if 0 < float(text) <= 86400:
+            return float(text)
+    raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds, 86400 at most")
 
 
 def port_number(text: str) -> int:
     """Return a TCP port from the command line."""
-    port = int(text)
-    if not 0 < port < 65536:
-        raise ValueError(text)  # argparse says how flaskflex is used
-    return port
+    with contextlib.suppress(ValueError):
+        if 0 < int(text) < 65536:
+            return int(text)
+    raise argparse.ArgumentTypeError(f"{text!r} is not a port: a number from 1 to 65535")
 
 
 def add_project_options(parser: argparse.ArgumentParser, use: str) -> None:
@@ -4781,7 +4795,7 @@ def add_serve_parser(commands: Subparsers) -> None:
 def add_host_parser(commands: Subparsers) -> None:
     """Add the command host."""
     parser = commands.add_parser("host", help="take pushes here: the other end of git push")
-    parser.set_defaults(run=run_host)
+    parser.set_defaults(run=host)
     option = parser.add_argument
     option("name", metavar="NAME", nargs="?",
            help="the project: NAME.git takes its pushes, NAME is its site; without it: list the projects")
@@ -4836,7 +4850,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def parse_arguments(argv: Optional[Sequence[str]]) -> argparse.Namespace:
-    """The options that were given; SystemExit where these are wrong, or ask for no more than a text."""
+    """Return the options that were given; raise SystemExit if they are wrong, or ask for a text only."""
     parser = build_parser()
     try:
         options = parser.parse_args(argv)

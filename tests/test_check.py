@@ -664,6 +664,7 @@ def test_line_of_req_txt_that_installs_from_the_project_is_ok(
 
 EXPOSED = [
     "app.py", ".env", "todo.db", "sub/settings.cfg", "sub/.hg/hgrc", "my notes.sqlite3", "größe.py", "x.pyc",
+    "visits.db-wal", "server.key",
 ]
 PUBLIC = ["index.html", "sub/style.css", ".well-known/security.txt", "dispatch.html", "pyramid.jpg"]
 
@@ -731,8 +732,8 @@ def gone_from_the_host(git: Git) -> None:
 
 
 @pytest.mark.parametrize("change, words, hint", [
-    (ahead, "1 commit of branch main not pushed", "git push"),
-    (ahead_by_two, "2 commits of branch main not pushed", "git push"),
+    (ahead, "1 commit of branch main is not pushed", "git push"),
+    (ahead_by_two, "2 commits of branch main are not pushed", "git push"),
     (behind, "host has 1 commit more", "git pull"),
     (apart, "host has 1 commit more", "git pull --rebase --autostash && git push"),
     (without_upstream, "branch topic is not pushed", "git push -u origin topic"),
@@ -787,6 +788,8 @@ HOSTS = {
     "another branch was pushed": (
         "LIVE main; git switch -qc topic; SKIP; git push -qu origin topic",
         "warn", "branch topic is pushed, and the host deploys branch main"),
+    "another branch was pushed, and what it serves is not said": (
+        "git switch -qc topic; SKIP; git push -qu origin topic", "warn", "and the host deploys branch main"),
     "one with a hostile name was pushed": (
         f"LIVE main; git switch -qc '{HOSTILE_BRANCH}'; SKIP; git push -qu origin HEAD",
         "warn", "and the host deploys branch main"),

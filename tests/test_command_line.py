@@ -76,6 +76,7 @@ def test_the_help_tells_of_every_option_and_command(flaskflex: Flaskflex) -> Non
 @pytest.mark.parametrize("arguments", [
     ["--frobnicate"], ["frobnicate"], ["demo", "one", "two"],
     ["-C"], ["--venv"], ["--exclude"], ["-m"], ["-m", ""], ["-m", " \n"],
+    ["check", "--timeout", "0"], ["check", "--timeout", "soon"], ["serve", "--port", "65536"],
 ], ids=" ".join)
 def test_wrong_usage_exits_with_2(arguments: List[str], project: Path, flaskflex: Flaskflex) -> None:
     with untouched(project):
@@ -83,6 +84,7 @@ def test_wrong_usage_exits_with_2(arguments: List[str], project: Path, flaskflex
     assert result.status == 2
     assert result.out == ""
     assert result.err.startswith("usage: flaskflex ") and "error: " in result.err
+    assert "_" not in result.err.splitlines()[-1]  # no name of a function
 
 
 def test_results_go_to_standard_output_and_errors_to_standard_error(

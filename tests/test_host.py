@@ -3,12 +3,14 @@ from __future__ import annotations
 
 import re
 import shutil
+import subprocess
 import sys
 import venv
 from pathlib import Path
 from typing import Callable, Dict, List, Tuple
 
 import pytest
+from apache import eventually
 from conftest import Environ, Flaskflex, run
 from helpers import assert_refused, site_packages, snapshot, untouched, write
 from hosting import APPLICATION, FLX, NAME, Hosted, processes_of
@@ -77,6 +79,12 @@ def test_a_name_that_could_mean_something_else_is_refused(
     (tmp_path / "host").mkdir()
     with untouched(tmp_path / "host"):
         assert_refused(flaskflex("-C", tmp_path / "host", "host", "--", name), "name")
+
+
+@pytest.mark.parametrize("url", ["example.org", "http://a:b/", "http://me:word@a/", "http://a b/"])
+def test_a_url_that_cannot_be_asked_for_is_refused(url: str, tmp_path: Path, flaskflex: Flaskflex) -> None:
+    with untouched(tmp_path):
+        assert_refused(flaskflex("-C", tmp_path, "host", "blog", "--url", url), "URL of a site")
 
 
 def test_the_projects_of_a_folder_are_listed(live: Hosted) -> None:
@@ -179,6 +187,19 @@ def test_a_trial_has_programs_and_editable_installs_of_its_own(live: Hosted) -> 
     trial = live.repository / "flaskflex" / "trial"
     assert lines[0] == f"{trial}/library" and lines[1] == f"{live.site}2/library"
     assert f"{trial}/.venv/" in lines[2] and lines[3:] == [f"{trial}/.venv"] * 2
+
+
+def test_output_without_a_line_end_and_subjects_in_any_encoding_do_no_harm(live: Hosted) -> None:
+    live.commit(".flx", f"{FLX}[deploy]\nprintf half\n")
+    subject = b"Caf\xe9"  # git itself would note its encoding: other tools do not
+    tree, parent = live.git("rev-parse", "HEAD^{tree}"), live.git("rev-parse", "HEAD^")
+    person = "A <a@example.org> 1300000000 +0000"
+    text = f"tree {tree}\nparent {parent}\nauthor {person}\ncommitter {person}\n\n".encode() + subject
+    commit = subprocess.run(["git", "hash-object", "-t", "commit", "-w", "--stdin"], cwd=live.clone,
+                            env=live.environ, input=text, stdout=subprocess.PIPE, check=True).stdout.decode()
+    out = live.push("origin", f"{commit.strip()}:main")
+    assert "half\n" in out and re.search("^Live  ", out, re.MULTILINE), out
+    assert live.served() == commit.strip()
 
 
 def test_nothing_that_a_trial_starts_stays(live: Hosted) -> None:
@@ -337,6 +358,11 @@ def link(hosted: Hosted, path: str, target: str) -> None:
     hosted.git("commit", "-q", "-m", f"{path} is a link")
 
 
+def commit_where_the_site_has_folders(hosted: Hosted, path: str) -> None:
+    (hosted.site / path / "empty").mkdir(parents=True)
+    hosted.commit(path, "a file")
+
+
 SHAPES: Dict[str, List[Callable[[Hosted], object]]] = {  # what is pushed, one after the other
     "a file becomes a folder": [
         lambda hosted: hosted.commit("a", "file"),
@@ -358,6 +384,9 @@ SHAPES: Dict[str, List[Callable[[Hosted], object]]] = {  # what is pushed, one a
         lambda hosted: hosted.commit("a.txt", "1\n2\n"),
         lambda hosted: hosted.commit("a.txt", "1\n3\n"),
     ],
+    "a file is where the site has made a folder for it": [
+        lambda hosted: commit_where_the_site_has_folders(hosted, "data"),
+    ],
     "a file goes, and its folder with it": [
         lambda hosted: hosted.commit("deep/down/file", "1"),
         lambda hosted: hosted.git("rm", "-q", "-r", "deep") and None or hosted.commit(),
@@ -374,6 +403,24 @@ def test_files_of_all_shapes_come_and_go(what: str, live: Hosted) -> None:
     assert not (live.site / "deep").exists()
 
 
+@pytest.mark.parametrize("now", ["a link", "a file"])
+def test_nothing_is_removed_through_what_the_site_has_in_a_folders_place(now: str, live: Hosted) -> None:
+    live.commit("uploads/default.png", "pushed")
+    live.push()
+    elsewhere = live.folder / "elsewhere"
+    (live.site / "uploads").rename(elsewhere)
+    if now == "a link":
+        (live.site / "uploads").symlink_to(elsewhere)
+    else:
+        write(live.site / "uploads", "a visitor's")
+    live.git("rm", "-q", "uploads/default.png")
+    live.git("commit", "-q", "-m", "no default")
+    with untouched(elsewhere):
+        live.push()
+    assert live.served() == live.git("rev-parse", "HEAD")
+    assert (live.site / "uploads").read_text() == "a visitor's" if now == "a file" else elsewhere.is_dir()
+
+
 def test_nothing_is_written_through_a_link_of_the_sites(live: Hosted) -> None:
     elsewhere = write(live.folder / "elsewhere" / "file", "mine").parent
     (live.site / "uploads").symlink_to(elsewhere)
@@ -383,6 +430,18 @@ def test_nothing_is_written_through_a_link_of_the_sites(live: Hosted) -> None:
 
 
 # --- branches ---
+
+
+def test_of_two_first_pushes_the_one_that_moved_the_branch_is_served(new: Hosted) -> None:
+    """The host judges the second one before git has moved the branch for the first one."""
+    commits = []
+    for text in ("1", "2"):
+        commits.append(new.commit("number.txt", text))
+        new.git("fetch", "-q", new.clone, "HEAD", cwd=new.repository)
+        run("hooks/update", "refs/heads/main", "0" * 40, commits[-1], cwd=new.repository, env=new.environ)
+    new.git("update-ref", "refs/heads/main", commits[0], cwd=new.repository)
+    assert eventually(lambda: new.ref("refs/flaskflex/live"))
+    assert new.served() == commits[0]
 
 
 def test_the_first_branch_deploys_and_others_are_stored(new: Hosted) -> None:
@@ -408,7 +467,7 @@ def test_the_branch_that_deploys_stays_and_so_does_the_record_of_what_is_live(li
     with untouched(live.site):
         assert "deletion of the current branch prohibited" in live.push("origin", ":main", status=1)
         live.commit()
-        assert "the host's own" in live.push("origin", "+HEAD:refs/flaskflex/live", status=1)
+        assert "reserved for the host" in live.push("origin", "+HEAD:refs/flaskflex/live", status=1)
         live.push("origin", ":refs/flaskflex/live", status=1)
     assert live.served() == served
     live.push("origin", "HEAD:refs/heads/other")

@@ -412,6 +412,19 @@ def test_of_runs_at_the_same_time_one_commits_and_others_refuse(
         run("git", "fsck", "--strict", "--no-dangling", cwd=project, env=scene.environ)
 
 
+@pytest.mark.parametrize("scene", [fresh_project], indirect=True)
+def test_a_run_that_was_killed_while_it_recovered_another_is_recovered_too(
+    scene: Scene, tmp_path: Path
+) -> None:
+    if STRACE is None:
+        pytest.skip("strace is not installed")
+    disturbed(scene, Point(0, "rename", 2), "signal=SIGKILL", tmp_path)
+    project = tmp_path / "project"
+    folder, = (project / ".git").glob(".flaskflex-*-*")
+    folder.rename(re.sub("[0-9]+$", "4999999", str(folder)))  # no process can have that number
+    finish(scene, project)
+
+
 # --- where nobody can be told ---
 
 

@@ -127,11 +127,14 @@ def test_keys_are_added_once_each_and_taken_away(host: HostMachine) -> None:
     host.run("cd /tmp; rm -f one two; for key in one two; "
              "do ssh-keygen -q -t ecdsa -N '' -C $key -f $key; done; "
              "printf '# the class\\r\\n\\r\\n' >class.pub; cat one.pub two.pub one.pub >>class.pub")
+    url = "https://keyed.example.org/start"
+    host.host("keyed", "--url", url)
     for _ in "twice":
         said = host.host("keyed", "--key", "/tmp/class.pub", "--key", "/home/student/.ssh/id_ed25519.pub")
         assert "4 (more" in said
         assert [line.split()[-1] for line in keys(host, "keyed")] == [
             "student@home", "mine", "own", "one", "two"]
+    assert host.as_user("keyed", "git -C keyed.git config flaskflex.url") == f"{url}\n"
     ssh = "ssh keyed@keyed.example.org id -un"
     assert host.as_user("student", ssh) == "keyed\n"
     assert host.as_user("student", "ssh -o ExitOnForwardFailure=yes -R 0:127.0.0.1:22 "
