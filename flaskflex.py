@@ -198,7 +198,7 @@ class Report:
 
     def item(self, verb: str, text: str, hint: str = "") -> None:
         """Print a line such as `   create   .flx` or `     fail   .flx is missing`, and its hint below."""
-        self._print(f"{verb:>9}   ", text, paint=verb)
+        self._print(f"{verb:>9}   ", text.replace("\n", "\\n"), paint=verb)
         self._print_hint(" " * 14, hint, sys.stdout)
 
     def line(self, text: str) -> None:
@@ -2074,6 +2074,8 @@ def flx_error(line: FlxLine) -> str:
     """Return why a line of .flx cannot be carried out as it stands, "" if it can be read."""
     if CONFLICT_MARKER.match(line.text):
         return "is a conflict marker that a merge left"
+    if "\0" in line.text:
+        return "holds a NUL character"
     if line.section == "replace" and (len(line.fields) != 3 or line.fields[2] not in FLX_VARIABLES):
         return f"[replace] needs PATH TOKEN VARIABLE, the last one of {', '.join(FLX_VARIABLES)}"
     if line.section == "permission" and not (len(line.fields) == 2
@@ -2629,9 +2631,12 @@ def clear_abandoned(folder: Path) -> None:
 
     It is known by more than its name: it is ours, has an Apache's configuration, and no process has its lock.
     """
-    with contextlib.suppress(OSError, Failure), open(folder / "apache.conf", "rb") as configuration:
-        if folder.lstat().st_uid != os.geteuid() or configuration.read(40) != APACHE_CONF[:40].encode():
+    with contextlib.suppress(OSError, Failure):
+        if folder.lstat().st_uid != os.geteuid():
             return
+        with open_regular(folder / "apache.conf") as configuration:
+            if configuration.read(40) != APACHE_CONF[:40].encode():
+                return
         with folder_lock(folder):
             send_signal(marked_processes(f"FLASKFLEX_FOLDER={folder}"), signal.SIGKILL)
             remove_tree(folder)
@@ -3499,7 +3504,11 @@ class Checkout(NamedTuple):
         file is in the way; with keep it stays.
         """
         self.index_file.with_name(f"{self.index_file.name}.lock").unlink(missing_ok=True)  # of a killed git
-        self.git("read-tree", "-i", "-m", old)
+        try:
+            self.git("read-tree", "-i", "-m", old)
+        except Failure:  # the index is damaged, after a power cut perhaps: git looks at the files again
+            self.index_file.unlink(missing_ok=True)
+            self.git("read-tree", old)
         changes, edited = self.changes(old, new), self.edited()
         doubtful = {path for path, change in changes.items() if path in ours
                     or self.has_file(path) and (path in edited or change.old_mode == ABSENT)}
@@ -3521,12 +3530,12 @@ class Checkout(NamedTuple):
         return set(split_nul(output))
 
     def changes(self, old: str, new: str) -> dict[str, FileChange]:
-        """Return the files in which two commits differ, by path; submodules are left out."""
+        """Return the files in which two commits differ, by path; a submodule is as good as absent."""
         fields = split_nul(self.git("diff-tree", "-r", "-z", "--no-renames", old, new))
         changes = {}
         for facts, path in zip(fields[::2], fields[1::2]):  # :100644 100755 OLD NEW M
-            old_mode, new_mode, _, new_id, _ = facts.lstrip(":").split(" ")
-            if "160000" not in (old_mode, new_mode):
+            old_mode, new_mode, _, new_id, _ = facts.lstrip(":").replace("160000", ABSENT).split(" ")
+            if (old_mode, new_mode) != (ABSENT, ABSENT):
                 changes[path] = FileChange(old_mode, new_mode, new_id)
         return changes
 
@@ -3558,8 +3567,9 @@ class Checkout(NamedTuple):
 
         Each appears at once and whole: whoever opens one finds the old or the new.
         """
-        stage = ".flaskflex-new"
-        remove_tree(self.root / stage)
+        stage = f".flaskflex-new-{os.urandom(8).hex()}"
+        for old in self.root.glob(".flaskflex-new-*"):  # of a run that was killed
+            remove_tree(old)
         self.git("checkout-index", "-q", "-z", "--stdin", f"--prefix={stage}/",
                  stdin=b"".join(os.fsencode(path) + b"\0" for path in written))
         for path in removed:
@@ -3693,12 +3703,19 @@ class FlxRun(NamedTuple):
             raise flx_failure(line, reason or f"ended with {process.returncode}")
 
 
-def has_lost_python(root: Path) -> bool:
+def has_lost_python(virtualenv: Path) -> bool:
     """Return True if the system, upgraded perhaps, no longer has the Python of a site's virtualenv."""
-    python = interpreter(root / ".venv")
+    python = interpreter(virtualenv)
     version = re.fullmatch(r"python3\.\d+", python.resolve().name)
     return os.path.lexists(python) and not (
-        python.exists() and (version is None or (root / ".venv" / "lib" / version[0]).is_dir()))
+        python.exists() and (version is None or (virtualenv / "lib" / version[0]).is_dir()))
+
+
+def needs_setup(root: Path, lines: Sequence[FlxLine]) -> bool:
+    """Return True if the lines of [setup] make a virtualenv that a site has lost, or that lost its Python."""
+    virtualenv = root / ".venv"
+    makes_it = any(line.section == "setup" and ".venv" in line.text for line in lines)
+    return makes_it and not os.path.lexists(virtualenv) or has_lost_python(virtualenv)
 
 
 # --- host: a trial's copy of the site ---
@@ -3721,6 +3738,9 @@ def copy_site(site: Path, copy: Path, log: Log) -> None:
 
 def adopt_copy(site: Path, copy: Path) -> None:
     """Make a copied site one of its own: links, the virtualenv's programs and editable installs name it."""
+    if (site / ".venv").is_symlink():
+        raise Failure(f"{site}/.venv is a link, and a trial would change what it leads to",
+                      f"On the host: {shell_line('rm', f'{site}/.venv')}\nThe next push makes a new one.")
     old, new = os.fsencode(site), os.fsencode(copy)
     in_site = re.compile(re.escape(old) + rb"(?![\w.-])")  # not a neighbour whose name begins alike
     virtualenv = copy / ".venv"
@@ -3779,12 +3799,24 @@ def report_answer(finding: Finding, log: Log) -> None:
     log.fact("Asked", finding.text)
 
 
+def close_to_others(root: Path) -> None:
+    """Take from other users, and from Apache, what lies beside public_html: an application runs as its owner.
+
+    A link of a neighbour's may lead here, and Apache follows one that is called .htaccess.
+    """
+    for place in root.iterdir():
+        if place.name != "public_html" and not place.is_symlink():
+            place.chmod(stat.S_IMODE(place.stat().st_mode) & ~0o077)
+    root.chmod(0o711)
+
+
 class HostedProject:
     """A project on its host: the repository NAME.git, and the site NAME beside it."""
 
     def __init__(self, repository: Path) -> None:
         self.repository = repository
-        self.site = repository.with_suffix("")
+        self.name = repository.with_suffix("").name
+        self.site = repository.with_suffix("").resolve()  # its owner may have moved it to another disk
         self.state = repository / "flaskflex"  # the script that the hooks call, the lock, the logs
         self.checkout = Checkout(repository, self.site, self.state / "index")
         self.before = self.state / "before"  # what the site held before the first push, until that is live
@@ -3865,8 +3897,9 @@ class HostedProject:
         """Remove the locks of a git that was killed: one that runs keeps them for some milliseconds."""
         for name in ("HEAD", "config", self.branch(), LIVE_REF):
             path = self.repository / f"{name}.lock"
+            deadline = time.monotonic() + 3
             with contextlib.suppress(FileNotFoundError):
-                while time.time() - path.stat().st_mtime < 3:
+                while time.time() - path.stat().st_mtime < 3 and time.monotonic() < deadline:
                     time.sleep(0.05)
                 path.unlink()
 
@@ -3880,12 +3913,14 @@ class HostedProject:
         mark = f"{self.mark}-live" if tree.root == self.site else self.mark
         run = FlxRun(tree.root, self.variables(), mark, self.line_seconds(), log)
         run.carry_out(lines, lambda path: tree.git("cat-file", "--filters", f"{new}:{path}"),
-                      setup=old == EMPTY_TREE or has_lost_python(tree.root))
+                      setup=old == EMPTY_TREE or needs_setup(tree.root, lines))
+        if self.setting("flaskflex.closed"):
+            close_to_others(tree.root)
         return kept
 
     def variables(self) -> dict[str, str]:
         """Return the values for [replace]; those of a project's database are in a file of its own."""
-        variables = {"PROJECT_NAME": self.site.name}
+        variables = {"PROJECT_NAME": self.name}
         with contextlib.suppress(FileNotFoundError):
             text = (self.state / "variables").read_text(encoding="utf-8")
             variables.update(re.findall(r"^(\w+)=(.*)$", text, re.MULTILINE))
@@ -3906,7 +3941,8 @@ class HostedProject:
         try:
             copy_site(self.site, trial.root, log)
             adopt_copy(self.site, trial.root)
-            shutil.copyfile(self.checkout.index_file, trial.index_file)
+            if self.checkout.index_file.exists():
+                shutil.copyfile(self.checkout.index_file, trial.index_file)
             for path in sorted(self.deploy(trial, old, new, log)):
                 log.fact("Note", f"{path} was changed on the host, and stays as it is there")
             report_answer(ask_site(trial.root, self.mark), log)
@@ -3962,6 +3998,8 @@ class HostedProject:
         new, old = self.commits()
         if not new:
             self.restore_before()
+        if old and not any(self.site.iterdir()):  # somebody has removed it
+            old = ""
         if new == old:
             return
         log.fact("Going live", self.describe(new))
@@ -4028,7 +4066,7 @@ def take_push(hosted: HostedProject, log: Log, ref: str, old: str, new: str) -> 
     branch = hosted.branch()
     if ref.startswith("refs/heads/") and not any(hosted.commits()):
         branch = ref  # the first branch that is pushed
-    if ref.startswith("refs/flaskflex/"):
+    if ref.startswith(("refs/flaskflex/", "refs/replace/")):
         raise Failure(f"{ref} is reserved for the host", "Push to a branch.")
     if not new.strip("0"):
         return  # git itself refuses to delete the branch that HEAD names
@@ -4096,7 +4134,7 @@ def make_repository(hosted: HostedProject) -> None:
     found = re.search(r"(\d+)\.(\d+)", os.fsdecode(git_output(Path("/"), "version")))
     if found and (int(found[1]), int(found[2])) < OLDEST_GIT:
         raise Failure(f"git {found[0]} is too old to host a project", "It takes git 2.28 or newer.")
-    for place in (hosted.repository, hosted.site):
+    for place in (hosted.repository, hosted.repository.with_suffix("")):
         if os.path.lexists(place) and not (is_real_folder(place) and not any(place.iterdir())):
             raise Failure(f"{place} is there already, and flaskflex host did not make it",
                           "Choose another name for the project, or move that away.")
@@ -4109,12 +4147,13 @@ def make_repository(hosted: HostedProject) -> None:
     os.rename(fresh, hosted.repository)
 
 
-def renew_repository(hosted: HostedProject, url: Optional[str]) -> None:
+def renew_repository(hosted: HostedProject, *, url: Optional[str], closed: bool) -> None:
     """Make the site, the settings, the hooks and the copy of this script as they have to be."""
     hosted.site.mkdir(exist_ok=True)
     # A virtualenv may be gone tomorrow.
     python = sys.executable if sys.prefix == sys.base_prefix else os.path.realpath(sys.executable)
-    settings = {**HOST_SETTINGS, "flaskflex.python": python, "flaskflex.url": url or ""}
+    settings = {**HOST_SETTINGS, "flaskflex.python": python, "flaskflex.url": url or "",
+                "flaskflex.closed": "true" if closed else ""}
     for name, value in settings.items():
         if value and hosted.setting(name) != value:
             hosted.git("config", name, value)
@@ -4131,7 +4170,7 @@ def list_projects(folder: Path, report: Report) -> None:
         if hosted.commits()[1]:
             live = hosted.git("log", "-1", "--walk-reflogs", "--date=relative", "--format=%h %s (%gd)",
                               LIVE_REF)
-        report.fact(f"{hosted.site.name} ", re.sub(r"\(\S+@\{(.*)\}\)$", r"(\1)", live))
+        report.fact(f"{hosted.name} ", re.sub(r"\(\S+@\{(.*)\}\)$", r"(\1)", live))
         text = "".join(path.read_text("utf-8", "replace") for path in hosted.logs()[-1:])
         results = re.findall("^((?:Refused|Failed|Live) .*)", text, re.MULTILINE)
         if results:
@@ -4142,6 +4181,7 @@ def list_projects(folder: Path, report: Report) -> None:
 
 def host_in_folder(options: argparse.Namespace, report: Report) -> None:
     """Make or renew a project in a folder, and finish what was cut off; raise Failure if that cannot be."""
+    os.umask(0o022)
     folder = Path(options.directory).resolve()
     if not re.fullmatch(r"(?!.*\.(git|lock)$)[A-Za-z0-9][A-Za-z0-9._-]*", options.name):
         raise Failure(f"{options.name!r} is not a name for a project",
@@ -4151,8 +4191,10 @@ def host_in_folder(options: argparse.Namespace, report: Report) -> None:
         make_repository(hosted)
     log = Log(hosted.log_path("host"))
     with hosted.locked(log, "flaskflex host"):
-        renew_repository(hosted, options.url)
+        renew_repository(hosted, url=options.url, closed=options.closed)
         hosted.go_live(log)
+        if options.closed:
+            close_to_others(hosted.site)
     log.finish()
     report.fact("Repository", str(hosted.repository))
     report.fact("Site", f"{hosted.site}, with the document root {hosted.site / 'public_html'}")
@@ -4171,6 +4213,7 @@ SITES = Path("/etc/apache2/sites-available")
 SITES_ENABLED = Path("/etc/apache2/sites-enabled")
 LOGROTATE_FILE = Path("/etc/logrotate.d/flaskflex")
 ARCHIVES = Path("/var/backups/flaskflex")
+CRONTABS = Path("/var/spool/cron/crontabs")
 SYSTEM_PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
 SYSTEM_PYTHON = "/usr/bin/python3"  # every user of the machine can run it
 PACKAGES = ("git", "python3-venv", "openssh-server", "apache2", "apache2-suexec-pristine",
@@ -4184,25 +4227,39 @@ UNSAFE_MODULES = r"\b(php\d*|wsgi|perl|lua|proxy)_module\b"
 PROJECT_NAME = r"(?!.*-le-ssl$)[a-z]([a-z0-9-]{0,30}[a-z0-9])?"
 DOMAIN = r"(?=.{1,253}$)(?!-)[a-z0-9-]{1,63}(?<!-)(\.(?!-)[a-z0-9-]{1,63}(?<!-))*"
 PUBLIC_KEY = r"[a-z0-9@.-]+ ([A-Za-z0-9+/]+={0,2})( [^\x00-\x1f\x7f]*)?"
+USER_SECONDS = 60.0  # what a command of root's may take that runs as a project's user
 VARIABLES = "{0}.git/flaskflex/variables"  # in a project's home: what [replace] knows
-DATABASE_COMMENT = "made by flaskflex host"
+MADE_BY = "made by flaskflex host"  # a note at users and databases
+
+# Groups that may come with other software, and hand out root's rights: a user has a group of the same name.
+RESERVED = ("admin", "docker", "incus", "incus-admin", "libvirt", "libvirt-qemu", "lxd", "sudo", "wheel")
 
 
 def run_as(user: str, *command: str, stdin: str = "") -> str:
     """Run a program as root or as a project's user; return what it prints, raise Failure if it fails.
 
-    Its environment is built anew, and root's terminal is out of its reach.
+    Its environment is built anew, and root's terminal is out of its reach. What runs as a project's user is
+    ended after USER_SECONDS: a FIFO or a lock of theirs must not keep root waiting.
     """
     import pwd
 
     entry = pwd.getpwnam(user)
     environ = {"HOME": entry.pw_dir, "USER": user, "LOGNAME": user, "PATH": SYSTEM_PATH, "LANG": "C.UTF-8"}
-    done = subprocess.run(command, input=os.fsencode(stdin), capture_output=True, cwd=entry.pw_dir,
-                          env=environ, umask=0o022, start_new_session=True,
-                          user=entry.pw_uid, group=entry.pw_gid, extra_groups=[])
-    if done.returncode:
-        raise Failure(f"{command[0]} failed (as {user})", last_lines(done.stderr or done.stdout))
-    return os.fsdecode(done.stdout)
+    home = entry.pw_dir if os.path.isdir(entry.pw_dir) else "/"
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                          cwd=home, env=environ, umask=0o022, start_new_session=True,
+                          user=entry.pw_uid, group=entry.pw_gid, extra_groups=[]) as process:
+        try:
+            output, errors = process.communicate(os.fsencode(stdin), None if user == "root" else USER_SECONDS)
+        except subprocess.TimeoutExpired:
+            raise Failure(f"{command[0]} does not end (as {user})",
+                          "A push may be at work: try again.") from None
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+    if process.returncode:
+        raise Failure(f"{command[0]} failed (as {user})", last_lines(errors or output))
+    return os.fsdecode(output)
 
 
 def run_flaskflex(name: str, *args: str) -> str:
@@ -4230,20 +4287,43 @@ def project_users() -> list[str]:
     import pwd
 
     return sorted(entry.pw_name for entry in pwd.getpwall()
-                  if entry.pw_uid >= 1000 and entry.pw_dir == str(HOMES / entry.pw_name))
+                  if entry.pw_gecos == MADE_BY and entry.pw_dir == str(HOMES / entry.pw_name))
+
+
+def new_user_id() -> int:
+    """Return a user id that neither a user or group nor a project that was removed has ever had.
+
+    Files of a removed project may be left anywhere: nobody else must become their owner.
+    """
+    import grp
+    import pwd
+
+    highest = ARCHIVES / "highest-user-id"
+    used = [entry.pw_uid for entry in pwd.getpwall()] + [group.gr_gid for group in grp.getgrall()]
+    used.append(int(highest.read_text()) if highest.exists() else 999)
+    new = max(number for number in used if number < 60000) + 1  # those above are the system's, too
+    write_beside(highest, f"{new}\n".encode(), 0o600)
+    return new
+
+
+def require_free_name(name: str) -> None:
+    """Raise Failure if a name is that of somebody else, of a folder, or of a group with power."""
+    import grp
+    import pwd
+
+    taken = {entry.pw_name for entry in pwd.getpwall()} | {group.gr_name for group in grp.getgrall()}
+    if name in taken or name in RESERVED or os.path.lexists(HOMES / name):
+        raise Failure(f"{name} is a user or group of this machine already, or {HOMES / name} a folder",
+                      "Choose another name for the project.")
 
 
 def make_user(name: str) -> None:
     """Make the user of a project, with a home that Apache may enter and other users may not."""
-    import pwd
-
     home = HOMES / name
     if name not in project_users():
-        if os.path.lexists(home) or name in (entry.pw_name for entry in pwd.getpwall()):
-            raise Failure(f"{name} is a user of this machine already, or {home} a folder",
-                          "Choose another name for the project.")
         run_as("root", "useradd", "--user-group", "--no-create-home", "--home-dir", str(home),
-               "--shell", "/bin/bash", "--password", "*", name)  # none; a locked one would refuse keys too
+               "--uid", str(new_user_id()), "--comment", MADE_BY, "--shell", "/bin/bash",
+               "--password", "*", name)  # none; a locked one would refuse keys too
     run_as("root", "install", "-d", "-m", "710", "-o", name, "-g", "www-data", str(home))
     run_as("root", "install", "-d", "-m", "755", str(LOGS))
     run_as("root", "install", "-d", "-m", "750", "-g", name, str(LOGS / name))
@@ -4290,22 +4370,26 @@ def run_sql(statements: str) -> str:
 
 def has_database(name: str) -> bool:
     """Return True if there is a database that was made for a project."""
-    return bool(shutil.which("mariadb", path=SYSTEM_PATH)) and DATABASE_COMMENT in run_sql(
+    return bool(shutil.which("mariadb", path=SYSTEM_PATH)) and MADE_BY in run_sql(
         f"SELECT SCHEMA_COMMENT FROM information_schema.SCHEMATA WHERE SCHEMA_NAME='{name}'")
+
+
+def require_free_database(name: str) -> None:
+    """Raise Failure if MariaDB does not run, or has something of that name that is not the project's."""
+    if not has_database(name) and run_sql(f"SELECT 1 FROM mysql.user WHERE User='{name}'; "
+                                          f"SHOW DATABASES LIKE '{name}'"):
+        raise Failure(f"MariaDB has a database or a user {name}, which flaskflex host did not make",
+                      "Choose another name for the project.")
 
 
 def make_database(name: str) -> None:
     """Make a MariaDB database and its user, both named like the project, which gets to know the password."""
     import secrets
 
-    if not has_database(name) and run_sql(f"SELECT 1 FROM mysql.user WHERE User='{name}'; "
-                                          f"SHOW DATABASES LIKE '{name}'"):
-        raise Failure(f"MariaDB has a database or a user {name}, which flaskflex host did not make",
-                      "Choose another name for the project.")
     variables = VARIABLES.format(name)
     known = re.search(r"^DB_PASSWORD=([a-zA-Z0-9_-]{32})$", read_in_home(name, variables), re.MULTILINE)
     password = known[1] if known else secrets.token_urlsafe(24)
-    run_sql(f"CREATE DATABASE IF NOT EXISTS `{name}` CHARACTER SET utf8mb4 COMMENT '{DATABASE_COMMENT}';"
+    run_sql(f"CREATE DATABASE IF NOT EXISTS `{name}` CHARACTER SET utf8mb4 COMMENT '{MADE_BY}';"
             f"CREATE USER IF NOT EXISTS '{name}'@'localhost';"
             f"ALTER USER '{name}'@'localhost' IDENTIFIED BY '{password}';"
             f"GRANT ALL ON `{name}`.* TO '{name}'@'localhost';")
@@ -4397,12 +4481,15 @@ def remove_project(name: str, report: Report) -> None:
         run_as(name, "sh", "-c", "kill -KILL -1 2>/dev/null || true")  # but the shell itself
         database = has_database(name)
         if database:
-            run_as("root", "mariadb-dump", "--single-transaction", "--routines", f"--result-file={dump}",
-                   name)
-        places = [HOMES / name, LOGS / name, *site_files(name), Path("/var/spool/cron/crontabs", name), dump]
+            run_as("root", "mariadb-dump", "--single-transaction", "--routines", "--events",
+                   f"--result-file={dump}", name)
+        places = [HOMES / name, LOGS / name, *site_files(name), CRONTABS / name, dump]
         kept = [str(place) for place in places if os.path.lexists(place)]
-        run_as("root", "tar", "-cPzf", f"{archive}.part", *kept)
-        os.rename(f"{archive}.part", archive)
+        if os.path.lexists(HOMES / name):
+            run_as("root", "tar", "-cSPzf", f"{archive}.part", *kept)
+            os.rename(f"{archive}.part", archive)
+        else:  # an earlier removal was cut off, and had made the archive
+            archive = max(ARCHIVES.glob(f"{name}-????????-??????.tar.gz"), default=archive)
     except BaseException:
         run_as("root", "rm", "-f", f"{archive}.part", str(dump))
         run_as("root", "usermod", "--expiredate", "", name)
@@ -4423,41 +4510,53 @@ def remove_project(name: str, report: Report) -> None:
 
 def restore_home(name: str, archive: str) -> None:
     """Put what an archive holds of a project's home there, as its user: root only reads the archive."""
-    script = 'runuser -u "$1" -- tar -xPzf - "$2" <"$3"'
+    script = 'runuser -u "$1" -- tar -xpPzf - "$2" <"$3"'
     run_as("root", "sh", "-ec", script, "sh", name, str(HOMES / name), archive)
+    for place in (LOGS / name, CRONTABS / name, site_files(name)[0]):  # root's, written by root
+        with contextlib.suppress(Failure):  # it had none
+            run_as("root", "tar", "-xpPzf", archive, str(place))
 
 
 def restore_database(name: str, archive: str) -> None:
-    """Put what an archive holds of a project's database there."""
-    dump = str(ARCHIVES / f"{name}.sql")
-    run_as("root", "sh", "-ec", 'tar -xPzf "$1" "$2"; mariadb "$3" <"$2"; rm "$2"', "sh", archive, dump, name)
+    """Put what an archive holds of a project's database there, as its user: a dump may hold any statement."""
+    as_user = 'MYSQL_PWD=$(sed -n s/^DB_PASSWORD=//p "$2") exec mariadb -u "$1" "$1"'
+    script = 'tar -xPzf "$1" "$2"; trap \'rm "$2"\' EXIT; runuser -u "$3" -- sh -c "$5" sh "$3" "$4" <"$2"'
+    run_as("root", "sh", "-ec", script, "sh", archive, str(ARCHIVES / f"{name}.sql"), name,
+           str(HOMES / name / VARIABLES.format(name)), as_user)
 
 
-def make_project(options: argparse.Namespace, report: Report) -> None:
-    """Make a project on this machine, or renew and change it.
-
-    Raise Failure, before anything is changed, if what was asked for cannot be.
-    """
+def require_possible(options: argparse.Namespace, domains: Sequence[str]) -> None:
+    """Raise Failure if what was asked for cannot be: now, when nothing has been changed."""
     name = options.name
-    domains = [domain.lower() for domain in options.domain] or served_domains(name)
     if not domains:
         raise Failure(f"no project {name} has a site on this machine", "Name its --domain to make it.")
     for domain in domains:
         if not re.fullmatch(DOMAIN, domain):
             raise Failure(f"{domain!r} is not a domain",
                           "It is like www.example.org, or xn--... if not ASCII.")
-    if options.restore and name in project_users():
+    if name not in project_users():
+        require_free_name(name)
+    elif options.restore:
         raise Failure(f"{name} is there already, and --restore is for a project that was removed",
                       f"To remove it first: host {name} --remove")
-    added, revoked = read_keys(options.key), read_keys(options.revoke)
+    if options.restore:
+        run_as("root", "tar", "-tPzf", os.path.abspath(options.restore), "--occurrence=1", str(HOMES / name))
+    if options.database:
+        require_free_database(name)
     check_apache(name, domains)
+
+
+def make_project(options: argparse.Namespace, report: Report) -> None:
+    """Make a project on this machine, or renew and change it; raise Failure if that cannot be."""
+    name = options.name
+    domains = [domain.lower() for domain in options.domain] or served_domains(name)
+    require_possible(options, domains)
+    added, revoked = read_keys(options.key), read_keys(options.revoke)
     make_user(name)
     if options.restore:
         restore_home(name, os.path.abspath(options.restore))
-    if options.url or options.domain:
-        run_flaskflex(name, name, "--url", options.url or f"http://{domains[0]}/")
-    else:
-        run_flaskflex(name, name)
+    url = options.url or (f"http://{domains[0]}/" if options.domain else "")
+    run_flaskflex(name, name, "--closed", *(["--url", url] if url else []))
     run_as(name, "chmod", "700", f"{name}.git")
     run_as(name, "sh", "-c", 'ln -sT "$1" log 2>/dev/null || true', "sh", str(LOGS / name))
     keys = change_keys(name, added, revoked)
@@ -4482,8 +4581,8 @@ def list_machine(report: Report) -> None:
         try:
             listed = run_flaskflex(name, "-C", ".")
             size = run_as(name, "du", "-sh", ".").split()[0]
-        except Failure as failure:
-            listed, size = f"{failure}: {failure.hint}", "unknown"
+        except (Failure, OSError) as error:
+            listed, size = f"{error}: {getattr(error, 'hint', '')}", "unknown"
         for line in last_lines(os.fsencode(listed)).split("\n"):
             report.fact("", re.sub(f"^{name} +|^ +", "", line))
         processes = run_as("root", "find", "/proc", "-ignore_readdir_race", "-maxdepth", "1",
@@ -4491,12 +4590,15 @@ def list_machine(report: Report) -> None:
         report.fact("", f"size: {size}, processes: {len(processes)}")
 
 
-def lock_machine() -> None:
+def lock_machine(report: Report) -> None:
     """Wait until nobody else changes users and sites, and be the only one as long as this process runs."""
     import fcntl
 
     run_as("root", "install", "-d", "-m", "700", str(ARCHIVES))  # no one but root can open, and so lock, it
-    fcntl.flock(os.open(ARCHIVES, os.O_RDONLY), fcntl.LOCK_EX)
+    folder = os.open(ARCHIVES, os.O_RDONLY)
+    if not try_lock(folder):
+        report.fact("Waiting", "for another flaskflex host on this machine")
+        fcntl.flock(folder, fcntl.LOCK_EX)
 
 
 def require_packages(packages: Sequence[str]) -> None:
@@ -4520,7 +4622,7 @@ def host_on_machine(options: argparse.Namespace, report: Report) -> None:
         raise Failure(f"{options.name or ''!r} is not a name for a project of this machine",
                       "Take small letters, digits and hyphens, no more than 32, beginning with a letter.")
     require_packages([*PACKAGES, *(["mariadb-server"] if options.database else [])])
-    lock_machine()
+    lock_machine(report)
     if options.remove:
         remove_project(options.name, report)
     else:
@@ -4539,14 +4641,13 @@ def host(options: argparse.Namespace, report: Report) -> int:
         raise Failure("Windows cannot be a host", "Take a machine with Linux, or WSL.")
     if options.url and not re.fullmatch(URL, options.url):
         raise Failure(f"{options.url!r} is not the URL of a site", "It is like https://www.example.org/")
-    projects = project_users() if os.geteuid() == 0 else []
-    if any(getattr(options, option) for option in MACHINE_OPTIONS) or options.name in projects:
+    if any(getattr(options, option) for option in MACHINE_OPTIONS):
         host_on_machine(options, report)
     elif not shutil.which("git"):
         raise Failure(*NO_GIT)
     elif options.name is not None:
         host_in_folder(options, report)
-    elif projects:
+    elif os.geteuid() == 0 and project_users():
         list_machine(report)
     else:
         list_projects(Path(options.directory).resolve(), report)
@@ -4802,6 +4903,7 @@ def add_host_parser(commands: Subparsers) -> None:
     option("-C", "--directory", metavar="DIR", default=argparse.SUPPRESS, help="work as if started in DIR")
     option("--url", metavar="URL", help="where visitors find the site: asked and shown after each push")
     option("--hook", nargs="+", help=argparse.SUPPRESS)  # a hook of git's calls, with its arguments
+    option("--closed", action="store_true", help=argparse.SUPPRESS)  # on a machine of one's own: suexec
     option = parser.add_argument_group("on a machine of one's own (root, Debian)").add_argument
     option("--domain", metavar="NAME", action="append", default=[],
            help="make a user and an Apache site, for this domain (repeatable)")

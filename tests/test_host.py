@@ -1,6 +1,7 @@
 """The other end of git push: what is pushed is tried, and goes live or is refused."""
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -11,7 +12,7 @@ from typing import Callable, Dict, List, Tuple
 
 import pytest
 from apache import eventually
-from conftest import Environ, Flaskflex, run
+from conftest import SCRIPT, Environ, Flaskflex, run
 from helpers import assert_refused, site_packages, snapshot, untouched, write
 from hosting import APPLICATION, FLX, NAME, Hosted, processes_of
 
@@ -130,6 +131,7 @@ BROKEN: Dict[str, Tuple[str, str, str]] = {  # what is pushed: (path, text, what
     "a mode that is none": (".flx", "[permission]\n.flx rwx\n", "[permission] needs PATH MODE"),
     "a file outside": (".flx", "[permission]\n../x 755\n", "../x is not in the project"),
     "a variable that is not there": (".flx", "[replace]\n.flx A DB_HOST\n", "DB_HOST"),
+    "a character that no shell takes": (".flx", "[deploy]\ntrue\0\n", "NUL"),
     "no script": ("public_html/dispatch.fcgi", "", "does not begin with #!"),
 }
 
@@ -429,6 +431,79 @@ def test_nothing_is_written_through_a_link_of_the_sites(live: Hosted) -> None:
         live.push(status=1)
 
 
+def lose_virtualenv(hosted: Hosted) -> None:
+    (hosted.site / ".venv").rmdir()
+
+
+def lose_index(hosted: Hosted) -> None:
+    (hosted.repository / "flaskflex" / "index").unlink()
+
+
+def damage_index(hosted: Hosted) -> None:
+    write(hosted.repository / "flaskflex" / "index", "")
+
+
+def lock_from_the_future(hosted: Hosted) -> None:
+    os.utime(write(hosted.repository / "HEAD.lock"), (1 << 32, 1 << 32))
+
+
+def move_site(hosted: Hosted) -> None:
+    hosted.site.rename(hosted.folder / "disk")
+    hosted.site.symlink_to(hosted.folder / "disk")
+
+
+def lose_site(hosted: Hosted) -> None:
+    shutil.rmtree(hosted.site)
+    hosted.flaskflex("host", NAME)
+    hosted.served()
+
+
+@pytest.mark.parametrize("harm", [
+    lose_virtualenv, lose_index, damage_index, lock_from_the_future, move_site, lose_site])
+def test_what_happens_to_a_host_does_not_stop_the_next_push(
+    harm: Callable[[Hosted], None], live: Hosted
+) -> None:
+    harm(live)
+    new = live.commit()
+    live.push()
+    assert live.served() == new and (live.site / ".venv").is_dir()
+
+
+def test_a_virtualenv_that_is_a_link_is_not_changed_by_a_trial(live: Hosted) -> None:
+    elsewhere = live.folder / "elsewhere"
+    (live.site / ".venv").rename(elsewhere)
+    (live.site / ".venv").symlink_to(elsewhere)
+    write(elsewhere / "bin" / "tool", f"#!{live.site}/.venv/bin/python\n", mode=0o755)
+    live.commit()
+    with untouched(elsewhere, live.site):
+        out = live.push(status=1)
+    typed, = re.findall("^On the host: (.*)$", out, re.MULTILINE)
+    run("sh", "-ec", typed, cwd=live.folder, env=live.environ)
+    live.push()
+    assert (live.site / ".venv").is_dir() and not (live.site / ".venv").is_symlink()
+
+
+def test_a_submodule_becomes_a_file_and_the_other_way_round(live: Hosted) -> None:
+    live.git("update-index", "--add", "--cacheinfo", f"160000,{live.git('rev-parse', 'HEAD')},part")
+    live.git("commit", "-q", "-m", "A submodule")
+    live.push()
+    live.git("rm", "-q", "--cached", "part")
+    live.commit("part", "a file")
+    live.push()
+    assert live.served() == live.git("rev-parse", "HEAD")
+    live.git("update-index", "--cacheinfo", f"160000,{live.git('rev-parse', 'HEAD')},part")
+    live.git("commit", "-q", "-m", "A submodule again")
+    live.push()
+    assert not (live.site / "part").exists()
+
+
+def test_a_strict_umask_closes_nothing_to_apache(tmp_path: Path, new: Hosted) -> None:
+    write(new.folder / "host2" / "x")
+    run("sh", "-ec", f"umask 077; exec {sys.executable} {SCRIPT} host {NAME}", cwd=new.folder / "host2",
+        env=new.environ)
+    assert (new.folder / "host2" / NAME).stat().st_mode & 0o777 == 0o755
+
+
 # --- branches ---
 
 
@@ -467,7 +542,8 @@ def test_the_branch_that_deploys_stays_and_so_does_the_record_of_what_is_live(li
     with untouched(live.site):
         assert "deletion of the current branch prohibited" in live.push("origin", ":main", status=1)
         live.commit()
-        assert "reserved for the host" in live.push("origin", "+HEAD:refs/flaskflex/live", status=1)
+        for ref in ("flaskflex/live", f"replace/{served}"):
+            assert "reserved for the host" in live.push("origin", f"+HEAD:refs/{ref}", status=1)
         live.push("origin", ":refs/flaskflex/live", status=1)
     assert live.served() == served
     live.push("origin", "HEAD:refs/heads/other")

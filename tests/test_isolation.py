@@ -257,6 +257,8 @@ TRAPS = {
                                      "printf '#!/bin/sh\\nid -u >>/tmp/ran\\n' >$name; chmod 755 $name; done",
     "files of the shell's": "for name in .profile .bashrc .bash_profile .bash_logout; do "
                             "echo 'id -u >>/tmp/ran' >$name; done",
+    "a pipe in the place of HEAD": "rm mallory.git/HEAD; mkfifo mallory.git/HEAD",
+    "a lock that is never released": "flock mallory.git/flaskflex/lock sleep 1000 >/dev/null 2>&1 &",
     "the neighbour's name in a subject": "git -C mallory.git update-ref refs/flaskflex/live $(printf "
                                          "'\\033[2J\\007' | "
                                          "git -C mallory.git -c user.name=x -c user.email=x commit-tree "
@@ -270,16 +272,37 @@ def test_no_command_of_roots_falls_into_a_trap_in_a_home(trap: str, armed: HostM
     armed.run(f"rm -rf /tmp/home-before; cp -a {home} /tmp/home-before; rm -f /tmp/ran; echo >/tmp/ran; "
               f"chmod 666 /tmp/ran")
     before = victims(armed)
+    armed.run("sed -i 's/^USER_SECONDS = 60.0/USER_SECONDS = 3.0/' /root/flaskflex.py")  # to wait less
     armed.as_user("mallory", TRAPS[trap])
     listed = armed.host()
     armed.run(f"cd /root; {PROGRAM} host mallory --key /home/student/.ssh/id_ed25519.pub --database || true")
     after = victims(armed)
-    armed.run(f"rm -rf {home}; mv /tmp/home-before {home}")
+    armed.run(f"rm -rf {home}; mv /tmp/home-before {home}; pkill -u mallory sleep || true")
     assert after == before
     assert armed.run("ls -A /root/.ssh 2>/dev/null || true; cat /etc/flaskflex-secret") == f"{SECRET}\n"
     assert "0" not in armed.run("cat /tmp/ran").split()
     assert "victim.example.org" in listed and "\033" not in listed and "\a" not in listed
     armed.add("mallory")
+    assert armed.ask("victim.example.org").status == 200
+
+
+def test_a_folder_of_a_neighbours_in_tmp_does_not_hold_up_a_push(armed: HostMachine) -> None:
+    armed.as_user("mallory", "mkdir -m 755 /tmp/flaskflex-apache-x; "
+                             "mkfifo -m 644 /tmp/flaskflex-apache-x/apache.conf")
+    out = armed.as_user("student", "cd victim; git commit -q --allow-empty -m more; "
+                                   "timeout 30 git push origin HEAD:main")
+    assert "Live" in out
+
+
+def test_a_link_in_the_place_of_htaccess_shows_nothing_of_a_neighbours(armed: HostMachine) -> None:
+    """Apache follows it, whoever owns what it leads to, and its error log has the first word of that."""
+    armed.run(f"chmod 644 {VICTIM}/.env")
+    armed.add("victim")
+    armed.as_user("mallory", f"cd {PUBLIC}; mv .htaccess kept; ln -s {VICTIM}/.env .htaccess")
+    answer = armed.ask("mallory.example.org")
+    armed.as_user("mallory", f"cd {PUBLIC}; mv kept .htaccess")
+    assert answer.status == 403
+    assert SECRET not in armed.run("cat /var/log/flaskflex/mallory/error.log")
     assert armed.ask("victim.example.org").status == 200
 
 

@@ -55,6 +55,11 @@ REFUSED = {
     "root": ("root --domain a.example.org", "already"),
     "a user of the system": ("www-data --domain a.example.org", "already"),
     "a user of the machine": ("student --domain a.example.org", "already"),
+    "a group that comes with power": ("docker --domain a.example.org", "already"),
+    "a user whose home is like a project's": ("ops --domain a.example.org", "already"),
+    "an archive that is not there":
+        ("a --domain a.example.org --restore /nothing.tar.gz", "/nothing.tar.gz"),
+    "a database without a MariaDB that runs": ("a --domain a.example.org --database", "mariadb failed"),
     "a folder of somebody's": ("html --domain a.example.org", "/var/www/html"),
     "no project, for a key": ("nothing --key /home/student/.ssh/id_ed25519.pub", "--domain"),
     "no project, to remove": ("nothing --remove", "no project nothing"),
@@ -81,7 +86,7 @@ def taken(host: HostMachine) -> HostMachine:
     host.add("taken")
     host.run("""cd /tmp; key=$(cat /home/student/.ssh/id_ed25519.pub)
                 echo "no-pty $key" >option.pub; echo "command=\\"touch /tmp/x\\" $key" >command.pub
-                printf %.60s "$key" >half.pub""")
+                printf %.60s "$key" >half.pub; useradd -m -d /var/www/ops ops""")
     return host
 
 
@@ -128,7 +133,7 @@ def test_keys_are_added_once_each_and_taken_away(host: HostMachine) -> None:
              "do ssh-keygen -q -t ecdsa -N '' -C $key -f $key; done; "
              "printf '# the class\\r\\n\\r\\n' >class.pub; cat one.pub two.pub one.pub >>class.pub")
     url = "https://keyed.example.org/start"
-    host.host("keyed", "--url", url)
+    host.add("keyed", "--url", url)
     for _ in "twice":
         said = host.host("keyed", "--key", "/tmp/class.pub", "--key", "/home/student/.ssh/id_ed25519.pub")
         assert "4 (more" in said
@@ -254,7 +259,7 @@ def test_logs_can_be_read_after_rotation_too_and_not_be_written_or_moved(host: H
     host.add("logged")
     host.run("apache2ctl graceful")
     assert eventually(lambda: host.ask("logged.example.org", "/fail?three").status == 500)
-    assert "three" in host.run("cat /var/log/flaskflex/logged/access.log")
+    assert eventually(lambda: "three" in host.run("cat /var/log/flaskflex/logged/access.log"))
     assert "access.log" not in host.run("ls /etc")
 
 
@@ -333,6 +338,12 @@ def test_a_removed_project_is_gone_and_comes_back_as_it_was_from_its_archive(mar
     host.as_user("gone", "echo visitors >gone/todo.db; mkfifo gone/fifo; ln -s /etc/shadow gone/link; "
                          "chmod 0 gone/todo.db; touch /tmp/left; (sleep 1000; touch back) >/dev/null 2>&1 &")
     host.run("mariadb gone -e 'CREATE TABLE t (x INT); INSERT INTO t VALUES (42)'")
+    host.run("cd /etc/apache2/sites-available; sed -i 's/FcgidIdleTimeout 300/FcgidIdleTimeout 301/' "
+             "flaskflex-gone.conf; mkdir -p /var/spool/cron/crontabs; "
+             "echo '1 1 * * * true' >/var/spool/cron/crontabs/gone; "
+             "chmod 666 /var/www/gone/gone/public_html/.htaccess")
+    user = int(host.run("id -u gone"))
+    assert host.ask("gone.example.org", "/?long-ago").status == 200
     variables = host.run("cat /var/www/gone/gone.git/flaskflex/variables")
     live = host.run("runuser -u gone -- git -C /var/www/gone/gone.git rev-parse refs/flaskflex/live")
     out = host.host("gone", "--remove")
@@ -351,10 +362,41 @@ def test_a_removed_project_is_gone_and_comes_back_as_it_was_from_its_archive(mar
     assert host.run("cd /var/www/gone/gone; cat todo.db; readlink link") == "visitors\n/etc/shadow\n"
     assert host.run("cat /var/www/gone/gone.git/flaskflex/variables") == variables
     assert host.run("mariadb -N gone -e 'SELECT x FROM t'") == "42\n"
+    assert int(host.run("id -u gone")) > user  # nobody becomes the owner of what a removed one has left
+    assert "FcgidIdleTimeout 301\n" in host.run("cat /etc/apache2/sites-enabled/flaskflex-gone.conf")
+    assert host.run("cat /var/spool/cron/crontabs/gone; cd /var/www/gone/gone; "
+                    "stat -c %a public_html/.htaccess") == (
+        "1 1 * * * true\n666\n")
+    assert "/?long-ago" in host.run("cat /var/log/flaskflex/gone/access.log")
     assert host.run("runuser -u gone -- git -C /var/www/gone/gone.git rev-parse refs/flaskflex/live") == live
     (host.root / "home/student/gone/more").write_text("more")
     assert "Live" in host.push("gone")
     assert "is there already" in host.run(f"cd /root; {restore}", status=1)
+
+
+# MariaDB's client, which reads a dump, and its server do not see the same end of this text.
+TWO_MEANINGS = (
+    b"DELIMITER //\nCREATE PROCEDURE p() SELECT '\xbf\\' # ' ;; /*\n, \"*/ GRANT ALL PRIVILEGES ON *.* TO "
+    b"mean@localhost WITH GRANT OPTION ;; /* \" # */\n//\n")
+
+
+def test_a_database_that_is_restored_runs_nothing_as_root(mariadb: HostMachine) -> None:
+    host = mariadb
+    host.add("mean", "--database")
+    (host.root / "var/www/mean/routine.sql").write_bytes(TWO_MEANINGS)
+    host.as_user("mean", "MYSQL_PWD=$(sed -n s/^DB_PASSWORD=//p mean.git/flaskflex/variables) "
+                         "mariadb --comments --default-character-set=gbk mean <routine.sql")
+    restore, = re.findall("^Restore +sudo (.*)$", host.host("mean", "--remove"), re.MULTILINE)
+    host.run(f"cd /root; {restore} || true")
+    assert "ALL PRIVILEGES ON *.*" not in host.run("mariadb -e 'SHOW GRANTS FOR mean@localhost'")
+
+
+def test_a_removal_that_was_cut_off_can_be_finished(host: HostMachine) -> None:
+    host.add("cut")
+    host.run("rm -rf /var/www/cut")
+    assert re.search("(?m)^taken  ", host.host())
+    host.host("cut", "--remove")
+    assert "cut" not in host.host()
 
 
 def test_a_project_that_cannot_be_archived_stays_and_serves(host: HostMachine) -> None:
