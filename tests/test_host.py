@@ -504,6 +504,74 @@ def test_a_strict_umask_closes_nothing_to_apache(tmp_path: Path, new: Hosted) ->
     assert (new.folder / "host2" / NAME).stat().st_mode & 0o777 == 0o755
 
 
+# A disk that is full but for so many kilobytes takes a push or refuses it; then there is room again.
+FULL_DISK = """
+mount -t tmpfs -o size=20m tmpfs "$1"
+cp -a "$2/host/." "$1"
+cd "$3"
+git remote set-url origin "$1/yourprojectname.git"
+for free in 0 16 64 256 1024; do
+    head -c 30m /dev/zero >"$1/zeros" 2>/dev/null || true
+    truncate -s -"${free}k" "$1/zeros"
+    git push -q origin HEAD:main || true
+    rm "$1/zeros"
+    git push -q origin HEAD:main
+    git -C "$1/yourprojectname.git" rev-parse main refs/flaskflex/live
+    cmp application/app.py "$1/yourprojectname/application/app.py"
+    ls -A "$1" "$1/yourprojectname" "$1/yourprojectname.git/flaskflex"
+    echo '# more' >>application/app.py
+    git commit -q -a -m more
+done
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can make a small disk")
+def test_a_full_disk_harms_nothing(live: Hosted, tmp_path: Path) -> None:
+    (tmp_path / "disk").mkdir()
+    live.commit()
+    out = run("unshare", "--mount", "sh", "-ec", FULL_DISK, "sh", tmp_path / "disk", live.folder, live.clone,
+              cwd=tmp_path, env={**live.environ, "PATH": f"{live.environ['PATH']}:/usr/sbin:/sbin"})
+    commits = re.findall("^[0-9a-f]{40}$", out, re.MULTILINE)
+    assert len(commits) == 10 and len(set(commits)) == 5 and commits[::2] == commits[1::2]
+    assert "Refused" in out  # of some
+    assert "flaskflex-new" not in out and "\ntrial\n" not in out and "\nbefore\n" not in out
+
+
+# --- applications of tutorials ---
+
+TUTORIALS = Path(__file__).resolve().parent / "tutorials"
+
+
+@pytest.fixture(scope="module")
+def flup(tmp_path_factory: pytest.TempPathFactory, virtualenv: Path, session_environ: Environ) -> Path:
+    """A folder with flup, which the shared virtualenv has not."""
+    folder = tmp_path_factory.mktemp("flup")
+    run(virtualenv / "bin" / "python", "-m", "pip", "install", "-q", "--target", folder, "flup==1.0.3",
+        cwd=folder, env=session_environ)
+    return folder
+
+
+@pytest.mark.parametrize("name", sorted(path.name for path in TUTORIALS.iterdir()))
+def test_the_application_of_a_tutorial_goes_live_and_is_changed(
+    name: str, new: Hosted, virtualenv: Path, flup: Path
+) -> None:
+    shutil.rmtree(new.clone / "application")
+    shutil.copytree(TUTORIALS / name, new.clone / "application", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(SCRIPT.parent / "templates" / "dispatch.fcgi", new.clone / "public_html")
+    python = "python%d.%d" % sys.version_info[:2]
+    new.git("add", "-A")
+    new.commit(".flx", f"""{FLX}[setup]
+rmdir .venv
+{sys.executable} -m venv --without-pip .venv
+printf '%s\\n' '{site_packages(virtualenv)}' '{flup}' >.venv/lib/{python}/site-packages/shared.pth
+""")
+    for text in ("1", "2"):
+        commit = new.commit("number.txt", text)
+        assert re.search("^Asked +GET / answers (200|302) ", new.push(), re.MULTILINE)
+        assert new.ref("refs/flaskflex/live") == commit
+        assert (new.site / "number.txt").read_text() == text
+
+
 # --- branches ---
 
 
