@@ -12,7 +12,7 @@ import signal
 import subprocess
 import venv
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterator, NamedTuple, Optional
+from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional
 
 import pytest
 
@@ -35,6 +35,18 @@ PASSED_ON = (
 )
 
 Environ = Dict[str, str]
+
+# These files take longest. They come first, so that none is left for one process alone at the end.
+LONGEST = [
+    "answer", "machine_host", "isolation", "host", "host_cut", "requirements", "interrupted", "host_live",
+    "tutorial", "two_machines", "installs", "environments", "setups", "readme",
+]
+
+
+def pytest_collection_modifyitems(items: List[pytest.Item]) -> None:
+    """Put the tests of the longest files first."""
+    names = [f"test_{name}" for name in LONGEST]
+    items.sort(key=lambda item: names.index(item.path.stem) if item.path.stem in names else len(names))
 
 
 class Result(NamedTuple):

@@ -348,13 +348,14 @@ def test_a_dry_run_tells_of_a_merge_what_the_run_makes(
 
 @pytest.mark.parametrize("prepared", [False, True])
 def test_a_dry_run_changes_not_one_byte(
-    prepared: bool, project: Path, tmp_path: Path, warm_cache: Path, git: Git, flaskflex: Flaskflex
+    prepared: bool, project: Path, tmp_path: Path, environ: Environ, git: Git, flaskflex: Flaskflex
 ) -> None:
+    environ["XDG_CACHE_HOME"] = str(shutil.copytree(environ["XDG_CACHE_HOME"], tmp_path / "cache"))
     if prepared:
         flaskflex()
         write(project / ".flx", "foreign\n")
         os.utime(project / HTACCESS, (0, 0))  # git would like to note in its index that this is unchanged
-    with untouched(tmp_path, warm_cache):
+    with untouched(tmp_path):
         result = flaskflex("-n", "--force")
     assert result.status == 0
     assert re.findall("^diff --git a/(.+) b/", result.out, re.MULTILINE) == ([".flx"] if prepared else FILES)
