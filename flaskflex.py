@@ -775,10 +775,10 @@ VIRTUALENV_TOOLS = {"poetry.lock": "poetry env info --path", "Pipfile": "pipenv 
 def activation_hint(folder: Path) -> str:
     """Return how to get a virtualenv: the project's, one beside it, that of a tool, or a new one."""
     root = project_root(folder)
-    for place in virtualenvs_in(root):
-        return f"Your project holds one; activate it: {activate_command(place)}"
-    for place in virtualenvs_in(root.parent):
-        return f"There is one beside your project; activate it: {activate_command(place)}"
+    for found, where in ((virtualenvs_in(root), "Your project holds one"),
+                         (virtualenvs_in(root.parent), "There is one beside your project")):
+        if found:
+            return f"{where}; activate it: {activate_command(found[0])}"
     for name, command in VIRTUALENV_TOOLS.items():
         if (root / name).exists():
             return f'Name the virtualenv that belongs to {name}: python flaskflex.py --venv "$({command})"'
@@ -2073,7 +2073,7 @@ def parse_flx(text: str) -> list[FlxLine]:
 def flx_error(line: FlxLine) -> str:
     """Return why a line of .flx cannot be carried out as it stands, "" if it can be read."""
     if CONFLICT_MARKER.match(line.text):
-        return "is a conflict marker that a merge left"
+        return "a conflict marker that a merge left"
     if "\0" in line.text:
         return "holds a NUL character"
     if line.section == "replace" and (len(line.fields) != 3 or line.fields[2] not in FLX_VARIABLES):
@@ -2131,7 +2131,7 @@ def flx_warning(line: FlxLine, paths: set[str]) -> str:
     if line.section in ("setup", "deploy"):
         return command_warning(line.text, paths)
     if line.section not in FLX_SECTIONS:
-        return f"[{line.section}] is no section that a host knows" if line.section else "is in no [section]"
+        return f"[{line.section}] is no section of .flx" if line.section else "this line is in no [section]"
     return "" if has_path(line.fields[0], paths) else f"{line.fields[0]} is not in the project"
 
 
@@ -2884,7 +2884,7 @@ def check_conflicts(project: Project) -> Iterator[Finding]:
         text = project.blobs[path].content.decode("utf-8", "replace") if path in project.blobs else ""
         for number, line in enumerate(text.split("\n"), 1):
             if CONFLICT_MARKER.match(line):
-                yield Finding("fail", f"{path}, line {number}: is a conflict marker that a merge left",
+                yield Finding("fail", f"{path}, line {number}: a conflict marker that a merge left",
                               f"Edit it, and type:\n{commit_line('Finish a merge', path)}")
 
 
@@ -3874,7 +3874,9 @@ class HostedProject:
         with open(self.state / "lock", "a+b") as lock:
             if not try_lock(lock.fileno()):
                 lock.seek(0)
-                log.fact("Waiting", f"for {lock.readline(200).decode('utf-8', 'replace').strip()}")
+                other = lock.readline(200).decode("utf-8", "replace").strip()
+                if other != holder:  # of the two that see a push go live, one waits for the other
+                    log.fact("Waiting", f"for {other}")
                 while not try_lock(lock.fileno()):
                     log.show()
                     time.sleep(0.01)
@@ -3987,8 +3989,10 @@ class HostedProject:
 
     def was_tried_here(self, new: str) -> bool:
         """Return True if the site holds the first commit since its trial, and not that of another pusher."""
-        tree = self.git("rev-parse", f"{new}^{{tree}}")
-        return self.before.exists() and os.fsdecode(self.checkout.git("write-tree")).rstrip("\n") == tree
+        with contextlib.suppress(Failure):  # the index may be lost
+            tree = self.git("rev-parse", f"{new}^{{tree}}")
+            return self.before.exists() and os.fsdecode(self.checkout.git("write-tree")).rstrip("\n") == tree
+        return False
 
     def go_live(self, log: Log) -> None:
         """Let the site serve what the branch names, if it does not yet; if that fails, put the old back.
@@ -3996,6 +4000,7 @@ class HostedProject:
         If this was cut off, be it anywhere, calling it again finishes.
         """
         new, old = self.commits()
+        self.site.mkdir(exist_ok=True)
         if not new:
             self.restore_before()
         if old and not any(self.site.iterdir()):  # somebody has removed it
@@ -4338,7 +4343,8 @@ def read_keys(files: Iterable[str]) -> dict[str, str]:
     for file in files:
         with open(file, "rb") as opened:
             lines = opened.read(1 << 20).decode("utf-8", "replace").splitlines()
-        for line in [line.strip() for line in lines if line.strip() and not line.startswith("#")] or [""]:
+        lines = [line.strip() for line in lines if line.strip() and not line.startswith("#")]
+        for line in lines or [""]:  # a file without a key is refused, too
             if "PRIVATE KEY" in line:
                 raise Failure(f"{file} holds a private key", f"The public one is in {file}.pub.")
             match = re.fullmatch(PUBLIC_KEY, line)

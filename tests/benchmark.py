@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Callable, Dict, List, NamedTuple, Tuple
 
 from benchmark_check import compare_checks
+from benchmark_machine import compare_idle
 from benchmark_pushed import compare_pushed
 from benchmark_served import compare_served
 from conftest import IDENTITY, SCRIPT, Environ, hermetic_environ, run
@@ -193,6 +194,8 @@ def main() -> None:
     compare_served(pairs)
     compare_checks(pairs)
     compare_pushed(pairs)
+    if os.geteuid() == 0:
+        print("\n".join(compare_idle(200)))
     with tempfile.TemporaryDirectory(prefix="flaskflex-benchmark-") as name:
         folder = Path(name)
         environ = {**hermetic_environ(folder / "home"), **IDENTITY}

@@ -22,7 +22,8 @@ PATIENCE = 30.0  # seconds to wait for what comes at once on a machine that is n
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 # The first process of the machine: it ends, and all others with it, when the test closes its input, or dies.
-# It tells its pid on the outside. SIGCHLD is ignored so that orphans do not stay as zombies.
+# It tells its pid on the outside, once its root is the machine's: before, a command that joins it would
+# change the real one. SIGCHLD is ignored so that orphans do not stay as zombies.
 INIT = """\
 read -r pid rest </proc/self/stat
 mount -t overlay overlay -o "lowerdir=/,upperdir=$1/upper,workdir=$1/work" "$1/root"
@@ -32,9 +33,8 @@ mount -t proc proc proc
 mount -t tmpfs -o mode=755 tmpfs run
 mount -t tmpfs -o mode=1777 tmpfs tmp
 mkdir run/lock run/sshd tmp/home
-echo "$pid"
 trap '' CHLD
-exec chroot . cat
+exec chroot . sh -c 'echo "$1"; exec cat' sh "$pid"
 """
 
 

@@ -12,6 +12,7 @@ import tempfile
 from pathlib import Path
 from typing import Dict, Iterator, NamedTuple, Optional
 
+import hosting
 import pytest
 from apache import eventually
 from conftest import PASSED_ON, SCRIPT, Environ
@@ -31,18 +32,14 @@ app = Flask(__name__)
 @app.route("/", methods=["GET", "POST"])
 def index():
     return f"{os.getuid()} {len(request.get_data())} Hello!"
+
+
+@app.route("/path/<path:path>")
+def path(path):
+    return path
 '''
 
-FLX = """\
-[setup]
-cp -a /srv/prepared .venv
-[deploy]
-cp -p public_html/dispatch.fcgi public_html/.dispatch.fcgi.new
-mv -f public_html/.dispatch.fcgi.new public_html/dispatch.fcgi
-[permission]
-public_html 755
-public_html/dispatch.fcgi 755
-"""
+FLX = hosting.FLX.replace("mkdir .venv", "cp -a /srv/prepared .venv")
 
 # The client of all projects: one user, one key, no questions.
 SSH_CONFIG = """\

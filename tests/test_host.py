@@ -454,8 +454,6 @@ def move_site(hosted: Hosted) -> None:
 
 def lose_site(hosted: Hosted) -> None:
     shutil.rmtree(hosted.site)
-    hosted.flaskflex("host", NAME)
-    hosted.served()
 
 
 @pytest.mark.parametrize("harm", [

@@ -100,6 +100,20 @@ def test_no_command_of_a_project_reaches_another_or_root(attack: str, host: Host
     assert victims(host) == before
 
 
+SEEN = {  # what the neighbour itself reads by the same commands
+    "read a file of the neighbour's": SECRET,
+    "read the neighbour's commits": "The application",
+    "read the neighbour's password": "DB_PASSWORD=",
+    "read the neighbour's log": SECRET,
+    "read the environment of the neighbour's processes": SECRET,
+}
+
+
+@pytest.mark.parametrize("attack", SEEN)
+def test_what_a_command_would_show_is_there(attack: str, host: HostMachine) -> None:
+    assert SEEN[attack] in host.as_user("victim", COMMANDS[attack])
+
+
 # What mallory puts into .htaccess, in front of the usual lines or in their place, and a path to ask for.
 HTACCESS: Dict[str, Tuple[str, str]] = {
     "a path rewritten to the neighbour's": (f"RewriteEngine On\nRewriteRule ^x$ {VICTIM}/.env [L]", "/x"),

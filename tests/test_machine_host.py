@@ -233,6 +233,14 @@ def test_a_host_name_that_debians_own_site_has_is_not_lost_to_it(host: HostMachi
     assert eventually(lambda: host.ask("machine.invalid").status == 503)
 
 
+def test_the_application_sees_the_path_as_it_was_asked_for(host: HostMachine) -> None:
+    host.add("paths")
+    host.clone("paths")
+    host.push("paths")
+    for asked, seen in (("a%2Fb", "a/b"), ("a%252Fb", "a%2Fb"), ("a//b", "a//b"), ("a%20b", "a b")):
+        assert host.ask("paths.example.org", f"/path/{asked}").text == seen
+
+
 def test_logs_can_be_read_after_rotation_too_and_not_be_written_or_moved(host: HostMachine) -> None:
     host.add("logged")
     host.clone("logged")
@@ -246,6 +254,11 @@ def test_logs_can_be_read_after_rotation_too_and_not_be_written_or_moved(host: H
 
     assert "RuntimeError: for the log" in log("error.log")
     assert "/fail?one" in log("access.log")
+    host.as_user("logged", "cd logged; cp application/app.py kept; echo 1 / 0 >application/app.py; "
+                           "touch public_html/dispatch.fcgi")
+    assert eventually(lambda: host.ask("logged.example.org").status == 500)
+    host.as_user("logged", "cd logged; mv kept application/app.py")
+    assert "ZeroDivisionError: division by zero" in log("error.log")
     host.run("logrotate --force /etc/logrotate.d/flaskflex")
     assert eventually(lambda: host.ask("logged.example.org", "/fail?two").status == 500)
     assert eventually(lambda: "/fail?two" in log("access.log"))
