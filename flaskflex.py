@@ -4292,7 +4292,7 @@ def project_users() -> list[str]:
     import pwd
 
     return sorted(entry.pw_name for entry in pwd.getpwall()
-                  if entry.pw_gecos == MADE_BY and entry.pw_dir == str(HOMES / entry.pw_name))
+                  if entry.pw_gecos.split(",")[0] == MADE_BY and entry.pw_dir == str(HOMES / entry.pw_name))
 
 
 def new_user_id() -> int:
