@@ -16,7 +16,7 @@ import pytest
 from conftest import SCRIPT, Environ, Flaskflex, Git, run, without_coverage
 from helpers import FILES, assert_prepared, assert_refused, load_flaskflex, untouched, write
 
-pytestmark = pytest.mark.oldest_and_newest
+pytestmark = pytest.mark.once
 
 flaskflex_module = load_flaskflex()
 WORDS_OF_THE_ATTACKER = "echo attacked\n"

@@ -11,6 +11,8 @@ import pytest
 from conftest import Environ, Flaskflex, Git, Result, run
 from helpers import FILES, assert_refused, newer_script, output_bytes, untouched, write
 
+pytestmark = pytest.mark.oldest_and_newest
+
 MINE = "# mine\n"
 HEADING = "# of a newer flaskflex\n"
 
