@@ -4663,10 +4663,12 @@ def host(options: argparse.Namespace, report: Report) -> int:
 # --- the commands ---
 
 
+Inspection = tuple[Project, Virtualenv, subprocess.Popen[bytes]]  # and the pip freeze that runs meanwhile
+
+
 @contextlib.contextmanager
-def inspect(options: argparse.Namespace,
-            report: Report) -> Iterator[tuple[Project, Virtualenv, subprocess.Popen[bytes]]]:
-    """Yield the project, its virtualenv, and the pip freeze that runs in that; say which they are."""
+def inspect(options: argparse.Namespace, report: Report) -> Iterator[Inspection]:
+    """Look at the virtualenv and the project while pip freeze runs, and say which they are."""
     virtualenv = find_virtualenv(Path(options.directory).resolve(), options.venv, os.environ, report)
     with freezing(virtualenv) as freeze:
         project = find_project(Path(options.directory))
