@@ -3802,11 +3802,16 @@ def report_answer(finding: Finding, log: Log) -> None:
 def close_to_others(root: Path) -> None:
     """Take from other users, and from Apache, what lies beside public_html: an application runs as its owner.
 
-    A link of a neighbour's may lead here, and Apache follows one that is called .htaccess.
+    A link of a neighbour's may lead here, and Apache follows one that is called .htaccess. What a link in
+    public_html leads to, such as static files of the application, is served, and stays open.
     """
-    for place in root.iterdir():
-        if place.name != "public_html" and not place.is_symlink():
-            place.chmod(stat.S_IMODE(place.stat().st_mode) & ~0o077)
+    links = [path for path in (root / "public_html").rglob("*") if path.is_symlink()]
+    served = {"public_html", *(os.path.relpath(path.resolve(), root).split(os.sep)[0] for path in links)}
+    for place in (place for place in root.iterdir() if not place.is_symlink()):
+        with contextlib.suppress(OSError):  # it has gone, or is not the owner's
+            mode = stat.S_IMODE(place.stat().st_mode)
+            opened = mode | (0o055 if place.is_dir() else 0o044)
+            place.chmod(opened if place.name in served else mode & ~0o077)
     root.chmod(0o711)
 
 

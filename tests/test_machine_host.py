@@ -241,6 +241,21 @@ def test_the_application_sees_the_path_as_it_was_asked_for(host: HostMachine) ->
         assert host.ask("paths.example.org", f"/path/{asked}").text == seen
 
 
+def test_what_a_link_in_public_html_leads_to_is_served_and_all_else_is_closed(host: HostMachine) -> None:
+    host.add("linked")
+    host.clone("linked")
+    clone = host.root / "home/student/linked"
+    host.push("linked")
+    (clone / "static").mkdir()
+    (clone / "static" / "a.txt").write_text("a file")
+    host.push("linked")
+    (clone / "public_html" / "static").symlink_to("../static")
+    host.push("linked")
+    assert host.ask("linked.example.org", "/static/a.txt").text == "a file"
+    modes = host.run("cd /var/www/linked/linked; stat -c '%n %a' . .flx .venv application static public_html")
+    assert modes == ". 711\n.flx 600\n.venv 700\napplication 700\nstatic 755\npublic_html 755\n"
+
+
 def test_logs_can_be_read_after_rotation_too_and_not_be_written_or_moved(host: HostMachine) -> None:
     host.add("logged")
     host.clone("logged")
