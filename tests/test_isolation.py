@@ -41,7 +41,8 @@ def victims(host: HostMachine) -> str:
     """Return what the neighbour, root and Apache have, and must have after an attack too."""
     return host.run(
         "find /var/www/victim /etc/apache2 /etc/logrotate.d /var/backups/flaskflex /var/log/flaskflex "
-        "-name .venv -prune -o ! -name '*index*' ! -name '*.log' -printf '%p %m %u %g %s %l\\n' | sort; "
+        "-name .venv -prune -o -type d -printf '%p %m %u %g\\n' "
+        "-o ! -name '*index*' ! -name '*.log' -printf '%p %m %u %g %s %l\\n' | sort; "
         "cd /var/www; ls; "
         "cat victim/.ssh/authorized_keys victim/victim/.env victim/victim/todo.db /etc/passwd /etc/shadow; "
         "pgrep -u victim sleep")
