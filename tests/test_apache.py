@@ -598,7 +598,9 @@ WITHOUT_IPV6 = """\
 import fcntl, os, pathlib, socket, struct, sys
 SIOCSIFFLAGS, IFF_UP = 0x8914, 1
 fcntl.ioctl(socket.socket(), SIOCSIFFLAGS, struct.pack("16sH14x", b"lo", IFF_UP))
-pathlib.Path("/proc/sys/net/ipv6/conf/all/disable_ipv6").write_text("1")
+ipv6 = pathlib.Path("/proc/sys/net/ipv6/conf/all/disable_ipv6")
+if ipv6.exists():  # else there is none anyway
+    ipv6.write_text("1")
 os.setgroups([])
 os.setgid(int(sys.argv[2]))
 os.setuid(int(sys.argv[1]))
