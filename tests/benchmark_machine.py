@@ -19,7 +19,7 @@ WAITING = "import flask, time; time.sleep(1000)"
 
 def memory(host: HostMachine, which: str) -> float:
     """Return the memory of those processes that pgrep finds in MB, shared pages counted once (Pss)."""
-    pss = host.run(f"cat $(pgrep {which} | sed 's|.*|/proc/&/smaps_rollup|')")
+    pss = host.run(f"cat $(pgrep {which} | sed 's|.*|/proc/&/smaps_rollup|') 2>/dev/null || true")  # some end
     return sum(map(int, re.findall(r"^Pss: +(\d+) kB", pss, re.MULTILINE))) / 1024
 
 
