@@ -397,7 +397,8 @@ def test_a_token_in_an_address_is_never_missed(
     form: str, scheme: str, token: str, host: str, path: str
 ) -> None:
     assert flaskflex_module.has_credentials(form.format(f"https://{token}@{host}{path}"))
-    assert flaskflex_module.has_credentials(form.format(f"{scheme}://{host}{path}?{token}"))
+    if token.strip("&;"):  # these alone part a query into nothing
+        assert flaskflex_module.has_credentials(form.format(f"{scheme}://{host}{path}?{token}"))
 
 
 @holds_for(form=forms, scheme=schemes, host=hosts, path=paths, line=pinned)
