@@ -2742,10 +2742,12 @@ def missing_parts(root: Path) -> str:
 
 
 def execve_problem(script: Path, path: str) -> str:
-    """Return why Linux would not start a script (execve(2)) with a PATH, "" if it would."""
+    """Return why Linux would not start a script (execve(2)) with a PATH, "" if it would.
+
+    Raise Failure if it is no file.
+    """
     try:
-        with open(script, "rb") as file:
-            first_line = file.read(256).partition(b"\n")[0].decode("utf-8", "backslashreplace")
+        first_line = read_limited(script)[:256].partition(b"\n")[0].decode("utf-8", "backslashreplace")
     except OSError as error:
         return f"{script.name} cannot be read: {error.strerror}"
     if not os.access(script, os.X_OK):
