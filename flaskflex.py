@@ -2455,24 +2455,33 @@ def listed_children() -> set[int]:
 def end_descendants(process: Optional[subprocess.Popen[bytes]], known: set[int], patience: float) -> None:
     """End a process and all that descends from this one but for the known ones: politely, then for good.
 
-    The process has `patience` seconds to end by itself.
+    All have `patience` seconds to end by themselves. Then the process has another one without the others:
+    Apache waits for them before it removes the memory that it shares, which stays if Apache is killed.
     """
-    def send(signum: int) -> bool:
+    def send(signum: int, spared: set[int]) -> bool:
         """Send a signal to all that is there; return True if something was."""
-        send_signal(listed_children() - known, signum)  # at once: some fork and end, again and again
-        pids = descendants(known)
-        send_signal(pids, signum)
-        if process and not pids:  # without /proc, only those that stayed in its group can be found
+        children = listed_children() - known - spared
+        send_signal(children, signum)  # at once: some fork and end, again and again
+        pids = descendants(known) - spared
+        send_signal(pids - children, signum)  # to each one once: a second signal makes Apache wait longer
+        if process and not pids | spared:  # without /proc, only those that stayed in its group can be found
             with contextlib.suppress(OSError):
                 os.killpg(process.pid, signum)
         return bool(pids)
 
-    send(signal.SIGTERM)
-    if process:
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(patience)
+    def wait(seconds: float) -> None:
+        """Wait for the process; Popen.wait itself would look up less and less often."""
+        deadline = time.monotonic() + seconds
+        while process and process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.002)
+
+    send(signal.SIGTERM, set())
+    wait(patience)
+    if process and process.poll() is None:
+        send(signal.SIGKILL, {process.pid})
+        wait(1)
     deadline = time.monotonic() + 5
-    while send(signal.SIGKILL) and time.monotonic() < deadline:  # what starts others may need several rounds
+    while send(signal.SIGKILL, set()) and time.monotonic() < deadline:  # what starts others may need several
         time.sleep(0.005)
 
 
@@ -2689,7 +2698,7 @@ def running_apache(root: Path, environ: Environ, log: int, *, port: int = 0) -> 
         paths = {name: short_path(environ.get(name, ""), folder / name) for name in ("PATH", "PYTHONPATH")}
         settings = {**environ, **paths, "FLASKFLEX_FOLDER": str(folder), "FLASKFLEX_PORT": str(number)}
         # Apache waits for flup, which looks up once a second: what was only asked is not waited for.
-        with running(command, patience=2 if port else 0.05, cwd=folder, env=settings,
+        with running(command, patience=2 if port else 0, cwd=folder, env=settings,
                      stdin=subprocess.DEVNULL, stdout=log, stderr=errors,
                      preexec_fn=prepare_child) as apache:
             while not (folder / "apache.pid").exists():

@@ -8,6 +8,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, List, NamedTuple
 
@@ -15,7 +16,7 @@ import pytest
 from apache import PATIENCE, Site, eventually, why_not
 from conftest import Environ, Flaskflex, Git, run
 from deployed import copy_deployed, deploy, item, processes_in
-from helpers import assert_refused, write
+from helpers import assert_refused, load_flaskflex, write
 
 pytestmark = [pytest.mark.oldest_and_newest, pytest.mark.skipif(bool(why_not()), reason=str(why_not()))]
 
@@ -311,6 +312,31 @@ def test_script_that_linux_would_not_start_is_a_failure_at_once(
     script.write_bytes(script.read_text("utf-8").replace(old, new).encode())
     found = item(flaskflex("check", "--timeout", "5").out, "does not start")
     assert (found.level, found.text) == ("fail", f"the application does not start: {words}")
+
+
+# As Apache does: when it is told to end, it waits for its programs, and then gives back the memory that it
+# shares (a file in /dev/shm), which stays if it is killed.
+WAITS_FOR_A_STUBBORN_CHILD = """\
+import os, signal, subprocess, sys
+def end(*_):
+    child.wait()
+    os.unlink(sys.argv[1])
+    sys.exit()
+signal.signal(signal.SIGTERM, end)
+child = subprocess.Popen([sys.executable, "-c", "import signal, time; "
+                          "signal.signal(signal.SIGTERM, signal.SIG_IGN); print('ready', flush=True); "
+                          "time.sleep(600)"])
+signal.pause()
+"""
+
+
+def test_what_a_server_has_to_remove_itself_is_gone_though_its_programs_do_not_end(tmp_path: Path) -> None:
+    shared = write(tmp_path / "shared", "memory")
+    command = [sys.executable, "-c", WAITS_FOR_A_STUBBORN_CHILD, str(shared)]
+    with load_flaskflex().running(command, patience=0, stdout=subprocess.PIPE) as server:
+        assert server.stdout.readline() == b"ready\n"
+    assert server.returncode == 0 and not shared.exists()
+    server.stdout.close()
 
 
 def test_slow_application_has_the_time_that_was_given(project: Path, flaskflex: Flaskflex) -> None:
