@@ -17,6 +17,8 @@ from helpers import write
 from hosting import NAME, Hosted
 from machine import Sshd, running_sshd
 
+HOST_PYTHON = "/usr/bin/python3"  # as on a host: pyenv's and others' take longer to start
+
 APPLICATION = """\
 from flask import Flask
 
@@ -52,7 +54,7 @@ def make_clone(folder: Path, environ: Environ) -> Hosted:
     """Make a host and a clone of its project, with an application and what flaskflex writes."""
     hosted = Hosted(folder, environ)
     (folder / "host").mkdir(parents=True)
-    hosted.flaskflex("host", NAME)
+    run(HOST_PYTHON, SCRIPT, "host", NAME, cwd=folder / "host", env=environ)
     run("git", "init", "-q", "--bare", "bare.git", cwd=folder, env=environ)
     run("git", "clone", "-q", hosted.repository, hosted.clone, cwd=folder, env=environ)
     for template, path in (("flx", ".flx"), ("htaccess", "public_html/.htaccess"),

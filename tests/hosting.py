@@ -132,6 +132,7 @@ class Hosted(NamedTuple):
         assert not list(self.folder.glob("host/**/*flaskflex-new*"))
         assert not [path for path in (self.repository / "flaskflex").iterdir()
                     if path.name in ("trial", "before")]
+        assert eventually(lambda: not list(self.repository.glob("flaskflex/.trial.flaskflex-old-*")))
         assert eventually(self.lock_is_free)
         assert {path.name for path in (self.folder / "host").iterdir()} == {NAME, f"{NAME}.git"}
 

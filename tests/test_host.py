@@ -211,6 +211,14 @@ def test_nothing_that_a_trial_starts_stays(live: Hosted) -> None:
     assert run("pgrep", "-fx", "sleep 123[45]", cwd=live.folder, env=live.environ, check=False) == ""
 
 
+def test_a_trial_that_is_write_protected_goes_and_so_does_one_whose_removal_was_cut_off(live: Hosted) -> None:
+    write(live.repository / "flaskflex" / ".trial.flaskflex-old-1" / "file")
+    write(live.site / "protected" / "file").parent.chmod(0o555)  # from root, no mode protects it
+    new = live.commit()
+    live.push()
+    assert live.served() == new
+
+
 # --- .flx ---
 
 
@@ -465,6 +473,15 @@ def test_what_happens_to_a_host_does_not_stop_the_next_push(
     new = live.commit()
     live.push()
     assert live.served() == new and (live.site / ".venv").is_dir()
+
+
+def test_a_site_that_is_set_up_anew_is_asked_itself(live: Hosted) -> None:
+    write(live.site / "data", "what the site made")
+    live.commit(text="def hello():\n    return open('../data').read()\n")
+    live.push()
+    lose_site(live)
+    out = live.flaskflex("host", NAME)
+    assert re.search("^Failed .* 500 INTERNAL SERVER ERROR", out, re.MULTILINE) and "'../data'" in out, out
 
 
 def test_a_virtualenv_that_is_a_link_is_not_changed_by_a_trial(live: Hosted) -> None:
