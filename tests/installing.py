@@ -144,6 +144,18 @@ class QuietHandler(http.server.SimpleHTTPRequestHandler):
         return super().translate_path(urlsplit(path).path)
 
 
+def certified(folder: Path, environ: Environ) -> Tuple[Path, ssl.SSLContext]:
+    """Make a certificate for localhost, signed by itself, and the context of a server that shows it."""
+    program = tool("openssl")
+    key, certificate = folder / "key.pem", folder / "certificate.pem"
+    run(program, "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=localhost", "-days", "2",
+        "-addext", "subjectAltName=DNS:localhost", "-keyout", key, "-out", certificate,
+        cwd=folder, env=environ)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    return certificate, context
+
+
 @contextlib.contextmanager
 def serving(folder: Path, *, context: Optional[ssl.SSLContext] = None) -> Iterator[Tuple[str, List[str]]]:
     """Serve a folder on a loopback port; gives its address and the growing list of what was asked for."""

@@ -15,6 +15,7 @@ from apache import eventually
 from conftest import SCRIPT, Environ, Flaskflex, run
 from helpers import assert_refused, site_packages, snapshot, untouched, write
 from hosting import APPLICATION, FLX, NAME, Hosted, processes_of
+from installing import certified, serving
 
 
 pytest_plugins = ["hosting_fixtures"]
@@ -290,6 +291,45 @@ def test_the_environment_of_commands_is_built_anew(live: Hosted, host_environ: E
     assert f"HOME={host_environ['HOME']}" in lines
     assert "git-core" not in "".join(lines)
     assert lines[-1] == f"{live.folder}/elsewhere/.git"
+
+
+# A package that is its own build backend, so that pip needs nothing else to build it.
+PYPROJECT = """\
+[build-system]
+requires = []
+build-backend = "greeting"
+backend-path = ["."]
+"""
+GREETING = """\
+import os, zipfile
+
+def build_wheel(folder, *_):
+    with zipfile.ZipFile(os.path.join(folder, "greeting-1.0-py3-none-any.whl"), "w") as wheel:
+        wheel.writestr("greeting.py", "")
+        for name, text in (
+            ("METADATA", "Metadata-Version: 2.1\\nName: greeting\\nVersion: 1.0\\n"),
+            ("WHEEL", "Wheel-Version: 1.0\\nRoot-Is-Purelib: true\\nTag: py3-none-any\\n"), ("RECORD", ""),
+        ):
+            wheel.writestr(f"greeting-1.0.dist-info/{name}", text)
+    return "greeting-1.0-py3-none-any.whl"
+"""
+
+
+def test_a_line_can_install_from_git_over_https(new: Hosted, tmp_path: Path) -> None:
+    certificate, context = certified(tmp_path, new.environ)
+    source = tmp_path / "greeting"
+    write(source / "pyproject.toml", PYPROJECT)
+    write(source / "greeting.py", GREETING)
+    for command in (["init", "-q", "."], ["add", "."], ["commit", "-q", "-m", "A package"],
+                    ["update-server-info"]):  # a folder is enough, then, for git to fetch from
+        new.git(*command, cwd=source)
+    with serving(tmp_path, context=context) as (address, _):
+        url = f"{address.replace('127.0.0.1', 'localhost')}/greeting/.git"
+        new.commit(".flx", "[setup]\npython3 -m venv .venv\n[deploy]\n"
+                           f"GIT_SSL_CAINFO={certificate} .venv/bin/pip install git+{url}\n"
+                           ".venv/bin/python -c 'import greeting'\n")
+        new.push()
+    new.served()
 
 
 def test_a_virtualenv_that_the_pusher_has_active_is_not_the_sites(live: Hosted) -> None:

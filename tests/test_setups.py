@@ -6,7 +6,6 @@ import pwd
 import shlex
 import shutil
 import signal
-import ssl
 import subprocess
 import sys
 import venv
@@ -19,7 +18,7 @@ from helpers import (
     assert_prepared, assert_refused, light_virtualenv, load_flaskflex, site_packages, snapshot,
     untouched, write,
 )
-from installing import other_python, python_of, read_files, serving, start, tool, written_files
+from installing import certified, other_python, python_of, read_files, serving, start, tool, written_files
 
 pytestmark = pytest.mark.oldest_and_newest
 
@@ -141,14 +140,7 @@ def test_gitpython_is_fetched_from_uvs_index_where_there_is_no_pip(
 def test_the_users_certificates_are_respected(
     trusted: bool, wheels: Path, tmp_path: Path, environ: Environ, project: Path, flaskflex: Flaskflex
 ) -> None:
-    if not shutil.which("openssl"):
-        pytest.skip("openssl is not installed")
-    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
-    run("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=localhost", "-days", "2",
-        "-addext", "subjectAltName=DNS:localhost", "-keyout", key, "-out", certificate,
-        cwd=tmp_path, env=environ)
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate, key)
+    certificate, context = certified(tmp_path, environ)
     with serving(wheels, context=context) as (address, asked):
         company = Company(address.replace("127.0.0.1", "localhost"), wheels, asked)
         # pip tells the reason when it tries again; what it says behind a URL is not shown.
