@@ -3524,7 +3524,7 @@ class Checkout(NamedTuple):
         doubtful = {path for path, change in changes.items() if path in ours
                     or self.has_file(path) and (path in edited or change.old_mode == ABSENT)}
         gone = {path for path, change in changes.items() if change.new_mode == ABSENT}
-        removed = {path for path in gone - (doubtful - ours) if self.has_file(path)}
+        removed = {path for path in gone - (doubtful - ours) if self.has_room(path)}
         written = changes.keys() - gone
         in_the_way = self.settle({path: changes[path] for path in doubtful}) - ours
         in_the_way |= {path for path in written if self.is_blocked(path, removed)}
@@ -3559,10 +3559,14 @@ class Checkout(NamedTuple):
         self.git("update-index", "-z", "--replace", "--index-info", stdin=os.fsencode(entries))
         return self.edited() & changes.keys()
 
+    def has_room(self, path: str) -> bool:
+        """Return True if there is no folder at a path, and no link on the way to it."""
+        place = self.root / path
+        return not is_real_folder(place) and place.parent.resolve() == place.parent
+
     def has_file(self, path: str) -> bool:
         """Return True if there is a file or a link at a path, and no link on the way to it."""
-        place = self.root / path
-        return os.path.lexists(place) and not is_real_folder(place) and place.parent.resolve() == place.parent
+        return os.path.lexists(self.root / path) and self.has_room(path)
 
     def is_blocked(self, path: str, removed: set[str]) -> bool:
         """Return True if no file can be at a path: a folder with files is there, or a file or link above."""
@@ -3584,9 +3588,10 @@ class Checkout(NamedTuple):
         self.git("checkout-index", "-q", "-z", "--stdin", f"--prefix={stage}/",
                  stdin=b"".join(os.fsencode(path) + b"\0" for path in written))
         for path in removed:
-            (self.root / path).unlink(missing_ok=True)
-            with contextlib.suppress(OSError):  # up to the first folder that is not empty
-                for folder in list(Path(path).parents)[:-1]:
+            with contextlib.suppress(FileNotFoundError, NotADirectoryError):  # a run that was killed did it
+                (self.root / path).unlink()
+            for folder in list(Path(path).parents)[:-1]:
+                with contextlib.suppress(OSError):  # it is not empty
                     (self.root / folder).rmdir()
         for path in written:
             place = self.root / path

@@ -453,6 +453,16 @@ def test_files_of_all_shapes_come_and_go(what: str, live: Hosted) -> None:
     assert not (live.site / "deep").exists()
 
 
+def test_a_folder_that_a_killed_push_left_empty_goes(live: Hosted) -> None:
+    live.commit("gone/below/file", "one")
+    live.push()
+    (live.site / "gone" / "below" / "file").unlink()
+    live.git("rm", "-q", "gone/below/file")
+    live.commit()
+    live.push()
+    assert not (live.site / "gone").exists()
+
+
 @pytest.mark.parametrize("now", ["a link", "a file"])
 def test_nothing_is_removed_through_what_the_site_has_in_a_folders_place(now: str, live: Hosted) -> None:
     live.commit("uploads/default.png", "pushed")
