@@ -2623,14 +2623,14 @@ def setpriv_command(root: Path) -> list[str]:
 
 
 @contextlib.contextmanager
-def folder_lock(folder: Path) -> Iterator[None]:
-    """Hold the lock of a folder; OSError if it is none, or a link, or another process holds the lock."""
+def folder_lock(folder: Path) -> Iterator[int]:
+    """Hold the lock of a folder, and yield its handle; OSError if it is none, a link, or somebody else's."""
     import fcntl
 
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield
+        yield descriptor
     finally:
         os.close(descriptor)
 
@@ -3737,17 +3737,20 @@ def needs_setup(root: Path, lines: Sequence[FlxLine]) -> bool:
 # --- host: a trial's copy of the site ---
 
 
-def remove_unwaited(folder: Path) -> None:
-    """Remove a folder, write-protected or not, in a process that nobody waits for; its name is free at once.
+OLD_TRIAL = ".trial.flaskflex-old-"
 
-    If that is cut off, the next call removes the rest.
+
+def remove_unwaited(folder: Path) -> None:
+    """Remove a trial, write-protected or not, by a program that nobody waits for; its name is free at once.
+
+    The program has the folder's lock as long as it runs: see HostedProject.clear_up.
     """
-    aside = f".{folder.name}.flaskflex-old"
-    os.rename(folder, folder.with_name(f"{aside}-{os.urandom(8).hex()}"))
-    old = [str(path) for path in folder.parent.glob(f"{aside}-*")]
-    script = 'rm -rf "$@" || { chmod -R u+rwX "$@"; rm -rf "$@"; }'
-    subprocess.Popen(["sh", "-c", script, "sh", *old], start_new_session=True, stdin=subprocess.DEVNULL,
-                     stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    old = folder.with_name(OLD_TRIAL + os.urandom(8).hex())
+    os.rename(folder, old)
+    script = 'rm -rf "$1" || { chmod -R u+rwX "$1"; rm -rf "$1"; }'
+    with folder_lock(old) as lock:
+        subprocess.Popen(["sh", "-c", script, "sh", str(old)], pass_fds=[lock], start_new_session=True,
+                         stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
 def copy_site(site: Path, copy: Path, log: Log) -> None:
@@ -3921,7 +3924,7 @@ class HostedProject:
             lock.write(f"{holder}\n{self.mark}\n{self.mark}-live".encode("utf-8", "backslashreplace"))
             lock.flush()
             os.environ[HOST_MARKER] = self.mark
-            self.remove_stale_locks()
+            self.clear_up()
             for old in self.logs()[:-20]:
                 old.unlink()
             try:
@@ -3929,8 +3932,11 @@ class HostedProject:
             finally:
                 lock.truncate(0)
 
-    def remove_stale_locks(self) -> None:
-        """Remove the locks of a git that was killed: one that runs keeps them for some milliseconds."""
+    def clear_up(self) -> None:
+        """Remove what killed programs left: a trial that went, and locks, which git has for milliseconds."""
+        for trial in self.state.glob(f"{OLD_TRIAL}*"):
+            with contextlib.suppress(OSError, Failure), folder_lock(trial):
+                remove_tree(trial)
         for name in ("HEAD", "config", self.branch(), LIVE_REF):
             path = self.repository / f"{name}.lock"
             deadline = time.monotonic() + 3
