@@ -1385,7 +1385,8 @@ def lacking_packages(project: Project, freeze: Freeze, output: str, virtualenv: 
     old = split_requirements(decode(blob.content)) if blob else None
     there = by_name(parse_requirements(output)).keys() | by_name(freeze.requirements).keys() | {"flup"}
     lines = [line for name, line in parse_requirements(old.frozen if old else "")
-             if name and canonical(name) not in there and FROZEN_LINE.fullmatch(line)]
+             if name and canonical(name) not in there and FROZEN_LINE.fullmatch(line)
+             and not has_credentials(line)]
     command = shell_line(str(virtualenv.python), "-m", "pip", "install", *lines)
     return [f"the committed req.txt names packages that {virtualenv.path} lacks; to install them, type: "
             f"{command}"] if lines else []

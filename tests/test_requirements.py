@@ -597,6 +597,22 @@ def test_git_merges_two_freezes_and_the_next_run_names_what_is_lacking(
     assert re.search(f"warning: the committed req.txt names .* lacks.*: {hint}$", result.err, re.MULTILINE)
 
 
+def test_a_secret_in_what_a_colleague_froze_is_not_shown(
+    project: Path, active: Path, git: Git, flaskflex: Flaskflex
+) -> None:
+    add_distribution(active, "aaa", "1")
+    add_distribution(active, "zzz", "1")
+    flaskflex()
+    secret = "acme @ https://bob:hunter2secret@example.org/acme.zip"
+    write(project / "req.txt", (project / "req.txt").read_text().replace("aaa==1", secret))
+    git("commit", "-q", "-a", "-m", "a colleague's")
+    git("checkout", "-q", "HEAD~", "req.txt")
+    for name in ("aaa", "zzz"):
+        remove_distribution(active, name)
+    result = flaskflex()
+    assert "pip install zzz==1" in result.err and "hunter2" not in result.err + result.out
+
+
 def test_a_long_list_of_changes_is_cut(project: Path, active: Path, flaskflex: Flaskflex) -> None:
     flaskflex()
     for number in range(10):
