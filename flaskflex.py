@@ -4226,6 +4226,9 @@ def list_projects(folder: Path, report: Report) -> None:
         results = re.findall("^((?:Refused|Failed|Live) .*)", text, re.MULTILINE)
         if results:
             report.fact("", f"last push: {results[-1]}")
+        sizes = subprocess.run(["du", "-shc", str(hosted.site), str(hosted.repository)], capture_output=True)
+        place = hosted.setting("flaskflex.url") or hosted.site
+        report.fact("", f"{place}, size: {os.fsdecode(sizes.stdout).splitlines()[-1].split()[0]}")
     if not found:
         report.fact("Nothing", f"is hosted in {folder} (flaskflex.py host NAME makes a project)")
 
@@ -4422,7 +4425,7 @@ def run_sql(statements: str) -> str:
 
 def has_database(name: str) -> bool:
     """Return True if there is a database that was made for a project."""
-    return bool(shutil.which("mariadb", path=SYSTEM_PATH)) and MADE_BY in run_sql(
+    return bool(shutil.which("mariadbd", path=SYSTEM_PATH)) and MADE_BY in run_sql(
         f"SELECT SCHEMA_COMMENT FROM information_schema.SCHEMATA WHERE SCHEMA_NAME='{name}'")
 
 
@@ -4468,7 +4471,7 @@ def check_apache(name: str, domains: Sequence[str]) -> None:
         unsafe = re.search(UNSAFE_MODULES, line)
         if unsafe:
             raise Failure(f"Apache has {unsafe[0]}, with which projects could read each other's files",
-                          f"Host projects on a machine without it: sudo a2dismod {unsafe[1]}")
+                          f"Host projects on a machine without it: sudo a2dismod --force '{unsafe[1]}*'")
         place = re.search(r" \((/\S+):\d+\)$", line)
         file = place[1] if place else file
         taken = set(domains) & set(line.split())
@@ -4509,7 +4512,8 @@ def write_site(name: str, domains: Sequence[str]) -> None:
         switch_sites("a2ensite", disabled)
         run_as("root", "apache2ctl", "configtest")
     except BaseException:
-        switch_sites("a2dissite", disabled)
+        with contextlib.suppress(Failure):  # they may not even be there
+            switch_sites("a2dissite", disabled)
         for path in new:
             if path in old:
                 write_beside(path, old[path].encode(), 0o644)
@@ -4517,6 +4521,19 @@ def write_site(name: str, domains: Sequence[str]) -> None:
                 path.unlink(missing_ok=True)
         raise
     reload_apache()
+
+
+def erase_project(name: str, places: Sequence[str], *, database: bool) -> None:
+    """Remove a project's user, and all that is in places, in temporary folders and in the database."""
+    removed = HOMES / f".{name}.flaskflex-removed"
+    if os.path.lexists(HOMES / name):  # at once: what is left if this is cut off is not archived again
+        os.rename(HOMES / name, removed)
+    run_as("root", "rm", "-rf", str(removed), *places)
+    if database:
+        run_sql(f"DROP DATABASE IF EXISTS `{name}`; DROP USER IF EXISTS '{name}'@'localhost';")
+    with contextlib.suppress(Failure):  # other users may have files in its folders there
+        run_as("root", "find", "/tmp", "/var/tmp", "/dev/shm", "-xdev", "-user", name, "-delete")
+    run_as("root", "userdel", name)
 
 
 def remove_project(name: str, report: Report) -> None:
@@ -4548,12 +4565,7 @@ def remove_project(name: str, report: Report) -> None:
         switch_sites("a2ensite", sites)
         reload_apache()
         raise
-    if database:
-        run_sql(f"DROP DATABASE IF EXISTS `{name}`; DROP USER IF EXISTS '{name}'@'localhost';")
-    run_as("root", "rm", "-rf", *kept)
-    with contextlib.suppress(Failure):  # other users may have files in its folders there
-        run_as("root", "find", "/tmp", "/var/tmp", "/dev/shm", "-xdev", "-user", name, "-delete")
-    run_as("root", "userdel", name)
+    erase_project(name, kept, database=database)
     report.fact("Removed", f"{name}; all that it had is in {archive}")
     report.fact("Restore", shell_line(
         "sudo", "python3", sys.argv[0], "host", name, *(f"--domain={domain}" for domain in domains),
@@ -4608,7 +4620,10 @@ def make_project(options: argparse.Namespace, report: Report) -> None:
     if options.restore:
         restore_home(name, os.path.abspath(options.restore))
     url = options.url or (f"http://{domains[0]}/" if options.domain else "")
-    run_flaskflex(name, name, "--closed", *(["--url", url] if url else []))
+    try:
+        run_flaskflex(name, name, "--closed", *(["--url", url] if url else []))
+    except Failure as failure:  # a push may be at work, or the last one does not run: a new key may help
+        report.warning(f"{failure}: {failure.hint}")
     run_as(name, "chmod", "700", f"{name}.git")
     run_as(name, "sh", "-c", 'ln -sT "$1" log 2>/dev/null || true', "sh", str(LOGS / name))
     keys = change_keys(name, added, revoked)
@@ -4639,7 +4654,7 @@ def list_machine(report: Report) -> None:
             report.fact("", re.sub(f"^{name} +|^ +", "", line))
         processes = run_as("root", "find", "/proc", "-ignore_readdir_race", "-maxdepth", "1",
                            "-name", "[0-9]*", "-user", name).split()
-        report.fact("", f"size: {size}, processes: {len(processes)}")
+        report.fact("", f"processes: {len(processes)}")
 
 
 def lock_machine(report: Report) -> None:
