@@ -326,7 +326,7 @@ def open_regular(path: str | Path, *, dir_fd: Optional[int] = None, limit: int =
 
 
 def read_limited(path: Path, limit: int = READ_LIMIT) -> bytes:
-    """Return the content of a file of the virtualenv's, even through a link. Raise as open_regular does."""
+    """Return the content of a file, even through a link. Raise as open_regular does."""
     with open_regular(path, limit=limit, flags=getattr(os, "O_BINARY", 0)) as file:
         return file.read(limit)
 
@@ -341,7 +341,6 @@ GIT_VARIABLES = (
     "GIT_OBJECT_DIRECTORY", "GIT_PREFIX", "GIT_REPLACE_REF_BASE", "GIT_SHALLOW_FILE", "GIT_WORK_TREE",
 )
 
-NO_GIT = ("git is not installed", "Install it (on Debian: apt install git), and run flaskflex again.")
 
 SUBMODULE = ("public_html is a git repository of its own (a submodule): files in it are not the project's",
              "Take it out: git rm --cached public_html && mv public_html ../public_html.old")
@@ -356,6 +355,13 @@ IN_PROGRESS = {
     "rebase-apply/applying": "am",
     "rebase-apply": "rebase",
 }
+
+
+def require_git() -> None:
+    """Raise Failure if there is no git."""
+    if not shutil.which("git"):
+        raise Failure("git is not installed",
+                      "Install it (on Debian: apt install git), and run flaskflex again.")
 
 
 def run_git(folder: Path, *args: str, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
@@ -463,8 +469,7 @@ def read_head(project: Project) -> Project:
 
 def find_project(folder: Path) -> Project:
     """Return the git project that holds a folder, its HEAD read. Raise Failure if there is none."""
-    if not shutil.which("git"):
-        raise Failure(*NO_GIT)
+    require_git()
     if not folder.is_dir():
         raise Failure(f"{folder} is not a folder", "Name the clone of your project after -C.")
     result = run_git(folder, "rev-parse", "--is-bare-repository", "--git-path", "index", "--show-toplevel")
@@ -2380,11 +2385,13 @@ def timed(ask: Callable[[float], tuple[str, str]], timeout: float) -> Response:
     return Response(status, problem, page, time.monotonic() - started)
 
 
+REMOVE = ("sh", "-c", 'rm -rf "$1" || { chmod -R u+rwX "$1"; rm -rf "$1"; }', "sh")
+
+
 def remove_tree(path: Path) -> None:
     """Remove a file, or a folder and all that it holds, write-protected or not; raise Failure if it stays."""
-    for command in (["rm", "-rf"], ["chmod", "-R", "u+rwX"], ["rm", "-rf"]):
-        if os.path.lexists(path):
-            subprocess.run([*command, str(path)], stderr=subprocess.DEVNULL)
+    if os.path.lexists(path):
+        subprocess.run([*REMOVE, str(path)], stderr=subprocess.DEVNULL)
     if os.path.lexists(path):
         raise Failure(f"{path} cannot be removed", "See who owns what is in it.")
 
@@ -2464,8 +2471,8 @@ def end_descendants(process: Optional[subprocess.Popen[bytes]], known: set[int],
         children = listed_children() - known - spared
         send_signal(children, signum)  # at once: some fork and end, again and again
         pids = descendants(known) - spared
-        send_signal(pids - children, signum)  # to each one once: a second signal makes Apache wait longer
-        if process and not pids | spared:  # without /proc, only those that stayed in its group can be found
+        send_signal(pids - children, signum)  # one each: a second signal makes Apache wait longer
+        if process and not (pids or spared):  # without /proc, only those that stayed in its group are found
             with contextlib.suppress(OSError):
                 os.killpg(process.pid, signum)
         return bool(pids)
@@ -2482,7 +2489,7 @@ def end_descendants(process: Optional[subprocess.Popen[bytes]], known: set[int],
         send(signal.SIGKILL, {process.pid})
         wait(1)
     deadline = time.monotonic() + 5
-    while send(signal.SIGKILL, set()) and time.monotonic() < deadline:  # what starts others may need several
+    while send(signal.SIGKILL, set()) and time.monotonic() < deadline:  # what starts others takes several
         time.sleep(0.005)
 
 
@@ -2623,17 +2630,27 @@ def setpriv_command(root: Path) -> list[str]:
             "--clear-groups", f"--inh-caps={kept}", f"--ambient-caps={kept}", "--pdeathsig=TERM"]
 
 
+def try_lock(handle: int) -> bool:
+    """Return True if an exclusive lock on an open file is ours now; it ends when the file is closed."""
+    import fcntl  # not on Windows
+
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
 @contextlib.contextmanager
 def folder_lock(folder: Path) -> Iterator[int]:
     """Hold the lock of a folder, and yield its handle; OSError if it is none, a link, or somebody else's."""
-    import fcntl
-
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield descriptor
+        if not try_lock(handle):
+            raise BlockingIOError(f"{folder} is locked")
+        yield handle
     finally:
-        os.close(descriptor)
+        os.close(handle)
 
 
 def clear_abandoned(folder: Path) -> None:
@@ -2702,8 +2719,9 @@ def running_apache(root: Path, environ: Environ, log: int, *, port: int = 0) -> 
         with running(command, patience=2 if port else 0, cwd=folder, env=settings,
                      stdin=subprocess.DEVNULL, stdout=log, stderr=errors,
                      preexec_fn=prepare_child) as apache:
+            deadline = time.monotonic() + ANSWER_SECONDS
             while not (folder / "apache.pid").exists():
-                if apache.poll() is not None:
+                if apache.poll() is not None or time.monotonic() > deadline:
                     raise Failure("Apache does not start", end_of_log(errors).strip())
                 time.sleep(0.002)
             yield number
@@ -3345,7 +3363,7 @@ def check_committed(project: Project) -> Iterator[Finding]:
 # --- host ---
 
 EMPTY_TREE = "4b825dc642cb6eb9a060e54bf8d69288fbee4904"  # to git, what a site holds before its first push
-ABSENT = "000000"  # git's mode of a file that a commit lacks
+ABSENT, GITLINK = "000000", "160000"  # git's modes of a file that a commit lacks, and of a submodule
 LINE_SECONDS = 600.0  # what a line of .flx may take, if git config flaskflex.timeout says nothing else
 HOST_MARKER = "FLASKFLEX_HOST"  # in the environment of what a push starts: which push that is
 OUTPUT_LIMIT = 16 << 20  # bytes that one line of .flx may print
@@ -3358,17 +3376,6 @@ CHECKOUT_SETTINGS = (
     "-c", "core.fileMode=false", "-c", "core.fsmonitor=false", "-c", "core.hooksPath=/dev/null",
 )
 REPOSITORY_SETTINGS_ONLY = {"GIT_CONFIG_NOSYSTEM": "1", "GIT_CONFIG_GLOBAL": os.devnull}
-
-
-def try_lock(handle: int) -> bool:
-    """Return True if an exclusive lock on an open file is ours now; it ends when the file is closed."""
-    import fcntl  # not on Windows
-
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 @contextlib.contextmanager
@@ -3409,6 +3416,12 @@ class Log:
         self.shown = shown
         self.waiting = b""
         self.more = f"... and more, in {path} on the host ...\n".encode()
+
+    def clear(self) -> None:
+        """Forget what an earlier push of the same commit has printed; what was shown stays on the screen."""
+        self.show()
+        os.truncate(self.path, 0)
+        self.position = 0
 
     def write(self, text: str) -> None:
         """Add lines, and show them; on a full disk they are only shown."""
@@ -3507,13 +3520,14 @@ class Checkout(NamedTuple):
         return done.stdout
 
     def update(self, old: str, new: str, ours: set[str], *, keep: bool) -> set[str]:
-        """Replace the files of one commit by another's; return those that the site has changed and keeps.
+        """Replace the files of one commit by another's; return those that stay as the site has them.
 
         What may be replaced is what git's two-tree rules allow (git-read-tree(1), "Two Tree Merge"): nothing
         that the site made or changed itself. Three things are allowed that git refuses: a file may be as the
         new commit has it already; one that the site changed and the new commit lacks stays, untracked; and
-        files in which [replace] works (ours) are the host's. Raise Failure, with nothing changed, if another
-        file is in the way; with keep it stays.
+        files in which [replace] works (ours) are the host's. Databases and settings that the new commit lacks
+        stay even if they are as the old one has them. Raise Failure, with no file changed, if another file is
+        in the way; with keep it stays.
         """
         self.index_file.with_name(f"{self.index_file.name}.lock").unlink(missing_ok=True)  # of a killed git
         try:
@@ -3525,7 +3539,8 @@ class Checkout(NamedTuple):
         doubtful = {path for path, change in changes.items() if path in ours
                     or self.has_file(path) and (path in edited or change.old_mode == ABSENT)}
         gone = {path for path, change in changes.items() if change.new_mode == ABSENT}
-        removed = {path for path in gone - (doubtful - ours) if self.has_room(path)}
+        stay = {path for path in gone - ours if path in doubtful or is_data(path) and self.has_file(path)}
+        removed = {path for path in gone - stay if self.may_unlink(path)}
         written = changes.keys() - gone
         in_the_way = self.settle({path: changes[path] for path in doubtful}) - ours
         in_the_way |= {path for path in written if self.is_blocked(path, removed)}
@@ -3533,7 +3548,7 @@ class Checkout(NamedTuple):
             raise in_the_way_failure(self.repository.with_suffix(""), sorted(in_the_way))
         self.git("read-tree", "-i", "-m", old, new)
         self.replace(written - in_the_way, removed)
-        return ((edited - changes.keys()) | (doubtful & gone)) - ours
+        return (edited - changes.keys() - ours) | stay
 
     def edited(self) -> set[str]:
         """Return the paths of files that are not as the index has them."""
@@ -3546,7 +3561,8 @@ class Checkout(NamedTuple):
         fields = split_nul(self.git("diff-tree", "-r", "-z", "--no-renames", old, new))
         changes = {}
         for facts, path in zip(fields[::2], fields[1::2]):  # :100644 100755 OLD NEW M
-            old_mode, new_mode, _, new_id, _ = facts.lstrip(":").replace("160000", ABSENT).split(" ")
+            *modes, _, new_id, _ = facts.lstrip(":").split(" ")
+            old_mode, new_mode = (ABSENT if mode == GITLINK else mode for mode in modes)
             if (old_mode, new_mode) != (ABSENT, ABSENT):
                 changes[path] = FileChange(old_mode, new_mode, new_id)
         return changes
@@ -3560,14 +3576,14 @@ class Checkout(NamedTuple):
         self.git("update-index", "-z", "--replace", "--index-info", stdin=os.fsencode(entries))
         return self.edited() & changes.keys()
 
-    def has_room(self, path: str) -> bool:
+    def may_unlink(self, path: str) -> bool:
         """Return True if there is no folder at a path, and no link on the way to it."""
         place = self.root / path
         return not is_real_folder(place) and place.parent.resolve() == place.parent
 
     def has_file(self, path: str) -> bool:
         """Return True if there is a file or a link at a path, and no link on the way to it."""
-        return os.path.lexists(self.root / path) and self.has_room(path)
+        return os.path.lexists(self.root / path) and self.may_unlink(path)
 
     def is_blocked(self, path: str, removed: set[str]) -> bool:
         """Return True if no file can be at a path: a folder with files is there, or a file or link above."""
@@ -3633,10 +3649,10 @@ def command_environ(mark: str) -> dict[str, str]:
     }
 
 
-def end_marked(variable: str) -> None:
-    """End the processes that have a variable such as NAME=VALUE in their environment, or descend from us."""
+def end_marked(mark: str) -> None:
+    """End the processes that a push with this mark has started, and all that descends from us."""
     for _ in range(10):  # what starts others may need several rounds
-        pids = marked_processes(variable) | descendants(set())
+        pids = marked_processes(f"{HOST_MARKER}={mark}") | descendants(set())
         if not pids:
             break
         send_signal(pids, signal.SIGKILL)
@@ -3711,7 +3727,7 @@ class FlxRun(NamedTuple):
                 pause = min(2 * pause, 0.004)
         finally:
             if process.poll() is None:
-                end_marked(f"{HOST_MARKER}={self.mark}")
+                end_marked(self.mark)
                 with contextlib.suppress(OSError):
                     os.killpg(process.pid, signal.SIGKILL)  # without /proc nothing else is found
                 process.wait()
@@ -3748,24 +3764,25 @@ def remove_unwaited(folder: Path) -> None:
     """
     old = folder.with_name(OLD_TRIAL + os.urandom(8).hex())
     os.rename(folder, old)
-    script = 'rm -rf "$1" || { chmod -R u+rwX "$1"; rm -rf "$1"; }'
     with folder_lock(old) as lock:
-        subprocess.Popen(["sh", "-c", script, "sh", str(old)], pass_fds=[lock], start_new_session=True,
+        subprocess.Popen([*REMOVE, str(old)], pass_fds=[lock], start_new_session=True,
                          stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
-def copy_site(site: Path, copy: Path, log: Log) -> None:
-    """Copy a site that is in use, with links, times and modes; what may not be read is left out and told."""
-    remove_tree(copy)
+def copy_folder(source: Path, target: Path, log: Log, *, whole: bool) -> None:
+    """Copy a folder that is in use into another, with links, times and modes; raise Failure if that fails.
+
+    If it need not be copied whole, what may not be read is left out. Both are told in the log.
+    """
     reflink = ["--reflink=auto"] if sys.platform == "linux" else []
-    done = subprocess.run(["cp", "-a", *reflink, f"{site}/.", str(copy)], stderr=subprocess.PIPE,
+    done = subprocess.run(["cp", "-a", *reflink, f"{source}/.", str(target)], stderr=subprocess.PIPE,
                           env={**os.environ, "LC_ALL": "C"})
     lines = [line for line in done.stderr.decode("utf-8", "backslashreplace").splitlines()
              if "No such file" not in line]  # it was there a moment ago
     for line in lines:
         log.write(line)
-    if any("Permission denied" not in line for line in lines):
-        raise Failure("the site cannot be copied for a trial",
+    if any(whole or "Permission denied" not in line for line in lines):
+        raise Failure(f"{source} cannot be copied to {target}",
                       "The lines above say why. Is the host's disk full? (df)")
 
 
@@ -3920,7 +3937,7 @@ class HostedProject:
                     time.sleep(0.004)
             lock.seek(0)
             for mark in lock.read().decode().split("\n")[1:]:
-                end_marked(f"{HOST_MARKER}={mark}")
+                end_marked(mark)
             lock.truncate(0)
             lock.write(f"{holder}\n{self.mark}\n{self.mark}-live".encode("utf-8", "backslashreplace"))
             lock.flush()
@@ -3934,10 +3951,11 @@ class HostedProject:
                 lock.truncate(0)
 
     def clear_up(self) -> None:
-        """Remove what killed programs left: a trial that went, and locks, which git has for milliseconds."""
-        for trial in self.state.glob(f"{OLD_TRIAL}*"):
-            with contextlib.suppress(OSError, Failure), folder_lock(trial):
-                remove_tree(trial)
+        """Remove what killed programs left: trials, and locks, which git has for milliseconds."""
+        remove_tree(self.state / "trial")
+        for old in self.state.glob(f"{OLD_TRIAL}*"):
+            with contextlib.suppress(OSError, Failure), folder_lock(old):
+                remove_tree(old)
         for name in ("HEAD", "config", self.branch(), LIVE_REF):
             path = self.repository / f"{name}.lock"
             deadline = time.monotonic() + 3
@@ -3947,7 +3965,7 @@ class HostedProject:
                 path.unlink()
 
     def deploy(self, tree: Checkout, old: str, new: str, log: Log, *, keep: bool = False) -> set[str]:
-        """Let a folder that holds one commit run another; return files that the site changed and keeps."""
+        """Let a folder that holds one commit run another; return the files that stay as the site has them."""
         # Five parameters: a deploy is a folder and two commits, of a trial or the site, and each has its log.
         lines = self.flx(new)
         ours = {os.path.normpath(line.fields[0]) for line in (*self.flx(old), *lines)
@@ -3982,18 +4000,20 @@ class HostedProject:
         log.fact("Trying", f"{self.describe(new)} (in a copy of the site)")
         trial = Checkout(self.repository, self.state / "trial", self.state / "trial-index")
         try:
-            copy_site(self.site, trial.root, log)
+            copy_folder(self.site, trial.root, log, whole=False)
             adopt_copy(self.site, trial.root)
             if self.checkout.index_file.exists():
-                shutil.copyfile(self.checkout.index_file, trial.index_file)
+                shutil.copy2(self.checkout.index_file, trial.index_file)  # git compares its time with files'
             for path in sorted(self.deploy(trial, old, new, log)):
-                log.fact("Note", f"{path} was changed on the host, and stays as it is there")
+                why = "holds data" if is_data(path) else "was changed on the host"
+                log.fact("Note", f"{path} {why}, and stays as it is there")
             report_answer(ask_site(trial.root, self.mark), log)
         except BaseException:
-            end_marked(f"{HOST_MARKER}={self.mark}")
-            remove_tree(trial.root)
+            end_marked(self.mark)
+            with contextlib.suppress(Failure):  # the first one says more
+                remove_tree(trial.root)
             raise
-        end_marked(f"{HOST_MARKER}={self.mark}")
+        end_marked(self.mark)
         remove_unwaited(trial.root)
 
     def try_first(self, new: str, log: Log) -> None:
@@ -4002,32 +4022,29 @@ class HostedProject:
         If it fails, the site holds again what it held before (a .env, perhaps).
         """
         log.fact("Trying", self.describe(new))
-        self.restore_before()
-        copy_site(self.site, self.state / "trial", log)
+        self.restore_before(log)
+        copy_folder(self.site, self.state / "trial", log, whole=True)
         os.rename(self.state / "trial", self.before)
         try:
             with starts_delayed(self.site):
                 self.deploy(self.checkout, EMPTY_TREE, new, log)
             report_answer(ask_site(self.site, self.mark), log)
         except BaseException:
-            end_marked(f"{HOST_MARKER}={self.mark}-live")
-            self.restore_before()
+            end_marked(f"{self.mark}-live")
+            self.restore_before(log)
             raise
 
-    def restore_before(self) -> None:
+    def restore_before(self, log: Log) -> None:
         """Let the site hold what it held before a first push that failed, or was cut off."""
         if self.before.exists():
             for path in self.site.iterdir():
                 remove_tree(path)
-            if subprocess.run(["cp", "-a", f"{self.before}/.", str(self.site)]).returncode:
-                raise Failure(f"{self.before} cannot be copied back to {self.site}",
-                              "The lines above say why. Is the host's disk full? (df)")
+            copy_folder(self.before, self.site, log, whole=True)
             self.forget_before()
 
     def forget_before(self) -> None:
         """Remove the copy of what the site held before the first push: all of it, or nothing."""
         if self.before.exists():
-            remove_tree(self.state / "trial")
             os.rename(self.before, self.state / "trial")
             remove_tree(self.state / "trial")
 
@@ -4038,23 +4055,25 @@ class HostedProject:
             return self.before.exists() and os.fsdecode(self.checkout.git("write-tree")).rstrip("\n") == tree
         return False
 
-    def go_live(self, log: Log) -> None:
-        """Let the site serve what the branch names, if it does not yet; if that fails, put the old back.
+    def go_live(self, log: Log) -> bool:
+        """Let the site serve what the branch names, if it does not yet; return False if that fails.
 
-        If this was cut off, be it anywhere, calling it again finishes.
+        Then the old commit is put back. If this was cut off, be it anywhere, calling it again finishes.
         """
         new, old = self.commits()
         self.site.mkdir(exist_ok=True)
-        if not new:
-            self.restore_before()
         if old and not any(self.site.iterdir()):  # somebody has removed it
             old = ""
-        if new == old:
-            return
+        if new == old != "":
+            self.forget_before()
+        if not (new or old):
+            self.restore_before(log)
+        if new in ("", old):
+            return True
         log.fact("Going live", self.describe(new))
         tried_here, url = not old and self.was_tried_here(new), self.setting("flaskflex.url")
         if not old and not tried_here:
-            self.restore_before()
+            self.restore_before(log)
         try:
             if not tried_here:
                 with starts_delayed(self.site):
@@ -4065,10 +4084,11 @@ class HostedProject:
             log.failure("Failed", failure)
             if old:
                 self.put_back(new, old, log)
-            return
+            return False
         self.forget_before()
         log.fact("Live", self.describe(new))
         log.write(url or f"Its document root is {self.site / 'public_html'}")
+        return True
 
     def ask_live(self, url: str, log: Log, *, set_up: bool, tried_here: bool) -> None:
         """Ask the site for its first page, at its URL if that is known; raise Failure if it does not run.
@@ -4088,8 +4108,10 @@ class HostedProject:
         try:
             with starts_delayed(self.site):
                 self.deploy(self.checkout, new, old, log, keep=True)
-        except (Failure, OSError) as failure:
+        except (Failure, OSError) as failure:  # the branch still names the new one: the next call tries again
             log.failure("Failed", failure)
+            log.fact("To finish", f"push again, or on the host: python3 flaskflex.py host {self.name}")
+            return
         self.git("update-ref", "-m", "what was pushed did not run", self.branch(), old, new)
         log.fact("Served", self.describe(old))
 
@@ -4099,8 +4121,12 @@ class HostedProject:
 
 def try_push(hosted: HostedProject, log: Log, old: str, new: str) -> None:
     """Let what the branch names now go live, then try what is pushed to it; raise Failure to refuse that."""
-    hosted.go_live(Log(hosted.log_path(hosted.commits()[0] or "host"), shown=False))
+    before = hosted.commits()[0]
+    hosted.go_live(Log(hosted.log_path(before or "host"), shown=False))
     now, live = hosted.commits()
+    if now != before:
+        raise Failure(f"the last push, {hosted.describe(before)}, was cut off, and does not run, as is known "
+                      f"only now: {hosted.describe(now)} is served", "Push again.")
     if old != now:
         raise Failure("somebody else has pushed meanwhile", "git pull, and push again.")
     if new == live:
@@ -4127,19 +4153,10 @@ def take_push(hosted: HostedProject, log: Log, ref: str, old: str, new: str) -> 
         log.fact("To deploy", shell_line("git", "push", "origin", f"{short}^{{}}:{branch}"))
         return
     with hosted.locked(log, f"the push of {hosted.describe(new)}"):
+        log.clear()
         try_push(hosted, log, old if old.strip("0") else "", new)
         if branch != hosted.branch():
             hosted.git("symbolic-ref", "HEAD", branch)
-
-
-def finish_push(hosted: HostedProject, log: Log) -> None:
-    """Let the branch go live, or see it go live.
-
-    The pusher's last hook and a process of the host's own both do this: the first one does the work, and
-    nothing is left to do for the other.
-    """
-    with hosted.locked(log, "a push that goes live"):
-        hosted.go_live(log)
 
 
 def run_hook(hook: str, args: Sequence[str]) -> int:
@@ -4150,16 +4167,15 @@ def run_hook(hook: str, args: Sequence[str]) -> int:
     os.umask(0o022)
     hosted, status = HostedProject(Path.cwd()), 0
     path = hosted.log_path(args[-1])
-    if hook == "update":
-        path.unlink(missing_ok=True)
     log = Log(path)
     if hook == "watch":  # going live may have begun already
         log.position = path.read_bytes().rfind(b"\nGoing live  ") + 1 or log.position
     try:
         if hook == "update":
             take_push(hosted, log, *args)
-        else:
-            finish_push(hosted, log)
+        else:  # "live", a process of the host's own, and "watch": the first one does the work
+            with hosted.locked(log, "a push that goes live"):
+                hosted.go_live(log)
     except (Failure, OSError) as failure:
         log.failure("Refused", failure)
         log.fact("Served", hosted.describe(hosted.commits()[1]))
@@ -4191,6 +4207,7 @@ def make_repository(hosted: HostedProject) -> None:
                           "Choose another name for the project, or move that away.")
     fresh = hosted.repository.with_name(f".{hosted.repository.name}.flaskflex-new")
     remove_tree(fresh)
+    os.environ["GIT_DEFAULT_REF_FORMAT"] = "files"  # HEAD is read as a file, here and by the hooks
     git_output(Path("/"), "init", "--quiet", "--bare", "--template=", "--object-format=sha1",
                "--initial-branch=main", str(fresh))
     (fresh / "flaskflex").mkdir()
@@ -4233,8 +4250,11 @@ def list_projects(folder: Path, report: Report) -> None:
         report.fact("Nothing", f"is hosted in {folder} (flaskflex.py host NAME makes a project)")
 
 
-def host_in_folder(options: argparse.Namespace, report: Report) -> None:
-    """Make or renew a project in a folder, and finish what was cut off; raise Failure if that cannot be."""
+def host_in_folder(options: argparse.Namespace, report: Report) -> int:
+    """Make or renew a project in a folder, and finish what was cut off; return the exit status.
+
+    Raise Failure if there can be no such project there.
+    """
     os.umask(0o022)
     folder = Path(options.directory).resolve()
     if not re.fullmatch(r"(?!.*\.(git|lock)$)[A-Za-z0-9][A-Za-z0-9._-]*", options.name):
@@ -4246,7 +4266,7 @@ def host_in_folder(options: argparse.Namespace, report: Report) -> None:
     log = Log(hosted.log_path("host"))
     with hosted.locked(log, "flaskflex host"):
         renew_repository(hosted, url=options.url, closed=options.closed)
-        hosted.go_live(log)
+        serves = hosted.go_live(log)
         if options.closed:
             close_to_others(hosted.site)
     log.finish()
@@ -4254,7 +4274,9 @@ def host_in_folder(options: argparse.Namespace, report: Report) -> None:
     report.fact("Site", f"{hosted.site}, with the document root {hosted.site / 'public_html'}")
     url = f"{user_name()}@{os.uname().nodename}:{hosted.repository}"
     report.fact("Clone", shell_line("git", "clone", url))
-    report.fact("Next", "python flaskflex.py in the clone, then git push")
+    next_step = "python flaskflex.py in the clone, then git push"
+    report.fact("Next", next_step if serves else "what was pushed last does not run: push a better commit")
+    return 0 if serves else 1
 
 
 # --- host: a machine of one's own ---
@@ -4646,11 +4668,10 @@ def list_machine(report: Report) -> None:
     for name in project_users():
         report.fact(f"{name} ", ", ".join(served_domains(name)))
         try:
-            listed = run_flaskflex(name, "-C", ".")
-            size = run_as(name, "du", "-sh", ".").split()[0]
+            output = run_flaskflex(name, "-C", ".")
         except (Failure, OSError) as error:
-            listed, size = f"{error}: {getattr(error, 'hint', '')}", "unknown"
-        for line in last_lines(os.fsencode(listed)).split("\n"):
+            output = f"{error}: {getattr(error, 'hint', '')}"
+        for line in last_lines(os.fsencode(output)).split("\n"):
             report.fact("", re.sub(f"^{name} +|^ +", "", line))
         processes = run_as("root", "find", "/proc", "-ignore_readdir_race", "-maxdepth", "1",
                            "-name", "[0-9]*", "-user", name).split()
@@ -4710,11 +4731,11 @@ def host(options: argparse.Namespace, report: Report) -> int:
         raise Failure(f"{options.url!r} is not the URL of a site", "It is like https://www.example.org/")
     if any(getattr(options, option) for option in MACHINE_OPTIONS):
         host_on_machine(options, report)
-    elif not shutil.which("git"):
-        raise Failure(*NO_GIT)
-    elif options.name is not None:
-        host_in_folder(options, report)
-    elif os.geteuid() == 0 and project_users():
+        return 0
+    require_git()
+    if options.name is not None:
+        return host_in_folder(options, report)
+    if os.geteuid() == 0 and project_users():
         list_machine(report)
     else:
         list_projects(Path(options.directory).resolve(), report)
@@ -4880,8 +4901,7 @@ def demo(options: argparse.Namespace, report: Report) -> int:
     if folder.exists():
         raise Failure(f"{folder} exists already",
                       "Name a folder that does not: python flaskflex.py demo DIR")
-    if not shutil.which("git"):
-        raise Failure(*NO_GIT)
+    require_git()
     script = Path(__file__).resolve()
     if not script.exists():  # it came through a pipe
         raise Failure("the demo runs flaskflex.py several times, and needs it as a file",

@@ -98,6 +98,7 @@ def test_the_projects_of_a_folder_are_listed(live: Hosted) -> None:
     served = live.git("log", "-1", "--format=%h %s", live.ref("refs/flaskflex/live"))
     assert re.search(rf"^{NAME} +{served}.* ago", listed, re.MULTILINE), listed
     assert re.search("last push: Refused .* No module named 'nowhere'", listed), listed
+    assert re.search(rf"^ +{live.site}, size: [0-9.]+[KM]$", listed, re.MULTILINE), listed
     assert re.search("^another +nothing", listed, re.MULTILINE), listed
 
 
@@ -254,6 +255,17 @@ application/settings.py 640
     assert settings.read_text() == f"NAME = '{NAME}'\n"
 
 
+def test_a_file_that_git_names_like_the_mode_of_a_submodule_is_a_file(live: Hosted) -> None:
+    live.commit("settings.txt", "PROJECT_NAME 118537\n")
+    assert "160000" in live.git("rev-parse", "HEAD:settings.txt")
+    live.commit(".flx", FLX + "[replace]\nsettings.txt PROJECT_NAME PROJECT_NAME\n")
+    live.push()
+    live.git("rm", "-q", "settings.txt")
+    live.commit(".flx", FLX)
+    live.push()
+    assert live.served() and not (live.site / "settings.txt").exists()
+
+
 def test_setup_runs_again_when_the_python_of_the_virtualenv_is_gone(live: Hosted) -> None:
     live.commit(".flx", f"[setup]\n{sys.executable} -m venv --clear --without-pip .venv\n")
     assert "$" not in live.push()
@@ -356,10 +368,25 @@ def test_what_the_site_made_stays(live: Hosted) -> None:
     write(live.site / "application" / "todo.db", "a visitor's")
     live.commit()
     out = live.push()
-    assert "application/todo.db was changed on the host" in out
+    assert "application/todo.db holds data, and stays as it is there" in out
     assert database(live) == "a visitor's"
     assert (live.site / "application" / "uploads" / "cat.jpg").read_text() == "a cat"
     assert live.ref("refs/flaskflex/live") == live.ref("main")
+
+
+def test_data_that_git_no_longer_has_stays_even_if_nothing_has_changed_it(live: Hosted) -> None:
+    for path in (".env", "application/seed.db", "application/page.html"):
+        write(live.clone / path, path)
+    live.git("add", ".")
+    live.commit()
+    live.push()
+    live.git("rm", "-q", "--cached", ".env", "application/seed.db", "application/page.html")
+    live.commit()
+    out = live.push()
+    for path in (".env", "application/seed.db"):
+        assert f"{path} holds data, and stays as it is there" in out
+        assert (live.site / path).read_text() == path
+    assert live.served() and not (live.site / "application" / "page.html").exists()
 
 
 @pytest.mark.parametrize("tracked", [True, False], ids=["a committed file", "an untracked file"])
@@ -530,8 +557,8 @@ def test_a_site_that_is_set_up_anew_is_asked_itself(live: Hosted) -> None:
     live.commit(text="def hello():\n    return open('../data').read()\n")
     live.push()
     lose_site(live)
-    out = live.flaskflex("host", NAME)
-    assert re.search("^Failed .* 500 INTERNAL SERVER ERROR", out, re.MULTILINE) and "'../data'" in out, out
+    with pytest.raises(AssertionError, match="(?s)gave 1:.*Failed .* 500 .*'../data'.*Next .*not run"):
+        live.flaskflex("host", NAME)
 
 
 def test_a_virtualenv_that_is_a_link_is_not_changed_by_a_trial(live: Hosted) -> None:
@@ -706,3 +733,66 @@ def test_several_branches_at_once_deploy_one(new: Hosted) -> None:
     new.push("origin", "HEAD:refs/heads/main", "develop")
     assert new.ref("develop") and new.served() == new.ref("main")
     assert "atomic" in new.push("--atomic", "origin", "develop", status=128)
+
+
+# --- what goes live and fails there ---
+
+FAILS_WHEN_LIVE = "[deploy]\ncase $PWD in */trial) ;; *) exit 7 ;; esac\n"
+
+
+def test_what_can_neither_go_live_nor_be_taken_back_is_finished_later(live: Hosted) -> None:
+    live.commit(".flx", f"{FLX}[deploy]\ntest ! -e {live.folder}/down\n")
+    live.push()
+    good = live.served()
+    bad = live.commit(".flx", FLX + FAILS_WHEN_LIVE)
+    write(live.folder / "down")
+    out = live.push()
+    assert len(re.findall("^Failed ", out, re.MULTILINE)) >= 2 and "To finish" in out and "Served" not in out
+    assert eventually(lambda: not processes_of(live.folder))
+    assert (live.ref("refs/flaskflex/live"), live.ref("main")) == (good, bad)
+    (live.folder / "down").unlink()
+    with pytest.raises(AssertionError, match="(?s)gave 1:.*Served "):
+        live.flaskflex("host", NAME)
+    assert live.served() == good
+
+
+def test_a_push_after_one_that_was_cut_off_and_does_not_run_is_told_so(live: Hosted) -> None:
+    good = live.served()
+    live.commit(".flx", FLX + FAILS_WHEN_LIVE)
+    live.push("origin", "HEAD:stored")
+    cut_off = ("-c", "core.hooksPath=/dev/null", "update-ref", "refs/heads/main", "stored")
+    live.git(*cut_off, cwd=live.repository)
+    new = live.commit(".flx", FLX)
+    assert re.search("^Refused .*was cut off, and does not run", live.push(status=1), re.MULTILINE)
+    assert live.served() == good
+    live.push()
+    assert live.served() == new
+
+
+def test_a_branch_that_head_names_and_nobody_has_pushed_changes_nothing(live: Hosted) -> None:
+    write(live.repository / "flaskflex" / "before" / "page.html", "before the first push")
+    live.flaskflex("host", NAME)
+    live.assert_clean()
+    write(live.repository / "flaskflex" / "before" / "page.html", "before the first push")
+    live.git("symbolic-ref", "HEAD", "refs/heads/other", cwd=live.repository)
+    with untouched(live.site):
+        live.flaskflex("host", NAME)
+    new = live.commit()
+    live.push("origin", "HEAD:other")
+    assert live.ref("refs/flaskflex/live") == live.ref("refs/heads/other") == new
+    live.assert_holds(new)
+
+
+def test_a_tag_of_what_is_live_leaves_the_log_of_its_push(live: Hosted) -> None:
+    new = live.commit(".flx", FLX + "[deploy]\necho what the line printed\n")
+    live.push("origin", "HEAD:main", "HEAD:refs/tags/first")
+    live.push("origin", "HEAD:refs/tags/second")
+    log = (live.repository / "flaskflex" / "logs" / f"{new}.log").read_text()
+    assert log.count("\nwhat the line printed\n") == 2 and "last push: Live" in live.flaskflex("host")
+
+
+def test_a_repository_keeps_its_refs_in_files_whatever_git_takes_by_default(
+    tmp_path: Path, flaskflex: Flaskflex, environ: Environ
+) -> None:
+    flaskflex("-C", tmp_path, "host", "blog", env={**environ, "GIT_DEFAULT_REF_FORMAT": "reftable"})
+    assert (tmp_path / "blog.git" / "HEAD").read_text() == "ref: refs/heads/main\n"
