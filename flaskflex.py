@@ -3542,7 +3542,7 @@ class Checkout(NamedTuple):
         stay = {path for path in gone - ours if path in doubtful or is_data(path) and self.has_file(path)}
         removed = {path for path in gone - stay if self.may_unlink(path)}
         written = changes.keys() - gone
-        in_the_way = self.settle({path: changes[path] for path in doubtful}) - ours
+        in_the_way = self.stage({path: changes[path] for path in doubtful}) - ours
         in_the_way |= {path for path in written if self.is_blocked(path, removed)}
         if in_the_way and not keep:
             raise in_the_way_failure(self.repository.with_suffix(""), sorted(in_the_way))
@@ -3567,8 +3567,8 @@ class Checkout(NamedTuple):
                 changes[path] = FileChange(old_mode, new_mode, new_id)
         return changes
 
-    def settle(self, changes: Mapping[str, FileChange]) -> set[str]:
-        """Let the index have files as the new commit does; return those that the folder has otherwise."""
+    def stage(self, changes: Mapping[str, FileChange]) -> set[str]:
+        """Put files into the index as the new commit has them; return those that the folder has otherwise."""
         entries = "".join(f"{0 if change.new_mode == ABSENT else change.new_mode} {change.new_id}\t{path}\0"
                           for path, change in changes.items())
         if not entries:
@@ -3674,7 +3674,7 @@ class FlxRun(NamedTuple):
                 self.log.fact("Left out", f".flx, line {line.number}: {flx_warning(line, set())}")
             elif flx_error(line):
                 raise flx_failure(line, flx_error(line))
-        self.replace([line for line in lines if line.section == "replace"], pushed)
+        self.put_values([line for line in lines if line.section == "replace"], pushed)
         for section in ("setup", "deploy", "permission") if setup else ("deploy", "permission"):
             for line in (line for line in lines if line.section == section):
                 if section == "permission":
@@ -3682,7 +3682,7 @@ class FlxRun(NamedTuple):
                 else:
                     self.run(line)
 
-    def replace(self, lines: Sequence[FlxLine], pushed: Callable[[str], bytes]) -> None:
+    def put_values(self, lines: Sequence[FlxLine], pushed: Callable[[str], bytes]) -> None:
         """Put values into files, always into what was pushed: a value may hold the token that it replaces."""
         contents: dict[Path, bytes] = {}
         for line in lines:
