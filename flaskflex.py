@@ -4121,12 +4121,11 @@ class HostedProject:
 
 def try_push(hosted: HostedProject, log: Log, old: str, new: str) -> None:
     """Let what the branch names now go live, then try what is pushed to it; raise Failure to refuse that."""
-    before = hosted.commits()[0]
-    hosted.go_live(Log(hosted.log_path(before or "host"), shown=False))
+    finished = hosted.go_live(Log(hosted.log_path(hosted.commits()[0] or "host"), shown=False))
     now, live = hosted.commits()
-    if now != before:
-        raise Failure(f"the last push, {hosted.describe(before)}, was cut off, and does not run, as is known "
-                      f"only now: {hosted.describe(now)} is served", "Push again.")
+    if now == live and not finished:
+        raise Failure("the last push was cut off, and does not run, as is known only now: "
+                      f"{hosted.describe(now)} is served again", "Push again.")
     if old != now:
         raise Failure("somebody else has pushed meanwhile", "git pull, and push again.")
     if new == live:
