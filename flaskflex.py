@@ -3374,7 +3374,9 @@ BACKLOG_LIMIT = 1 << 20  # bytes that may wait for a pusher who reads slowly
 CHECKOUT_SETTINGS = (
     "-c", "core.bare=false", "-c", "core.checkStat=minimal", "-c", "core.trustctime=false",
     "-c", "core.fileMode=false", "-c", "core.fsmonitor=false", "-c", "core.hooksPath=/dev/null",
+    "-c", "core.attributesFile=/dev/null",
 )
+STAGE = ".flaskflex-new-"  # the folder in a site where files lie that are about to replace others
 REPOSITORY_SETTINGS_ONLY = {"GIT_CONFIG_NOSYSTEM": "1", "GIT_CONFIG_GLOBAL": os.devnull}
 
 
@@ -3539,13 +3541,15 @@ class Checkout(NamedTuple):
         doubtful = {path for path, change in changes.items() if path in ours
                     or self.has_file(path) and (path in edited or change.old_mode == ABSENT)}
         gone = {path for path, change in changes.items() if change.new_mode == ABSENT}
-        stay = {path for path in gone - ours if path in doubtful or is_data(path) and self.has_file(path)}
+        stay = {path for path in gone if path in doubtful - ours or is_data(path) and self.has_file(path)}
         removed = {path for path in gone - stay if self.may_unlink(path)}
-        written = changes.keys() - gone
-        in_the_way = self.stage({path: changes[path] for path in doubtful}) - ours
-        in_the_way |= {path for path in written if self.is_blocked(path, removed)}
+        differing = self.stage({path: changes[path] for path in doubtful})
+        there = {path for path in doubtful - differing if changes[path].old_mode == changes[path].new_mode}
+        written = changes.keys() - gone - there
+        in_the_way = differing - ours | {path for path in written if self.is_blocked(path, removed)}
         if in_the_way and not keep:
             raise in_the_way_failure(self.repository.with_suffix(""), sorted(in_the_way))
+        self.require_writable((written - in_the_way) | removed)
         self.git("read-tree", "-i", "-m", old, new)
         self.replace(written - in_the_way, removed)
         return (edited - changes.keys() - ours) | stay
@@ -3599,24 +3603,51 @@ class Checkout(NamedTuple):
 
         Each appears at once and whole: whoever opens one finds the old or the new.
         """
-        stage = f".flaskflex-new-{os.urandom(8).hex()}"
-        for old in self.root.glob(".flaskflex-new-*"):  # of a run that was killed
+        for old in self.root.glob(f"{STAGE}*"):  # of a run that was killed
             remove_tree(old)
-        self.git("checkout-index", "-q", "-z", "--stdin", f"--prefix={stage}/",
-                 stdin=b"".join(os.fsencode(path) + b"\0" for path in written))
-        for path in removed:
+        with temporary_folder(str(self.root), STAGE) as stage:
+            # In a work tree of its own: in the site, git would go by the old .gitattributes.
+            self._replace(root=stage).git("checkout-index", "-q", "-z", "--stdin",
+                                          stdin=b"".join(os.fsencode(path) + b"\0" for path in written))
+            self.remove(removed)
+            for path in written:
+                place = self.root / path
+                place.parent.mkdir(parents=True, exist_ok=True)
+                for empty, _, _ in os.walk(place, topdown=False) if is_real_folder(place) else ():
+                    os.rmdir(empty)  # there is no file in any of them: see is_blocked
+                os.replace(stage / path, place)
+
+    def remove(self, paths: Iterable[str]) -> None:
+        """Remove files, and the folders that this leaves empty."""
+        for path in paths:
             with contextlib.suppress(FileNotFoundError, NotADirectoryError):  # a run that was killed did it
                 (self.root / path).unlink()
             for folder in list(Path(path).parents)[:-1]:
                 with contextlib.suppress(OSError):  # it is not empty
                     (self.root / folder).rmdir()
-        for path in written:
-            place = self.root / path
-            place.parent.mkdir(parents=True, exist_ok=True)
-            for empty, _, _ in os.walk(place, topdown=False) if is_real_folder(place) else ():
-                os.rmdir(empty)  # there is no file in any of them: see is_blocked
-            os.replace(self.root / stage / path, place)
-        shutil.rmtree(self.root / stage, ignore_errors=True)
+
+    def remove_all(self) -> None:
+        """Remove the files that the index has, but no data that is not as it has it."""
+        with contextlib.suppress(Failure):  # the index may be lost
+            kept = {path for path in self.edited() if is_data(path)}
+            paths = set(split_nul(self.git("ls-files", "-z"))) - kept
+            self.remove(path for path in paths if self.may_unlink(path))
+
+    def require_writable(self, paths: Iterable[str]) -> None:
+        """Raise Failure if files cannot be replaced: their folder is another user's, or a disk of its own."""
+        disk = self.root.stat().st_dev
+        for folder in {(self.root / path).parent for path in paths}:
+            writable = os.access(folder, os.W_OK | os.X_OK)
+            if folder.is_dir() and not (writable and folder.stat().st_dev == disk):
+                raise Failure(f"the push changes files in {folder}, which is "
+                              + ("a disk of its own" if writable else "not ours to write to"),
+                              "Take these files out of git, or change that on the host.")
+
+    def holds(self, commit_tree: str) -> bool:
+        """Return True if the index has a commit's tree: an update to it was finished, or cut off since."""
+        with contextlib.suppress(Failure):  # the index may be lost
+            return os.fsdecode(self.git("write-tree")).rstrip("\n") == commit_tree
+        return False
 
 
 # --- host: what .flx says is carried out ---
@@ -3629,10 +3660,13 @@ def flx_failure(line: FlxLine, reason: str) -> Failure:
 
 
 def user_name() -> str:
-    """Return the name of the user who runs this."""
+    """Return the name of the user who runs this, or the number of one without a name."""
     import pwd  # not on Windows
 
-    return pwd.getpwuid(os.geteuid()).pw_name
+    try:
+        return pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:
+        return str(os.geteuid())
 
 
 def command_environ(mark: str) -> dict[str, str]:
@@ -3642,7 +3676,8 @@ def command_environ(mark: str) -> dict[str, str]:
     own machine may have a virtualenv there: that is not the site's.
     """
     folders = [folder for folder in os.environ.get("PATH", os.defpath).split(os.pathsep)
-               if not folder.endswith("/git-core") and not Path(folder).with_name("pyvenv.cfg").exists()]
+               if not folder.endswith("/git-core")
+               and not os.path.exists(os.path.join(os.path.dirname(folder), "pyvenv.cfg"))]
     return {
         "HOME": os.path.expanduser("~"), "USER": user_name(), "LOGNAME": user_name(),
         "LANG": os.environ.get("LANG", "C.UTF-8"), HOST_MARKER: mark, "PATH": os.pathsep.join(folders),
@@ -3651,11 +3686,18 @@ def command_environ(mark: str) -> dict[str, str]:
 
 def end_marked(mark: str) -> None:
     """End the processes that a push with this mark has started, and all that descends from us."""
-    for _ in range(10):  # what starts others may need several rounds
+    deadline = time.monotonic() + 5
+    while time.monotonic() < deadline:  # what starts others takes several rounds
         pids = marked_processes(f"{HOST_MARKER}={mark}") | descendants(set())
         if not pids:
             break
         send_signal(pids, signal.SIGKILL)
+        time.sleep(0.002)
+
+
+def replaced_paths(lines: Iterable[FlxLine]) -> set[str]:
+    """Return the paths of the files into which a .flx puts values."""
+    return {os.path.normpath(line.fields[0]) for line in lines if line.section == "replace"}
 
 
 class FlxRun(NamedTuple):
@@ -3690,6 +3732,8 @@ class FlxRun(NamedTuple):
             place = self.inside(line, path)
             if name not in self.variables:
                 raise flx_failure(line, f"this host has no {name} for the project")
+            if (self.root / path).is_symlink():
+                raise flx_failure(line, f"{path} is a link")
             content = contents.get(place) or pushed(os.path.normpath(path))
             contents[place] = content.replace(os.fsencode(token), os.fsencode(self.variables[name]))
         for place, content in contents.items():
@@ -3763,8 +3807,9 @@ def remove_unwaited(folder: Path) -> None:
     The program has the folder's lock as long as it runs: see HostedProject.clear_up.
     """
     old = folder.with_name(OLD_TRIAL + os.urandom(8).hex())
-    os.rename(folder, old)
-    with folder_lock(old) as lock:
+    with contextlib.suppress(FileNotFoundError):
+        os.rename(folder, old)
+    with contextlib.suppress(OSError), folder_lock(old) as lock:
         subprocess.Popen([*REMOVE, str(old)], pass_fds=[lock], start_new_session=True,
                          stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
@@ -3793,21 +3838,22 @@ def adopt_copy(site: Path, copy: Path) -> None:
                       f"On the host: {shell_line('rm', f'{site}/.venv')}\nThe next push makes a new one.")
     old, new = os.fsencode(site), os.fsencode(copy)
     in_site = re.compile(re.escape(old) + rb"(?![\w.-])")  # not a neighbour whose name begins alike
-    virtualenv = copy / ".venv"
-    files = [*virtualenv.glob("bin/*"), virtualenv / "pyvenv.cfg"]
-    for kind in ("*.pth", "*.egg-link", "__editable__*.py", "*.dist-info/direct_url.json"):
-        files += virtualenv.glob(f"lib/*/site-packages/{kind}")
-    for path in files:
-        if path.is_file() and not path.is_symlink() and path.stat().st_size < 1 << 20:
-            content = path.read_bytes()
-            if in_site.search(content) and b"\0" not in content:
-                path.write_bytes(in_site.sub(lambda _: new, content))
     links = subprocess.run(["find", str(copy), "-type", "l", "-print0"], stdout=subprocess.PIPE).stdout
     for link in links.split(b"\0")[:-1]:
         target = os.readlink(link)
         if in_site.match(target):
             os.unlink(link)
             os.symlink(new + target[len(old):], link)
+    virtualenv = copy / ".venv"
+    files = [*virtualenv.glob("bin/*"), virtualenv / "pyvenv.cfg"]
+    for kind in ("*.pth", "*.egg-link", "__editable__*.py", "*.dist-info/direct_url.json"):
+        files += virtualenv.glob(f"lib/*/site-packages/{kind}")
+    for path in files:
+        inside = copy in path.resolve().parents  # no link leads to somebody else's file
+        if inside and path.is_file() and not path.is_symlink() and path.stat().st_size < 1 << 20:
+            content = path.read_bytes()
+            if in_site.search(content) and b"\0" not in content:
+                path.write_bytes(in_site.sub(lambda _: new, content))
 
 
 # --- host: a project on its host ---
@@ -3869,7 +3915,11 @@ class HostedProject:
     """A project on its host: the repository NAME.git, and the site NAME beside it."""
 
     def __init__(self, repository: Path) -> None:
+        """Raise Failure if the repository has lost the end of its name, by which it is told from its site."""
+        if repository.suffix != ".git":
+            raise Failure(f"{repository} is not called NAME.git any more", "Give it its old name back.")
         self.repository = repository
+        self.git_dir = f"--git-dir={repository}"  # said to git, because of its safe.bareRepository
         self.name = repository.with_suffix("").name
         self.site = repository.with_suffix("").resolve()  # its owner may have moved it to another disk
         self.state = repository / "flaskflex"  # the script that the hooks call, the lock, the logs
@@ -3880,7 +3930,7 @@ class HostedProject:
 
     def git(self, *args: str) -> str:
         """Return what git prints in the repository, without the last line break, or raise Failure."""
-        return os.fsdecode(git_output(self.repository, *args)).rstrip("\n")
+        return os.fsdecode(git_output(self.repository, self.git_dir, *args)).rstrip("\n")
 
     def branch(self) -> str:
         """Return the ref that deploys, such as refs/heads/main: the first one pushed became HEAD."""
@@ -3895,19 +3945,23 @@ class HostedProject:
 
     def setting(self, name: str) -> str:
         """Return what `git config NAME` says in the repository, "" if nothing."""
-        return os.fsdecode(run_git(self.repository, "config", name).stdout).strip()
+        return os.fsdecode(run_git(self.repository, self.git_dir, "config", name).stdout).strip()
 
     def describe(self, commit: str) -> str:
         """Return a commit's short name and subject."""
         if commit and commit not in self.described:
-            shown = self.git("log", "-1", "--no-show-signature", "--format=%h %s", commit)
+            shown = self.git("log", "-1", "--no-show-signature", "--encoding=UTF-8", "--format=%h %s", commit)
             self.described[commit] = shown[:100]
         return self.described.get(commit, "nothing")
 
     def flx(self, commit: str) -> list[FlxLine]:
         """Return the lines of a commit's .flx, none if it has no such file."""
-        content = run_git(self.repository, "cat-file", "blob", f"{commit}:.flx").stdout
+        content = run_git(self.repository, self.git_dir, "cat-file", "blob", f"{commit}:.flx").stdout
         return parse_flx(content.decode("utf-8", "surrogateescape"))
+
+    def tree(self, commit: str) -> str:
+        """Return the name of a commit's tree."""
+        return self.git("rev-parse", f"{commit}^{{tree}}")
 
     def log_path(self, commit: str) -> Path:
         """Return where the log of a push is kept."""
@@ -3931,7 +3985,7 @@ class HostedProject:
                 lock.seek(0)
                 other = lock.readline(200).decode("utf-8", "replace").strip()
                 if other != holder:  # of the two that see a push go live, one waits for the other
-                    log.fact("Waiting", f"for {other}")
+                    log.fact("Waiting", f"for {other or 'another push'}")
                 while not try_lock(lock.fileno()):
                     log.show()
                     time.sleep(0.004)
@@ -3943,6 +3997,7 @@ class HostedProject:
             lock.flush()
             os.environ[HOST_MARKER] = self.mark
             self.clear_up()
+            log.path.touch()
             for old in self.logs()[:-20]:
                 old.unlink()
             try:
@@ -3952,7 +4007,7 @@ class HostedProject:
 
     def clear_up(self) -> None:
         """Remove what killed programs left: trials, and locks, which git has for milliseconds."""
-        remove_tree(self.state / "trial")
+        remove_unwaited(self.state / "trial")
         for old in self.state.glob(f"{OLD_TRIAL}*"):
             with contextlib.suppress(OSError, Failure), folder_lock(old):
                 remove_tree(old)
@@ -3968,8 +4023,9 @@ class HostedProject:
         """Let a folder that holds one commit run another; return the files that stay as the site has them."""
         # Five parameters: a deploy is a folder and two commits, of a trial or the site, and each has its log.
         lines = self.flx(new)
-        ours = {os.path.normpath(line.fields[0]) for line in (*self.flx(old), *lines)
-                if line.section == "replace"}
+        ours, newly = replaced_paths(self.flx(old)), replaced_paths(lines)
+        if newly - ours and tree.holds(self.tree(new)):  # an earlier try had found nothing in the way
+            ours |= newly
         kept = tree.update(old, new, ours, keep=keep)
         mark = f"{self.mark}-live" if tree.root == self.site else self.mark
         run = FlxRun(tree.root, self.variables(), mark, self.line_seconds(), log)
@@ -4008,13 +4064,9 @@ class HostedProject:
                 why = "holds data" if is_data(path) else "was changed on the host"
                 log.fact("Note", f"{path} {why}, and stays as it is there")
             report_answer(ask_site(trial.root, self.mark), log)
-        except BaseException:
+        finally:
             end_marked(self.mark)
-            with contextlib.suppress(Failure):  # the first one says more
-                remove_tree(trial.root)
-            raise
-        end_marked(self.mark)
-        remove_unwaited(trial.root)
+            remove_unwaited(trial.root)
 
     def try_first(self, new: str, log: Log) -> None:
         """Try the first commit in the site itself: nothing is live that this could harm.
@@ -4035,10 +4087,14 @@ class HostedProject:
             raise
 
     def restore_before(self, log: Log) -> None:
-        """Let the site hold what it held before a first push that failed, or was cut off."""
+        """Let the site hold what it held before a first push that failed, or was cut off.
+
+        What has come since and is not the push's stays: somebody may have copied a .env there.
+        """
         if self.before.exists():
-            for path in self.site.iterdir():
-                remove_tree(path)
+            self.checkout.remove_all()
+            if not (self.before / ".venv").exists():
+                remove_tree(self.site / ".venv")
             copy_folder(self.before, self.site, log, whole=True)
             self.forget_before()
 
@@ -4050,10 +4106,7 @@ class HostedProject:
 
     def was_tried_here(self, new: str) -> bool:
         """Return True if the site holds the first commit since its trial, and not that of another pusher."""
-        with contextlib.suppress(Failure):  # the index may be lost
-            tree = self.git("rev-parse", f"{new}^{{tree}}")
-            return self.before.exists() and os.fsdecode(self.checkout.git("write-tree")).rstrip("\n") == tree
-        return False
+        return self.before.exists() and self.checkout.holds(self.tree(new))
 
     def go_live(self, log: Log) -> bool:
         """Let the site serve what the branch names, if it does not yet; return False if that fails.
@@ -4128,8 +4181,11 @@ def try_push(hosted: HostedProject, log: Log, old: str, new: str) -> None:
                       f"{hosted.describe(now)} is served again", "Push again.")
     if old != now:
         raise Failure("somebody else has pushed meanwhile", "git pull, and push again.")
-    if new == live:
+    if new == live and finished:
         log.fact("Live", f"already: {hosted.describe(new)}")
+    elif new == live:
+        raise Failure("the last push can neither go live nor be taken back",
+                      f"Its log on the host says why: {hosted.log_path(now)}")
     elif live:
         hosted.try_commit(live, new, log)
     else:
@@ -4164,6 +4220,7 @@ def run_hook(hook: str, args: Sequence[str]) -> int:
     What it prints goes through the log alone: a pusher who does not read must not stop it.
     """
     os.umask(0o022)
+    linux_prctl(PR_SET_CHILD_SUBREAPER, 1)  # so that end_marked finds what has detached itself
     hosted, status = HostedProject(Path.cwd()), 0
     path = hosted.log_path(args[-1])
     log = Log(path)
@@ -4192,6 +4249,7 @@ OLDEST_GIT = (2, 28)  # the first that has the hook reference-transaction
 HOST_SETTINGS = {
     "core.hooksPath": "hooks", "core.logAllRefUpdates": "always",
     "receive.shallowUpdate": "true", "receive.advertiseAtomic": "false",
+    "receive.denyDeleteCurrent": "refuse", "receive.denyNonFastForwards": "false",
 }
 
 
@@ -4235,13 +4293,15 @@ def list_projects(folder: Path, report: Report) -> None:
     for hosted in found:
         live = "nothing is live yet"
         if hosted.commits()[1]:
-            live = hosted.git("log", "-1", "--walk-reflogs", "--date=relative", "--format=%h %s (%gd)",
-                              LIVE_REF)
+            live = hosted.git("log", "-1", "--walk-reflogs", "--date=relative", "--encoding=UTF-8",
+                              "--format=%h %s (%gd)", LIVE_REF)
         report.fact(f"{hosted.name} ", re.sub(r"\(\S+@\{(.*)\}\)$", r"(\1)", live))
-        text = "".join(path.read_text("utf-8", "replace") for path in hosted.logs()[-1:])
-        results = re.findall("^((?:Refused|Failed|Live) .*)", text, re.MULTILINE)
-        if results:
-            report.fact("", f"last push: {results[-1]}")
+        for path in reversed(hosted.logs()):  # one may be of a tag, which is only stored
+            text = path.read_text("utf-8", "replace")
+            results = re.findall("^((?:Refused|Failed|Live) .*)", text, re.MULTILINE)
+            if results:
+                report.fact("", f"last push: {results[-1]}")
+                break
         sizes = subprocess.run(["du", "-shc", str(hosted.site), str(hosted.repository)], capture_output=True)
         place = hosted.setting("flaskflex.url") or hosted.site
         report.fact("", f"{place}, size: {os.fsdecode(sizes.stdout).splitlines()[-1].split()[0]}")

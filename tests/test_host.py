@@ -207,10 +207,11 @@ def test_output_without_a_line_end_and_subjects_in_any_encoding_do_no_harm(live:
 
 
 def test_nothing_that_a_trial_starts_stays(live: Hosted) -> None:
-    live.commit(".flx", "[deploy]\nsleep 1234 >/dev/null 2>&1 &\n(setsid sleep 1235 &)\nfalse\n")
+    live.commit(".flx", "[deploy]\nsleep 1234 >/dev/null 2>&1 &\n(setsid sleep 1235 &)\n"
+                        "env -i setsid sh -c 'sleep 1236 &'\nfalse\n")
     live.push(status=1)
     assert not processes_of(live.folder)
-    assert run("pgrep", "-fx", "sleep 123[45]", cwd=live.folder, env=live.environ, check=False) == ""
+    assert run("pgrep", "-fx", "sleep 123[456]", cwd=live.folder, env=live.environ, check=False) == ""
 
 
 def test_a_trial_that_is_write_protected_goes_and_so_does_one_whose_removal_was_cut_off(live: Hosted) -> None:
@@ -556,6 +557,7 @@ def test_a_site_that_is_set_up_anew_is_asked_itself(live: Hosted) -> None:
     write(live.site / "data", "what the site made")
     live.commit(text="def hello():\n    return open('../data').read()\n")
     live.push()
+    assert eventually(lambda: not processes_of(live.folder))
     lose_site(live)
     with pytest.raises(AssertionError, match="(?s)gave 1:.*Failed .* 500 .*'../data'.*Next .*not run"):
         live.flaskflex("host", NAME)
@@ -735,6 +737,115 @@ def test_several_branches_at_once_deploy_one(new: Hosted) -> None:
     assert "atomic" in new.push("--atomic", "origin", "develop", status=128)
 
 
+# --- what must not be lost ---
+
+
+def test_what_comes_to_the_site_after_a_first_push_was_cut_off_stays(new: Hosted) -> None:
+    write(new.folder / "hold")
+    commit = new.commit(".flx", f"{FLX}[deploy]\nwhile test -e {new.folder}/hold; do sleep 0.02; done\n")
+    with subprocess.Popen(["git", "push", "-q", "origin", "HEAD:main"], cwd=new.clone, env=new.environ,
+                          stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL):
+        assert eventually((new.site / "application" / "app.py").exists)
+        hook = f"update refs/heads/main [0-9a-f]+ {commit}"
+        run("pkill", "-9", "-f", hook, cwd=new.folder, env=new.environ)
+    (new.folder / "hold").unlink()
+    write(new.site / ".env", "SECRET=1")
+    write(new.site / "uploads" / "cat.jpg", "a cat")
+    new.flaskflex("host", NAME)
+    assert not (new.site / "application").exists()
+    new.push()
+    assert (new.site / ".env").read_text() + (new.site / "uploads" / "cat.jpg").read_text() == "SECRET=1a cat"
+    assert new.served() == new.git("rev-parse", "HEAD")
+
+
+def test_a_repository_that_was_renamed_is_told_apart_from_its_site(live: Hosted) -> None:
+    renamed = live.repository.with_name("renamed")
+    live.repository.rename(renamed)
+    live.commit()
+    with untouched(live.site):
+        assert "renamed is not called NAME.git any more" in live.push(renamed, "HEAD:main", status=1)
+    renamed.rename(live.repository)
+    live.push()
+    live.served()
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_replace_spares_what_the_site_has_itself(first: bool, new: Hosted) -> None:
+    if not first:
+        new.push()
+    write(new.site / "application" / "config.ini", "the site's own")
+    new.commit("application/config.ini", "TOKEN")
+    new.commit(".flx", FLX + "[replace]\napplication/config.ini TOKEN PROJECT_NAME\n")
+    assert re.search("^Refused .*application/config.ini", new.push(status=1), re.MULTILINE)
+    assert (new.site / "application" / "config.ini").read_text() == "the site's own"
+
+
+def test_replace_writes_through_no_link(live: Hosted) -> None:
+    write(live.site / "instance" / "config.ini", "the site's own")
+    (live.clone / "config.ini").symlink_to("instance/config.ini")
+    live.git("add", ".")
+    live.commit(".flx", FLX + "[replace]\nconfig.ini TOKEN PROJECT_NAME\n")
+    assert "config.ini is a link" in live.push(status=1)
+    assert (live.site / "instance" / "config.ini").read_text() == "the site's own"
+
+
+def test_settings_in_which_replace_works_stay_too_when_git_no_longer_has_them(live: Hosted) -> None:
+    live.commit(".env", "NAME=TOKEN\n")
+    live.commit(".flx", FLX + "[replace]\n.env TOKEN PROJECT_NAME\n")
+    live.push()
+    write(live.site / ".env", f"NAME={NAME}\nSECRET=1\n")
+    live.git("rm", "-q", "--cached", ".env")
+    live.commit(".flx", FLX)
+    live.push()
+    assert live.served() and (live.site / ".env").read_text() == f"NAME={NAME}\nSECRET=1\n"
+
+
+# --- what others have set ---
+
+
+def test_files_have_the_line_ends_that_the_new_commit_asks_for(live: Hosted) -> None:
+    live.commit(".gitattributes", "*.sh text eol=crlf\n")
+    live.commit("run.sh", "true\n")
+    live.push()
+    assert (live.site / "run.sh").read_bytes() == b"true\r\n"
+    live.commit(".gitattributes", "*.sh text eol=lf\n")
+    live.commit("run.sh", "false\n")
+    live.push()
+    assert (live.site / "run.sh").read_bytes() == b"false\n"
+
+
+def test_what_the_hosts_user_has_set_for_git_does_not_matter(live: Hosted) -> None:
+    home = live.folder / "home"
+    write(home / ".gitconfig", "[safe]\nbareRepository = explicit\n[i18n]\nlogOutputEncoding = UTF-16\n"
+                               "[receive]\ndenyDeleteCurrent = ignore\ndenyNonFastForwards = true\n")
+    write(home / ".config" / "git" / "attributes", "*.py text eol=crlf\n")
+    own = live._replace(environ={**live.environ, "HOME": str(home), "XDG_CONFIG_HOME": f"{home}/.config"})
+    new = own.commit(text=APPLICATION + "# more\n")
+    own.push(own.repository, "HEAD:main")
+    own.push(own.repository, ":main", status=1)
+    own.push(own.repository, "+HEAD~:main")
+    own.push(own.repository, f"{new}:main")
+    assert live.served() == new and b"\r" not in (live.site / "application" / "app.py").read_bytes()
+    own.flaskflex("host", "another")
+
+
+def test_a_trial_that_cannot_be_removed_stops_no_push(live: Hosted) -> None:
+    live.commit(".flx", f"{FLX}[deploy]\n! touch made || ! chattr +i made\n")
+    live.push(status=1)
+    made = list(live.repository.glob("flaskflex/.trial.flaskflex-old-*/made"))
+    if not made:
+        pytest.skip("no file can be made immutable here")
+    try:
+        new = live.commit(".flx", FLX)
+        live.push()
+        assert live.ref("main") == live.ref("refs/flaskflex/live") == new
+    finally:
+        run("chattr", "-i", *made, cwd=live.folder, env=live.environ)
+    live.commit()
+    live.push()
+    live.served()
+
+
 # --- what goes live and fails there ---
 
 FAILS_WHEN_LIVE = "[deploy]\ncase $PWD in */trial) ;; *) exit 7 ;; esac\n"
@@ -787,6 +898,8 @@ def test_a_tag_of_what_is_live_leaves_the_log_of_its_push(live: Hosted) -> None:
     new = live.commit(".flx", FLX + "[deploy]\necho what the line printed\n")
     live.push("origin", "HEAD:main", "HEAD:refs/tags/first")
     live.push("origin", "HEAD:refs/tags/second")
+    live.commit()
+    live.push("origin", "HEAD:refs/tags/third")
     log = (live.repository / "flaskflex" / "logs" / f"{new}.log").read_text()
     assert log.count("\nwhat the line printed\n") == 2 and "last push: Live" in live.flaskflex("host")
 

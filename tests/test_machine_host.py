@@ -438,6 +438,21 @@ def test_a_first_push_that_fails_keeps_what_the_projects_user_may_not_read(host:
     host.run("cmp /root/flaskflex.py /var/www/first/first/.env")
 
 
+def test_a_push_of_files_that_apaches_user_owns_is_taken_back_whole(host: HostMachine) -> None:
+    host.add("mixed")
+    host.clone("mixed")
+    host.as_user("student", "cd mixed; mkdir public_html/uploads; "
+                            "echo 1 | tee one >public_html/uploads/README")
+    host.push("mixed")
+    host.run("chown www-data /var/www/mixed/mixed/public_html/uploads")
+    host.as_user("student", "cd mixed; rm one; echo 2 >public_html/uploads/README")
+    out = host.push("mixed")
+    assert "not ours to write to" in out and re.search("Served +[0-9a-f]{7} ", out)
+    assert host.run("cd /var/www/mixed; cat mixed/one mixed/public_html/uploads/README") == "1\n1\n"
+    refs = host.as_user("mixed", "git -C mixed.git rev-parse main refs/flaskflex/live").split()
+    assert len(refs) == 2 and refs[0] == refs[1]
+
+
 def test_a_project_that_cannot_be_archived_stays_and_serves(host: HostMachine) -> None:
     host.add("kept")
     host.clone("kept")
