@@ -3549,7 +3549,7 @@ class Checkout(NamedTuple):
         in_the_way = differing - ours | {path for path in written if self.is_blocked(path, removed)}
         if in_the_way and not keep:
             raise in_the_way_failure(self.repository.with_suffix(""), sorted(in_the_way))
-        self.require_writable((written - in_the_way) | removed)
+        self.require_writable([*(written - in_the_way), *filter(self.has_file, removed)])
         self.git("read-tree", "-i", "-m", old, new)
         self.replace(written - in_the_way, removed)
         return (edited - changes.keys() - ours) | stay
@@ -3636,9 +3636,10 @@ class Checkout(NamedTuple):
     def require_writable(self, paths: Iterable[str]) -> None:
         """Raise Failure if files cannot be replaced: their folder is another user's, or a disk of its own."""
         disk = self.root.stat().st_dev
-        for folder in {(self.root / path).parent for path in paths}:
+        for path in paths:
+            folder = next(parent for parent in (self.root / path).parents if parent.is_dir())
             writable = os.access(folder, os.W_OK | os.X_OK)
-            if folder.is_dir() and not (writable and folder.stat().st_dev == disk):
+            if not writable or folder.stat().st_dev != disk:
                 raise Failure(f"the push changes files in {folder}, which is "
                               + ("a disk of its own" if writable else "not ours to write to"),
                               "Take these files out of git, or change that on the host.")

@@ -445,10 +445,11 @@ def test_a_push_of_files_that_apaches_user_owns_is_taken_back_whole(host: HostMa
                             "echo 1 | tee one >public_html/uploads/README")
     host.push("mixed")
     host.run("chown www-data /var/www/mixed/mixed/public_html/uploads")
-    host.as_user("student", "cd mixed; rm one; echo 2 >public_html/uploads/README")
+    host.as_user("student", "cd mixed; rm one; mkdir public_html/uploads/new; "
+                            "echo 2 >public_html/uploads/new/2")
     out = host.push("mixed")
     assert "not ours to write to" in out and re.search("Served +[0-9a-f]{7} ", out)
-    assert host.run("cd /var/www/mixed; cat mixed/one mixed/public_html/uploads/README") == "1\n1\n"
+    assert host.run("cd /var/www/mixed; cat mixed/one mixed/public_html/uploads/*") == "1\n1\n"
     refs = host.as_user("mixed", "git -C mixed.git rev-parse main refs/flaskflex/live").split()
     assert len(refs) == 2 and refs[0] == refs[1]
 
