@@ -3,7 +3,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import sys
 import threading
 import time
 from pathlib import Path
@@ -39,11 +38,12 @@ def index():
 
 @pytest.fixture(scope="module")
 def wheels(tmp_path_factory: pytest.TempPathFactory, session_environ: Environ) -> Path:
-    """The only packages that pip finds on the host."""
-    folder = tmp_path_factory.mktemp("wheels")
+    """The only packages that pip finds on the host, for the host's Python, which need not be the tests'."""
+    folder, own = tmp_path_factory.mktemp("wheels"), tmp_path_factory.mktemp("env")
+    run("python3", "-m", "venv", own, cwd=own, env=session_environ)
     for release in FLASK:
-        run(sys.executable, "-m", "pip", "download", "-q", "-d", folder, f"flask=={release}", "flup==1.0.3",
-            cwd=folder, env=session_environ)
+        run(own / "bin" / "python", "-m", "pip", "download", "-q", "-d", folder, f"flask=={release}",
+            "flup==1.0.3", cwd=folder, env=session_environ)
     return folder
 
 
