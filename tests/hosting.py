@@ -129,10 +129,10 @@ class Hosted(NamedTuple):
 
     def assert_clean(self) -> None:
         """No trial and no unfinished file is left, and nobody has the lock."""
+        assert eventually(lambda: not list(self.repository.glob("flaskflex/.trial.flaskflex-old-*")))
         assert not list(self.folder.glob("host/**/*flaskflex-new*"))
         assert not [path for path in (self.repository / "flaskflex").iterdir()
                     if path.name in ("trial", "before")]
-        assert eventually(lambda: not list(self.repository.glob("flaskflex/.trial.flaskflex-old-*")))
         assert eventually(self.lock_is_free)
         assert {path.name for path in (self.folder / "host").iterdir()} == {NAME, f"{NAME}.git"}
 
