@@ -4065,9 +4065,13 @@ class HostedProject:
                 why = "holds data" if is_data(path) else "was changed on the host"
                 log.fact("Note", f"{path} {why}, and stays as it is there")
             report_answer(ask_site(trial.root, self.mark), log)
-        finally:
+        except BaseException:
             end_marked(self.mark)
-            remove_unwaited(trial.root)
+            with contextlib.suppress(Failure):  # the first one says more, and clear_up knows what to do
+                remove_tree(trial.root)
+            raise
+        end_marked(self.mark)
+        remove_unwaited(trial.root)
 
     def try_first(self, new: str, log: Log) -> None:
         """Try the first commit in the site itself: nothing is live that this could harm.
