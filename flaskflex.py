@@ -3687,13 +3687,11 @@ def command_environ(mark: str) -> dict[str, str]:
 
 def end_marked(mark: str) -> None:
     """End the processes that a push with this mark has started, and all that descends from us."""
-    deadline = time.monotonic() + 5
-    while time.monotonic() < deadline:  # what starts others takes several rounds
+    deadline, looks_without = time.monotonic() + 5, 0
+    while looks_without < 2 and time.monotonic() < deadline:  # one that forks and ends can escape one look
         pids = marked_processes(f"{HOST_MARKER}={mark}") | descendants(set())
-        if not pids:
-            break
+        looks_without = 0 if pids else looks_without + 1
         send_signal(pids, signal.SIGKILL)
-        time.sleep(0.002)
 
 
 def replaced_paths(lines: Iterable[FlxLine]) -> set[str]:

@@ -830,7 +830,7 @@ def test_what_the_hosts_user_has_set_for_git_does_not_matter(live: Hosted) -> No
 
 
 def test_a_trial_that_cannot_be_removed_stops_no_push(live: Hosted) -> None:
-    live.commit(".flx", f"{FLX}[deploy]\n! touch made || ! chattr +i made\n")
+    live.commit(".flx", f"{FLX}[deploy]\ntouch made; chattr +i made; false\n")
     live.push(status=1)
     if not (live.repository / "flaskflex" / "trial" / "made").exists():
         pytest.skip("no file can be made immutable here")
