@@ -341,7 +341,7 @@ GIT_VARIABLES = (
     "GIT_OBJECT_DIRECTORY", "GIT_PREFIX", "GIT_REPLACE_REF_BASE", "GIT_SHALLOW_FILE", "GIT_WORK_TREE",
 )
 
-
+GITLINK = "160000"  # git's mode of a submodule
 SUBMODULE = ("public_html is a git repository of its own (a submodule): files in it are not the project's",
              "Take it out: git rm --cached public_html && mv public_html ../public_html.old")
 
@@ -373,7 +373,8 @@ def git_output(folder: Path, *args: str, stdin: bytes = b"") -> bytes:
     """Return what git prints. Raise Failure with git's own message if it fails."""
     result = run_git(folder, *args, stdin=stdin)
     if result.returncode:
-        raise Failure(f"git {args[0]} failed in {folder}", error_text(result.stderr))
+        command = next(arg for arg in args if not arg.startswith("-"))
+        raise Failure(f"git {command} failed in {folder}", error_text(result.stderr))
     return result.stdout
 
 
@@ -460,7 +461,7 @@ def read_head(project: Project) -> Project:
     branch = os.fsdecode(run_git(project.root, "symbolic-ref", "--quiet", "--short", "HEAD").stdout)
     commit = project.head_commit()
     blobs = project.blobs_of(commit, FILES) if commit else {}
-    if commit and project.git("ls-tree", commit, "--", "public_html").startswith(b"160000"):
+    if commit and project.git("ls-tree", commit, "--", "public_html").startswith(GITLINK.encode()):
         raise Failure(*SUBMODULE)
     ignored = os.fsdecode(run_git(project.root, "check-ignore", "--", *FILES).stdout).splitlines()
     return project._replace(branch=branch.rstrip("\n") or None, commit=commit or None, blobs=blobs,
@@ -1156,8 +1157,8 @@ BOUND_TO = {"win32": r"""== ?["'](?:win32|Windows|nt)["']|:: Microsoft""",
 
 def only_system(texts: Iterable[str]) -> str:
     """Return the sys_platform that all of some markers or classifiers are bound to, "" if there is none."""
-    found = {next((system for system, pattern in BOUND_TO.items()
-                   if re.search(pattern, text) and " or " not in text), "") for text in texts}
+    found = {next((system for system, sign in BOUND_TO.items()
+                   if re.search(sign, text) and " or " not in text), "") for text in texts}
     return found.pop() if len(found) == 1 else ""
 
 
@@ -2489,7 +2490,7 @@ def end_descendants(process: Optional[subprocess.Popen[bytes]], known: set[int],
         send(signal.SIGKILL, {process.pid})
         wait(1)
     deadline = time.monotonic() + 5
-    while send(signal.SIGKILL, set()) and time.monotonic() < deadline:  # what starts others takes several
+    while send(signal.SIGKILL, set()) and time.monotonic() < deadline:  # several: some fork
         time.sleep(0.005)
 
 
@@ -3307,9 +3308,9 @@ def unpushable(project: Project) -> Iterator[Finding]:
                   shell_line(*push) if remotes else "git remote add origin URL")
 
 
-def check_live(project: Project, upstream: tuple[str, str], host: tuple[str, str]) -> Finding:
+def check_live(project: Project, upstream: tuple[str, str], host_refs: tuple[str, str]) -> Finding:
     """The host serves the commit that was pushed, as far as it says so."""
-    (remote, ref), (deployed, live) = upstream, host
+    (remote, ref), (deployed, live) = upstream, host_refs
     if live != project.commit and deployed not in ("", ref):
         name = deployed.replace("refs/heads/", "", 1)
         return Finding("warn", f"branch {project.branch} is pushed, and the host deploys branch {name}",
@@ -3363,7 +3364,7 @@ def check_committed(project: Project) -> Iterator[Finding]:
 # --- host ---
 
 EMPTY_TREE = "4b825dc642cb6eb9a060e54bf8d69288fbee4904"  # to git, what a site holds before its first push
-ABSENT, GITLINK = "000000", "160000"  # git's modes of a file that a commit lacks, and of a submodule
+ABSENT = "000000"  # git's mode of a file that a commit lacks
 LINE_SECONDS = 600.0  # what a line of .flx may take, if git config flaskflex.timeout says nothing else
 HOST_MARKER = "FLASKFLEX_HOST"  # in the environment of what a push starts: which push that is
 OUTPUT_LIMIT = 16 << 20  # bytes that one line of .flx may print
@@ -3376,8 +3377,8 @@ CHECKOUT_SETTINGS = (
     "-c", "core.fileMode=false", "-c", "core.fsmonitor=false", "-c", "core.hooksPath=/dev/null",
     "-c", "core.attributesFile=/dev/null",
 )
-STAGE = ".flaskflex-new-"  # the folder in a site where files lie that are about to replace others
 REPOSITORY_SETTINGS_ONLY = {"GIT_CONFIG_NOSYSTEM": "1", "GIT_CONFIG_GLOBAL": os.devnull}
+STAGE = ".flaskflex-new-"  # the folder in a site where files lie that are about to replace others
 
 
 @contextlib.contextmanager
@@ -4127,7 +4128,8 @@ class HostedProject:
         if new in ("", old):
             return True
         log.fact("Going live", self.describe(new))
-        tried_here, url = not old and self.was_tried_here(new), self.setting("flaskflex.url")
+        url = self.setting("flaskflex.url")
+        tried_here = not old and self.was_tried_here(new)
         if not old and not tried_here:
             self.restore_before(log)
         try:
@@ -4336,8 +4338,8 @@ def host_in_folder(options: argparse.Namespace, report: Report) -> int:
     report.fact("Site", f"{hosted.site}, with the document root {hosted.site / 'public_html'}")
     url = f"{user_name()}@{os.uname().nodename}:{hosted.repository}"
     report.fact("Clone", shell_line("git", "clone", url))
-    next_step = "python flaskflex.py in the clone, then git push"
-    report.fact("Next", next_step if serves else "what was pushed last does not run: push a better commit")
+    report.fact("Next", "python flaskflex.py in the clone, then git push" if serves else
+                "what was pushed last does not run: push a better commit")
     return 0 if serves else 1
 
 
