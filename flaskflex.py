@@ -835,8 +835,12 @@ def has_pip(virtualenv: Virtualenv) -> bool:
     return any((folder / "pip" / "__main__.py").exists() for folder in site_packages(virtualenv.path))
 
 
-def installed_version(name: str) -> tuple[int, ...]:
+def installed_version(name: str, module: str) -> tuple[int, ...]:
     """Return the version of a distribution that this interpreter can import, such as (3, 2, 1), else ()."""
+    import importlib.util
+
+    if not importlib.util.find_spec(module):  # this takes no time, and to load importlib.metadata 0.01 s
+        return ()
     from importlib import metadata
 
     try:
@@ -869,7 +873,7 @@ def pip_command(virtualenv: Virtualenv, command: str) -> list[str]:
     uv = shutil.which("uv")
     if uv:
         return [uv, "pip", command, "--python", python]
-    if installed_version("pip") >= (22, 3):  # the first that has --python
+    if installed_version("pip", "pip") >= (22, 3):  # the first that has --python
         return [sys.executable, *isolated, "-m", "pip", "--python", python, command]
     return [python, *isolated, str(bundled_pip(virtualenv)), command]
 
@@ -1794,7 +1798,7 @@ def fetch(name: str, pins: str, virtualenv: Virtualenv, report: Report) -> Path:
 def open_repository(project: Project, virtualenv: Virtualenv, report: Report) -> git.Repo:
     """Return the project for the GitPython that is installed, or for the one in flaskflex's cache."""
     with signals_deferred():
-        installed = installed_version("GitPython")
+        installed = installed_version("GitPython", "git")
     if installed < GITPYTHON_MIN:
         sys.path.insert(0, str(fetch("GitPython", GITPYTHON_PINS, virtualenv, report)))
     os.environ.pop("GIT_PYTHON_GIT_EXECUTABLE", None)  # GitPython is to run the git that we run
