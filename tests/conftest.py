@@ -7,6 +7,7 @@ from __future__ import annotations
 import fcntl
 import importlib.util
 import os
+import py_compile
 import shutil
 import signal
 import subprocess
@@ -270,17 +271,31 @@ def git(project: Path, environ: Environ) -> Git:
     return git_in(project, environ)
 
 
+@pytest.fixture(scope="session")
+def compiled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The script as the Python that runs the tests has compiled it.
+
+    For a script Python does that at each start, which is a third of a run: most tests start from here. Those
+    of ways to start it, of Pythons and of hostile projects start flaskflex.py itself.
+    """
+    def make(folder: Path) -> None:
+        py_compile.compile(str(SCRIPT), cfile=str(folder / "flaskflex.pyc"), doraise=True)
+
+    return made_once(tmp_path_factory, "compiled", make) / "flaskflex.pyc"
+
+
 Flaskflex = Callable[..., Result]
 
 
 @pytest.fixture
-def flaskflex(project: Path, environ: Environ, virtualenv: Path) -> Flaskflex:
-    """Run the downloaded script as its user does: flaskflex("-n") is `python flaskflex.py -n`."""
+def flaskflex(project: Path, environ: Environ, virtualenv: Path, compiled: Path) -> Flaskflex:
+    """Run the script as its user does: flaskflex("-n") is `python flaskflex.py -n`."""
     def flaskflex(
         *arguments: Any, cwd: Path = project, env: Environ = environ,
         python: Optional[Path] = None, script: Optional[Path] = None,
     ) -> Result:
-        command = [python or virtualenv / "bin" / "python", script or project / "flaskflex.py", *arguments]
+        own = script or (project / "flaskflex.py" if python else compiled)
+        command = [python or virtualenv / "bin" / "python", own, *arguments]
         done = subprocess.run(
             [str(word) for word in command], cwd=cwd, env=env, stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE, stderr=subprocess.PIPE,
