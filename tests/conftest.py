@@ -276,7 +276,7 @@ def compiled(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The script as the Python that runs the tests has compiled it.
 
     For a script Python does that at each start, which is a third of a run: most tests start from here. Those
-    of ways to start it, of Pythons and of hostile projects start flaskflex.py itself.
+    of ways to start it, of Pythons and of hostile projects, or that change it, start flaskflex.py itself.
     """
     def make(folder: Path) -> None:
         py_compile.compile(str(SCRIPT), cfile=str(folder / "flaskflex.pyc"), doraise=True)
@@ -294,7 +294,9 @@ def flaskflex(project: Path, environ: Environ, virtualenv: Path, compiled: Path)
         *arguments: Any, cwd: Path = project, env: Environ = environ,
         python: Optional[Path] = None, script: Optional[Path] = None,
     ) -> Result:
-        own = script or (project / "flaskflex.py" if python else compiled)
+        own = script or project / "flaskflex.py"
+        if not (script or python) and own.read_bytes() == SCRIPT.read_bytes():
+            own = compiled
         command = [python or virtualenv / "bin" / "python", own, *arguments]
         done = subprocess.run(
             [str(word) for word in command], cwd=cwd, env=env, stdin=subprocess.DEVNULL,

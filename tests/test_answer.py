@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import ast
 import os
+import py_compile
 import re
 import resource
 import shutil
@@ -45,6 +46,14 @@ def over_fastcgi(script: Path) -> None:
     text, count = re.subn("(?m)^MODULE_FOLDERS = .*", nowhere, script.read_text("utf-8"))
     assert count == 1
     script.write_text(text, "utf-8")
+
+
+@pytest.fixture(scope="module")
+def compiled(deployed: Path) -> Path:
+    """The script of these projects, compiled: the others' would find Apache."""
+    script = deployed / "flaskflex.pyc"
+    py_compile.compile(str(deployed / NAME / "flaskflex.py"), cfile=str(script), doraise=True)
+    return script
 
 
 @pytest.fixture
@@ -116,7 +125,8 @@ class Outcome(NamedTuple):
 
 @pytest.fixture(scope="module")
 def outcomes(
-    deployed: Path, tmp_path_factory: pytest.TempPathFactory, virtualenv: Path, session_environ: Environ
+    deployed: Path, compiled: Path, tmp_path_factory: pytest.TempPathFactory, virtualenv: Path,
+    session_environ: Environ,
 ) -> Dict[str, Outcome]:
     """What check says of each application in the tables below, by its name there.
 
@@ -135,7 +145,7 @@ def outcomes(
             use_example(project, text)
         else:
             (project / DISPATCH).write_text(text)
-        said = finish(start_check(project, environ, *options), folder)
+        said = finish(start_check(compiled, project, environ, *options), folder)
         return Outcome(*said, end_what_is_left(folder), project)
 
     asked: Dict[str, Tuple[Tuple[str, str], Sequence[str]]] = {
@@ -151,9 +161,11 @@ def outcomes(
         return dict(zip(asked, (one.result() for one in given)))
 
 
-def start_check(project: Path, environ: Environ, *options: str) -> "subprocess.Popen[bytes]":
+def start_check(
+    script: Path, project: Path, environ: Environ, *options: str
+) -> "subprocess.Popen[bytes]":
     return subprocess.Popen(
-        ["python", "flaskflex.py", "check", *options], cwd=project, env=environ,
+        ["python", str(script), "check", *options], cwd=project, env=environ,
         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     )
 
@@ -527,7 +539,7 @@ def test_interrupted_check_leaves_nothing(
     signals: Tuple[signal.Signals, ...], project: Path, tmp_path: Path, environ: Environ
 ) -> None:
     put(project, HANGS)
-    check = start_check(project, environ)
+    check = start_check(project / "flaskflex.py", project, environ)
     noted(project, "child"), noted(project, "own")
     for number in signals:
         check.send_signal(number)
@@ -755,7 +767,7 @@ def test_interrupted_making_of_the_fresh_virtualenv_leaves_nothing(
     project: Path, tmp_path: Path, environ: Environ
 ) -> None:
     temporary = Path(environ["TMPDIR"])
-    check = start_check(project, environ, "--fresh")
+    check = start_check(project / "flaskflex.py", project, environ, "--fresh")
     begun = eventually(lambda: list(temporary.glob("*/clone/.venv/bin/python")))
     check.terminate()
     status, _, err = finish(check, tmp_path)

@@ -118,7 +118,7 @@ def outcome(project: Path, environ: Environ) -> Dict[str, Any]:
 
 
 def command(environ: Environ) -> List[str]:
-    return [environ["PYTHON"], "flaskflex.py"]
+    return [environ["PYTHON"], environ["COMPILED"]]
 
 
 def make_project(folder: Path, environ: Environ) -> Path:
@@ -171,11 +171,14 @@ def older_project(folder: Path, environ: Environ) -> None:
 
 
 @pytest.fixture(scope="module")
-def scene_environ(tmp_path_factory: pytest.TempPathFactory, warm_cache: Path) -> Environ:
+def scene_environ(
+    tmp_path_factory: pytest.TempPathFactory, warm_cache: Path, compiled: Path
+) -> Environ:
     """The environment of all runs here, with a virtualenv whose pip is quick."""
     home = tmp_path_factory.mktemp("interrupted")
     environ = {**without_coverage(hermetic_environ(home)), **IDENTITY, "XDG_CACHE_HOME": str(warm_cache)}
-    environ.update(VIRTUAL_ENV=str(home / "env"), PYTHON=str(home / "env" / "bin" / "python"))
+    environ.update(VIRTUAL_ENV=str(home / "env"), PYTHON=str(home / "env" / "bin" / "python"),
+                   COMPILED=str(compiled))
     venv.create(home / "env", symlinks=True)
     write(site_packages(home / "env") / "pip" / "__init__.py")
     write(site_packages(home / "env") / "pip" / "__main__.py", PIP)
