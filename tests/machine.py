@@ -98,6 +98,9 @@ KbdInteractiveAuthentication no
 SetEnv {variables}
 """
 
+# How the two agree on a key: what they choose by themselves takes a tenth of a second of each connection.
+QUICK = "KexAlgorithms=curve25519-sha256"
+
 # As root, sshd insists on an empty folder for itself, which only Debian's service makes: here it gets a /run
 # of its own.
 WITH_RUN = """\
@@ -149,7 +152,7 @@ def running_sshd(folder: Path, environ: Dict[str, str]) -> Iterator[Sshd]:
 def ssh_command(folder: Path) -> str:
     """Return the command of an ssh that uses the key and the known hosts of a folder, and asks nothing."""
     options: List[str] = [
-        "BatchMode=yes", "IdentitiesOnly=yes", f"IdentityFile={folder}/user_key",
+        QUICK, "BatchMode=yes", "IdentitiesOnly=yes", f"IdentityFile={folder}/user_key",
         f"UserKnownHostsFile={folder}/known_hosts",
     ]
     return " ".join(["ssh", "-F", "none", *(f"-o {option}" for option in options)])

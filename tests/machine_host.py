@@ -16,7 +16,7 @@ import hosting
 import pytest
 from apache import eventually
 from conftest import PASSED_ON, SCRIPT, Environ
-from machine import PATIENCE, Machine, running_machine
+from machine import PATIENCE, QUICK, Machine, running_machine
 
 KEY = "/home/student/.ssh/id_ed25519.pub"
 PROGRAM = "python3 /root/flaskflex.py"  # where only root can read it
@@ -42,8 +42,9 @@ def path(path):
 FLX = hosting.FLX.replace("mkdir .venv", "cp -a /srv/prepared .venv")
 
 # The client of all projects: one user, one key, no questions.
-SSH_CONFIG = """\
+SSH_CONFIG = f"""\
 Host *
+    {QUICK}
     StrictHostKeyChecking accept-new
     BatchMode yes
     LogLevel ERROR
