@@ -437,10 +437,9 @@ class Project(NamedTuple):
 
 def fail_no_work_tree(folder: Path, stderr: bytes) -> NoReturn:
     """Say why git finds no work tree at a folder: there is none, or git will not open it."""
-    absolute = folder.resolve()
-    if any((parent / ".git").exists() for parent in (absolute, *absolute.parents)):
-        raise Failure(f"git does not open the repository of {absolute}", error_text(stderr))
-    raise Failure(f"{absolute} is not in a git repository",
+    if any((parent / ".git").exists() for parent in (folder, *folder.parents)):
+        raise Failure(f"git does not open the repository of {folder}", error_text(stderr))
+    raise Failure(f"{folder} is not in a git repository",
                   "Clone your project, and run flaskflex in the clone. (git init makes a new repository.)")
 
 
@@ -453,7 +452,7 @@ def require_own_work_tree(folder: Path, root: Path) -> None:
     if repositories[0] != repositories[1]:
         raise Failure(f"the repository of {folder} has its files in {root}, which is not part of it",
                       "Its core.worktree says so. If that is a mistake, undo it:\n"
-                      + shell_line("git", "-C", str(folder.resolve()), "config", "--unset", "core.worktree"))
+                      + shell_line("git", "-C", str(folder), "config", "--unset", "core.worktree"))
 
 
 def read_head(project: Project) -> Project:
@@ -473,6 +472,7 @@ def find_project(folder: Path) -> Project:
     require_git()
     if not folder.is_dir():
         raise Failure(f"{folder} is not a folder", "Name the clone of your project after -C.")
+    folder = folder.resolve()  # git follows links, and the paths that it prints begin where they lead
     result = run_git(folder, "rev-parse", "--is-bare-repository", "--git-path", "index", "--show-toplevel")
     bare, _, places = os.fsdecode(result.stdout).partition("\n")
     if bare == "true":

@@ -34,6 +34,22 @@ def test_the_root_of_the_project_is_found(
     assert_prepared(project, environ)
 
 
+def test_a_link_into_the_project_leads_to_the_projects_own_index(
+    tmp_path: Path, project: Path, environ: Environ, git: Git, flaskflex: Flaskflex
+) -> None:
+    """And not to that of the repository in which the link lies."""
+    git("init", "-q", tmp_path)
+    write(tmp_path / "of the outer one")
+    git("add", "of the outer one", cwd=tmp_path)
+    (project / "deep").mkdir()
+    (tmp_path / "link").symlink_to(project / "deep")
+    with untouched(tmp_path / ".git"):
+        result = flaskflex("-C", "link", cwd=tmp_path)
+    assert result.status == 0, result
+    assert f"Project     {project} (branch main)" in result.out
+    assert_prepared(project, environ)
+
+
 @pytest.mark.parametrize("name", ["zażółć gęślą 日本", "it's 100% \"[a-z]*\"", "$HOME", "line\nbreak"])
 def test_the_path_of_the_project_may_be_any(
     name: str, project: Path, environ: Environ, flaskflex: Flaskflex
