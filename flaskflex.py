@@ -1887,7 +1887,9 @@ def abandoned_folders(project: Project) -> Iterator[Path]:
     for folder in project.index_file.parent.glob(f"{TEMP_PREFIX}*"):
         owner = folder.name[len(TEMP_PREFIX):]
         pid = owner.rpartition("-")[2]
-        if not re.fullmatch("[0-9]{1,10}", pid) or owner != lock_owner(int(pid)) or is_running(int(pid)):
+        if not re.fullmatch("[0-9]{1,10}", pid) or owner != lock_owner(int(pid)):
+            continue
+        if is_running(int(pid)) and int(pid) != os.getpid():  # in containers, runs often have one number
             continue
         with contextlib.suppress(OSError):  # another run has been faster
             if stat.S_ISDIR(folder.lstat().st_mode):

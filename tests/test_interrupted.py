@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -434,6 +435,20 @@ def test_a_run_that_was_killed_while_it_recovered_another_is_recovered_too(
     folder, = (project / ".git").glob(".flaskflex-*-*")
     folder.rename(re.sub("[0-9]+$", "4999999", str(folder)))  # no process can have that number
     finish(scene, project)
+
+
+@pytest.mark.parametrize("scene", [fresh_project], indirect=True)
+def test_a_killed_run_is_recovered_by_one_with_the_same_number(scene: Scene, tmp_path: Path) -> None:
+    """In a container each run may have the number that the last one had."""
+    if STRACE is None:
+        pytest.skip("strace is not installed")
+    disturbed(scene, Point(0, "rename", 2), "signal=SIGKILL", tmp_path)
+    project = tmp_path / "project"
+    folder, = (project / ".git").glob(".flaskflex-*-*")
+    number = len(str(folder)) - len(re.sub("[0-9]+$", "", str(folder)))
+    rename = f'mv {shlex.quote(str(folder))} {shlex.quote(str(folder)[:-number])}$$; exec "$@"'
+    run("sh", "-c", rename, "sh", *command(scene.environ), cwd=project, env=scene.environ)
+    assert outcome(project, scene.environ) == scene.after
 
 
 # --- where nobody can be told ---
