@@ -1849,6 +1849,14 @@ def take_lock(lock: Path, folder: Path) -> None:
             file.write(lock_owner(os.getpid()))
 
 
+def owns_lock(folder: Path, lock: Path) -> bool:
+    """Return True if the run with that folder has the lock: the user may have removed it, as git advises."""
+    with contextlib.suppress(OSError, Failure):
+        with open_regular(lock) as file, open_regular(folder / "owner") as owner_file:
+            return file.read() == owner_file.read()
+    return False
+
+
 def install_prepared_index(project: Project, folder: Path) -> None:
     """Put the index that was prepared for a commit into its place, if that commit has been made."""
     for prepared in folder.glob(f"{INDEX_BEFORE}*"):
@@ -1878,7 +1886,8 @@ def index_locked(project: Project) -> Iterator[Path]:
         yield folder
     finally:
         install_prepared_index(project, folder)
-        lock.unlink()
+        if owns_lock(folder, lock):
+            lock.unlink()
         shutil.rmtree(folder)  # last: by it the next run knows a lock that was left
 
 
@@ -1909,12 +1918,9 @@ def recover_killed_runs(tree: WorkTree) -> None:
             if re.fullmatch(r"[0-9a-f]{16}", noted.name[len(TEMP_PREFIX):]):
                 for place in ("", "public_html/"):
                     tree.remove(place + noted.name)
-        with contextlib.suppress(OSError, Failure):  # the user may have removed the lock, as git advises
-            with open_regular(lock) as file, open_regular(folder / "owner") as owner_file:
-                its_own = file.read() == owner_file.read()
-            if its_own:
-                install_prepared_index(project, folder)
-                lock.unlink()
+        if owns_lock(folder, lock):
+            install_prepared_index(project, folder)
+            lock.unlink()
         shutil.rmtree(folder)
 
 

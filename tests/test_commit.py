@@ -4,7 +4,7 @@ from __future__ import annotations
 import re
 import shutil
 from pathlib import Path
-from typing import Callable, List
+from typing import Callable, List, Optional
 
 import pytest
 from conftest import Environ, Flaskflex, Git, run
@@ -194,6 +194,20 @@ def test_what_a_hook_makes_of_a_file_is_committed_and_stays(
     assert git("status", "--porcelain") == "?? flaskflex.py\n"
     with untouched(project):
         assert flaskflex().status == 0
+
+
+@pytest.mark.parametrize("others", [None, "another git's"])
+def test_a_lock_that_the_user_took_away_meanwhile_is_not_missed_and_anothers_stays(
+    others: Optional[str], project: Path, environ: Environ, git: Git, flaskflex: Flaskflex
+) -> None:
+    lock = project / ".git" / "index.lock"
+    add_hook(project, "pre-commit", f"rm {lock}", f'printf "{others}" > {lock}' if others else "")
+    result = flaskflex()
+    assert (result.status, result.err) == (0, "")
+    assert (lock.read_text() if lock.exists() else None) == others
+    assert not list((project / ".git").glob(".flaskflex-*"))
+    lock.unlink(missing_ok=True)
+    assert_prepared(project, environ)
 
 
 def refusing_hook(project: Path, git: Git) -> None:
