@@ -1259,10 +1259,14 @@ def server_line(requirement: Requirement, distribution: Optional[Distribution], 
 
 
 def named_requirements(output: str, installed: Mapping[str, Distribution]) -> Iterator[Requirement]:
-    """Yield what pip freeze printed, with the names that it leaves out for editable installs."""
+    """Yield what pip freeze printed, with the names that it leaves out for editable installs.
+
+    It shows the path of one, and uv a URL (file:).
+    """
     names = {distribution.source: distribution.name for distribution in installed.values()}
-    for requirement in parse_requirements(output):
-        yield requirement._replace(name=requirement.name or names.get(requirement.line[3:], ""))
+    for name, line in parse_requirements(output):
+        path = unquote(line[10:], errors="surrogateescape") if line.startswith("-e file://") else line[3:]
+        yield Requirement(name or names.get(path, ""), line)
 
 
 def other_systems(installed: Mapping[str, Distribution]) -> dict[str, str]:

@@ -360,6 +360,20 @@ def test_all_that_cannot_be_installed_is_named_at_once(
     assert_refused(result, "one is installed from /elsewhere/one", "two is installed from /elsewhere/two")
 
 
+def test_editable_installs_as_uv_freezes_them_have_their_names(project: Path, active: Path) -> None:
+    folders = {"mylib": project / "libs" / "a b-ą", "one": Path("/elsewhere/1"), "two": Path("/elsewhere/2")}
+    for name, folder in folders.items():
+        add_distribution(active, name, "1", {"url": folder.as_uri(), "dir_info": {"editable": True}})
+    frozen_by_uv = "".join(f"-e {folder.as_uri()}\n" for folder in folders.values())
+    virtualenv = FLASKFLEX.Virtualenv(active, active / "bin" / "python", "3.11.7")
+    plan = FLASKFLEX.plan_freeze(frozen_by_uv, virtualenv, project, "")
+    assert plan.requirements == [("mylib", "-e './libs/a b-ą'")]
+    assert plan.refused == {
+        "one": "one is installed from /elsewhere/1, which the server does not have",
+        "two": "two is installed from /elsewhere/2, which the server does not have",
+    }
+
+
 # --- installs from addresses ---
 
 
