@@ -1358,9 +1358,10 @@ def frozen_fingerprint(content: bytes) -> str:
 
 def remember_excluded(user_lines: str, names: Iterable[str]) -> str:
     """Return the user's lines, and above them one for each name that they do not exclude yet."""
-    known = set(map(canonical, EXCLUDE_LINE.findall(user_lines)))
-    new = [f"# flaskflex: exclude {name}\n" for name in names if canonical(name) not in known]
-    return "".join([*new, user_lines])
+    new = {canonical(name): f"# flaskflex: exclude {name}\n" for name in names}
+    for name in EXCLUDE_LINE.findall(user_lines):
+        new.pop(canonical(name), None)
+    return "".join([*new.values(), user_lines])
 
 
 def render_requirements(requirements: Sequence[Requirement], version: str, user_lines: str) -> bytes:
