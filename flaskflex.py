@@ -1063,12 +1063,13 @@ def has_credentials(text: str) -> bool:
     """Return True if a line of a requirements file holds what looks like a password or a token.
 
     It is searched for URLs, also inside of URLs and quoted. pip takes ${NAME} from the environment, and that
-    is no secret. A user name over ssh is none if it is a usual one; over https it may be a token, and so may
-    any query. A line that is too long to be searched counts as one that holds a secret.
+    is no secret, nor is an address to write to. A user name over ssh is none if it is a usual one; over https
+    it may be a token, and so may any query. A line that is too long to be searched counts as one that holds
+    a secret.
     """
     if len(text) > 10 * LINE_LIMIT:
         return True
-    text = re.sub(r"\$\{[A-Z0-9_]+\}", "\0", text)
+    text = re.sub(r"\$\{[A-Z0-9_]+\}", "\0", re.sub(r"(?<![\w/])mailto:", "", text))
     for _ in range(3):  # %2540 is an @, quoted twice
         parts = text.split("://")
         if (TOKEN.search(text) or re.search(r":(?!\0@)[^\s/@:]+@", text)

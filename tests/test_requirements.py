@@ -747,6 +747,7 @@ HIDDEN = [
     "x @ https://host.example/x.zip#access_token=PW", "x @ https://dl.cloudsmith.io/aToken/org/repo/x.whl",
     "-i https://pypi.anaconda.org/t/aToken/me/simple",
     "-i https://packagecloud.io/priv/0123456789abcdef/me/repo/pypi/simple",
+    "-i https://mailto:PW@host.example/", "# mailto:me:PW@host.example",
     "-i https://${U}:PW@host.example/", "x @ https://host.example/aB3dE5gH7jK9mN1p/x.whl",
     "x @ https://host.example/x?a=${T}&b=PW", "--global-option ghp_0123456789abcdefghij0123456789abcdef",
     "x @ https://host.example/glpat-0123456789abcdefghij/",
@@ -761,7 +762,7 @@ HARMLESS = [
     "x @ https://files.pythonhosted.org/packages/ab/cd/0123456789abcdef0123456789abcdef0123456789/"
     "x-2.3.0%2Bcu121-cp311-cp311-manylinux_2_17_x86_64.manylinux2014_x86_64.whl#sha256=0123456789abcdef",
     "-i https://dl.cloudsmith.io/public/org/repo/python/simple/",
-    "# ask me <me@host.example>: it is 12:30",
+    "# ask me <me@host.example>: it is 12:30", "# mailto:me@host.example", "#mailto:me@host.example",
     "x==1 --hash=sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef",
     "x @ https://host.example/x.zip ; python_version > '3'",
 ]
