@@ -2801,7 +2801,7 @@ def execve_problem(script: Path, path: str) -> str:
         return f"{script.name} has no execute bit"
     if not first_line.startswith("#!"):
         return f"{script.name} does not begin with #! and a program"
-    program, _, argument = first_line[2:].strip(" \t").partition(" ")
+    program, _, argument = re.sub("[ \t]+", " ", first_line[2:]).strip(" ").partition(" ")
     if os.path.basename(program) == "env" and not argument.startswith("-"):
         program = argument  # which env looks for in PATH
     found = shutil.which(program, path=path)

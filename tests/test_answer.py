@@ -627,9 +627,10 @@ def test_script_that_speaks_no_fastcgi_fails(script: str, outcomes: Dict[str, Ou
     assert SCRIPTS[script] in found.text
 
 
-def test_script_is_started_in_its_own_folder(project: Path, flaskflex: Flaskflex) -> None:
-    (project / DISPATCH).write_text("#!/usr/bin/env python3\nimport os, sys\nsys.exit(os.getcwd())\n")
-    found = item(flaskflex("check").out, "the application ended")
+@pytest.mark.parametrize("first", ["#!/usr/bin/env python3", "#! /usr/bin/env\tpython3"])
+def test_script_is_started_in_its_own_folder(first: str, project: Path, flaskflex: Flaskflex) -> None:
+    (project / DISPATCH).write_text(f"{first}\nimport os, sys\nsys.exit(os.getcwd())\n")
+    found = item(flaskflex("check").out, "the application ended|GET / answers 500")
     assert found.text.endswith(f": {(project / DISPATCH).parent}")
 
 
