@@ -585,7 +585,7 @@ class WorkTree:
 
     def read(self, path: str) -> WorkTreeFile:
         """Return the file at a path. Raise Failure if something else is in its way, or it is too large."""
-        if not self._open_folder(path) or not self._is_there(path, "file"):
+        if not self._is_there(path, "file"):
             return WorkTreeFile(None, 0)
         name, folder = self._place(path)
         with open_regular(name, dir_fd=folder) as file:
@@ -593,11 +593,11 @@ class WorkTree:
 
     def create(self, path: str, content: bytes, mode: int) -> None:
         """Write a new file, in a folder that is made if need be: writable for its owner alone (suexec)."""
-        if not self._open_folder(path):
-            folder = os.path.dirname(path)
+        folder = os.path.dirname(path)
+        if not self._is_there(folder, "folder"):
             name, root = self._place(folder)
             os.mkdir(name, 0o755, dir_fd=root)
-            self._open_folder(path)
+            self._is_there(folder, "folder")
             if folder in self.descriptors:
                 set_mode(self.descriptors[folder], 0o755)  # the user's umask may have taken something away
         name, parent = self._place(path)
@@ -620,7 +620,7 @@ class WorkTree:
     def remove(self, path: str) -> None:
         """Remove a file if it is there."""
         with contextlib.suppress(FileNotFoundError):
-            if self._open_folder(path):
+            if self._is_there(os.path.dirname(path), "folder"):
                 name, folder = self._place(path)
                 os.unlink(name, dir_fd=folder)
 
@@ -632,7 +632,14 @@ class WorkTree:
         return self.project.root / path, None
 
     def _is_there(self, path: str, kind: str) -> bool:
-        """Return True if there is a file or a folder at a path. Raise Failure if it is of another kind."""
+        """Return True if there is a file or a folder at a path, which is held open from then on if a folder.
+
+        Raise Failure if it, or a folder above it, is of another kind.
+        """
+        if not path or path in self.descriptors:
+            return True
+        if not self._is_there(os.path.dirname(path), "folder"):
+            return False
         name, parent = self._place(path)
         try:
             mode = os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode
@@ -642,23 +649,13 @@ class WorkTree:
             raise Failure(f"{self.project.root / path} is a symbolic link, and flaskflex writes through none",
                           f"Put a real {kind} in its place, and run flaskflex again.")
         if not (stat.S_ISDIR(mode) if kind == "folder" else stat.S_ISREG(mode)):
-            raise Failure(f"{self.project.root / path} is in the way: a {kind} has to be there",
+            raise Failure(f"{self.project.root / path} is not a {kind}",
                           "Move it elsewhere, and run flaskflex again.")
-        return True
-
-    def _open_folder(self, path: str) -> bool:
-        """Open the folder of a file, once and for all; return False if it is not there."""
-        folder = os.path.dirname(path)
-        if not folder or folder in self.descriptors:
-            return True
-        if not self._is_there(folder, "folder"):
-            return False
-        if os.path.lexists(self.project.root / folder / ".git"):
+        if kind == "folder" and os.path.lexists(self.project.root / path / ".git"):
             raise Failure(*SUBMODULE)
-        name, root = self._place(folder)
-        if root is not None:
+        if kind == "folder" and parent is not None:
             flags = os.O_RDONLY | os.O_DIRECTORY | OPEN_SAFELY
-            self.descriptors[folder] = os.open(name, flags, dir_fd=root)
+            self.descriptors[path] = os.open(name, flags, dir_fd=parent)
         return True
 
 
