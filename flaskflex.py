@@ -93,6 +93,7 @@ import argparse
 import atexit
 import contextlib
 import errno
+import io
 import itertools
 import re
 import select
@@ -422,16 +423,25 @@ class Project(NamedTuple):
         return run_git(self.root, "rev-parse", "--quiet", "--verify", "HEAD^{commit}").stdout.decode().strip()
 
     def blobs_of(self, commit: str, paths: Iterable[str]) -> dict[str, Blob]:
-        """Return the files among `paths` that a commit holds. Raise Failure for one that is too large."""
-        blobs = {}
+        """Return the files among `paths` that a commit holds. Raise Failure for one too large, or damaged."""
+        held = []
         for entry in split_nul(self.git("ls-tree", "-l", "-z", commit, "--", *paths)):
             facts, path = entry.split("\t", 1)
             mode, _, name, size = facts.split()
-            if mode.startswith("100"):  # a file, not a folder, a symbolic link or a submodule
-                if int(size) > READ_LIMIT:
-                    raise Failure(f"{path}, as it is committed, is larger than {READ_LIMIT} bytes",
-                                  f"Rename that file, and commit: {shell_line('git', 'mv', path, 'NEW')}")
-                blobs[path] = Blob(mode, name, self.git("cat-file", "blob", name))
+            if not mode.startswith("100"):  # a folder, a symbolic link or a submodule
+                continue
+            if size == "BAD":
+                raise Failure(f"git has lost the committed {path}", "See what is damaged: git fsck")
+            if int(size) > READ_LIMIT:
+                raise Failure(f"{path}, as it is committed, is larger than {READ_LIMIT} bytes",
+                              f"Rename that file, and commit: {shell_line('git', 'mv', path, 'NEW')}")
+            held.append((path, mode, name, int(size)))
+        names = "".join(f"{name}\n" for _, _, name, _ in held)
+        contents = io.BytesIO(self.git("cat-file", "--batch", stdin=names.encode()) if held else b"")
+        blobs = {}
+        for path, mode, name, length in held:
+            contents.readline()  # name, type and size
+            blobs[path] = Blob(mode, name, contents.read(length + 1)[:-1])  # without the end of line
         return blobs
 
 

@@ -194,6 +194,16 @@ def test_what_is_not_a_work_tree_is_refused(
     assert_refused(result, words)
 
 
+def test_a_committed_file_that_git_has_lost_is_refused(
+    project: Path, git: Git, flaskflex: Flaskflex
+) -> None:
+    assert flaskflex().status == 0
+    name = git("rev-parse", "HEAD:.flx").strip()
+    (project / ".git" / "objects" / name[:2] / name[2:]).unlink()
+    with untouched(project):
+        assert_refused(flaskflex(), "lost the committed .flx", "git fsck")
+
+
 def conflict(project: Path, git: Git) -> None:
     """Make a branch `other` that does not go together with `main`."""
     write(project / "text", "base\n")
