@@ -346,7 +346,7 @@ GITLINK = "160000"  # git's mode of a submodule
 SUBMODULE = ("public_html is a git repository of its own (a submodule): files in it are not the project's",
              "Take it out: git rm --cached public_html && mv public_html ../public_html.old")
 
-# What git's wt-status.c looks for: what is in progress while one of these exists in git's folder, and the
+# What git's wt-status.c looks for: what is in progress while one of these exists beside the index, and the
 # command that ends it.
 IN_PROGRESS = {
     "MERGE_HEAD": "merge",
@@ -501,10 +501,8 @@ def require_committable(project: Project) -> None:
 
     During a merge, git would record our files as the merge's result.
     """
-    questions = [word for sign in IN_PROGRESS for word in ("--git-path", sign)]
-    signs = os.fsdecode(project.git("rev-parse", *questions)).split("\n")
-    for sign, activity in zip(signs, IN_PROGRESS.values()):
-        if (project.root / sign).exists():
+    for sign, activity in IN_PROGRESS.items():
+        if (project.index_file.parent / sign).exists():
             raise Failure(f"a {activity} is under way in {project.root}",
                           f"Finish it (git {activity} --continue) or give it up (git {activity} --abort), "
                           "and run flaskflex again.")
