@@ -161,8 +161,8 @@ def display_path(path: Path) -> str:
     return re.sub(rf"^{re.escape(home)}(?=/)", "~", str(path)) if home != os.sep else str(path)
 
 
-# What a terminal obeys instead of showing it: C0 and C1 controls but the line's end, and Unicode's line
-# ends and bidirectional controls, which can make one text look like another.
+# Control characters: C0 and C1 except the newline, and Unicode's line ends and bidirectional controls, which
+# can make one text look like another.
 CONTROLS = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 
 
@@ -393,7 +393,10 @@ class Blob(NamedTuple):
 
 
 class Base(NamedTuple):
-    """What flaskflex committed last: its template's fingerprint, and that text (None: it is not there)."""
+    """What flaskflex committed last: its template's fingerprint, and that text.
+
+    content is None if no commit still holds that text.
+    """
 
     template_hash: str
     content: Optional[bytes]
@@ -445,14 +448,6 @@ class Project(NamedTuple):
         return blobs
 
 
-def fail_no_work_tree(folder: Path, stderr: bytes) -> NoReturn:
-    """Say why git finds no work tree at a folder: there is none, or git will not open it."""
-    if any((parent / ".git").exists() for parent in (folder, *folder.parents)):
-        raise Failure(f"git does not open the repository of {folder}", error_text(stderr))
-    raise Failure(f"{folder} is not in a git repository",
-                  "Clone your project, and run flaskflex in the clone. (git init makes a new repository.)")
-
-
 def require_own_work_tree(folder: Path, root: Path) -> None:
     """Raise Failure if a folder's repository is not that of its work tree's root.
 
@@ -488,8 +483,11 @@ def find_project(folder: Path) -> Project:
     if bare == "true":
         raise Failure(f"{folder} is a bare repository, without files to prepare",
                       "Clone it, and run flaskflex in the clone.")
+    if result.returncode and any((place / ".git").exists() for place in (folder, *folder.parents)):
+        raise Failure(f"git does not open the repository of {folder}", error_text(result.stderr))
     if result.returncode:
-        fail_no_work_tree(folder, result.stderr)
+        raise Failure(f"{folder} is not in a git repository", "Clone your project, and run flaskflex in the "
+                      "clone. (git init makes a new repository.)")
     index, _, root = places.partition("\n")
     project = Project(Path(root[:-1]), Path(os.path.abspath(folder / index)))
     require_own_work_tree(folder, project.root)
@@ -696,7 +694,7 @@ def site_packages(path: Path) -> list[Path]:
     return [*path.glob("lib/*/site-packages"), *path.glob("Lib/site-packages")]
 
 
-def read_note(path: Path) -> str:
+def read_text_or_empty(path: Path) -> str:
     """Return the text of a file, "" if it cannot be read. Raise Failure if it is too large, or no file."""
     try:
         return read_limited(path, 8 << 20).decode("utf-8", "replace").replace("\r\n", "\n")
@@ -715,7 +713,7 @@ def python_version(path: Path, python: Path) -> str:
     Raise Failure if that Python does not run, or does not answer.
     """
     version_line = r"^version(?:_info)? *= *([0-9]+\.[0-9]+\.[0-9]+)"
-    noted = re.search(version_line, read_note(path / "pyvenv.cfg"), re.MULTILINE)
+    noted = re.search(version_line, read_text_or_empty(path / "pyvenv.cfg"), re.MULTILINE)
     if noted:
         return noted[1]
     command = [str(python), "-I", "-c", "import platform; print(platform.python_version())"]
@@ -809,7 +807,8 @@ def find_virtualenv(folder: Path, named: Optional[str], environ: Environ, report
         raise Failure("no virtualenv is active", activation_hint(folder))
     source, path = found[0]
     virtualenv = read_virtualenv(source, path)
-    if re.search(r"^include-system-site-packages *= *true", read_note(path / "pyvenv.cfg"), re.MULTILINE):
+    settings = read_text_or_empty(path / "pyvenv.cfg")
+    if re.search(r"^include-system-site-packages *= *true", settings, re.MULTILINE):
         report.warning(f"{path} also sees the packages of the whole machine: req.txt leaves these out")
     for other_source, other in found[1:]:
         if not named and other.resolve() != path.resolve():
@@ -1132,7 +1131,7 @@ def judge_line(line: str, root: Path) -> None:
         raise Refused("names a place that cannot be read") from None
     if not READABLE_LINE.fullmatch(line):
         raise Refused("is not a line that pip can read")
-    if path is not None and place and (os.path.isabs(path) or root.resolve() not in (place, *place.parents)):
+    if path is not None and place and (os.path.isabs(path) or not place.is_relative_to(root.resolve())):
         shown = str(place) if str(place).isprintable() else ascii(str(place))
         raise Refused(f"is installed from {shown}, which the server does not have")
 
@@ -1180,11 +1179,11 @@ def parse_need(need: str) -> tuple[str, str]:
 
 def read_distribution(folder: Path, source: str = "") -> Distribution:
     """Return what the metadata in a folder (.dist-info, .egg-info) tells of a distribution."""
-    text = read_note(folder / "METADATA") or read_note(folder / "PKG-INFO")
+    text = read_text_or_empty(folder / "METADATA") or read_text_or_empty(folder / "PKG-INFO")
     fields: dict[str, list[str]] = {}
     for key, value in re.findall(r"^([A-Za-z-]+): (.*)$", text.partition("\n\n")[0], re.MULTILINE):
         fields.setdefault(key, []).append(value.strip())
-    needs = fields.get("Requires-Dist") or read_note(folder / "requires.txt").split("\n")
+    needs = fields.get("Requires-Dist") or read_text_or_empty(folder / "requires.txt").split("\n")
     classifiers = fields.get("Classifier", [])
     return Distribution(
         name=fields.get("Name", [""])[0],
@@ -1201,10 +1200,10 @@ def read_distributions(virtualenv: Virtualenv) -> dict[str, Distribution]:
     found = []
     for folder in site_packages(virtualenv.path):
         for info in (*folder.glob("*.dist-info"), *folder.glob("*.egg-info")):
-            origin = read_note(info / "direct_url.json")
+            origin = read_text_or_empty(info / "direct_url.json")
             found.append(read_distribution(info, source_in_direct_url(origin) if origin else ""))
         for link in folder.glob("*.egg-link"):  # of setup.py develop: where the package is, and setup.py
-            place, _, setup = read_note(link).rstrip("\n").partition("\n")
+            place, _, setup = read_text_or_empty(link).rstrip("\n").partition("\n")
             for info in Path(place).glob("*.egg-info") if os.path.isabs(place) else ():
                 found.append(read_distribution(info, os.path.join(place, setup)))
     return {canonical(distribution.name): distribution for distribution in found}
@@ -1257,7 +1256,7 @@ def server_line(requirement: Requirement, distribution: Optional[Distribution], 
     if distribution and " @ file:" in line and not os.path.exists(place):  # as conda writes
         return f"{distribution.name}=={distribution.version}"
     path = str(place)
-    if root.resolve() in (place, *place.parents):
+    if place.is_relative_to(root.resolve()):
         path = f"./{place.relative_to(root.resolve()).as_posix()}" if place != root.resolve() else "."
     if re.search(r"\s#", path):  # pip takes that for a comment
         raise unreadable
@@ -2230,7 +2229,7 @@ def old_name_hint(name: str, log: str, root: Path) -> str:
     package of that name inside application.
     """
     folder = root / "application"
-    package, module = read_note(folder / "__init__.py"), read_note(folder / "app.py")
+    package, module = read_text_or_empty(folder / "__init__.py"), read_text_or_empty(folder / "app.py")
     found = re.findall(rf"^ +(?:from {name}(?:\.| +import +\(?)|import {name}\.)(\w+)", log, re.MULTILINE)
     if not found or (root / name).exists() or not (
         (folder / found[-1]).is_dir() or (folder / f"{found[-1]}.py").is_file()
@@ -2966,7 +2965,7 @@ def check_dispatch(project: Project) -> Iterator[Finding]:
 
 def package_line(folder: Path, package: str, target: str) -> str:
     """Return the command that makes a module of what a package offers, as in Flask's own tutorial, or ""."""
-    made = offered_name(read_note(folder / "__init__.py"))
+    made = offered_name(read_text_or_empty(folder / "__init__.py"))
     return f"{shell_line('echo', f'from {package} import {made}')} > application/{target}" if made else ""
 
 
