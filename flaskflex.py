@@ -108,7 +108,7 @@ import time
 from pathlib import Path
 from typing import (
     TYPE_CHECKING, Any, BinaryIO, Callable, Iterable, Iterator, Mapping, NamedTuple, NoReturn, Optional,
-    Sequence, TextIO,
+    Sequence, TextIO, TypeVar,
 )
 from urllib.parse import unquote, urlsplit
 
@@ -1209,15 +1209,18 @@ def read_distributions(virtualenv: Virtualenv) -> dict[str, Distribution]:
     return {canonical(distribution.name): distribution for distribution in found}
 
 
-def transitive_dependencies(names: Iterable[str], needs: Mapping[str, set[str]]) -> set[str]:
-    """Return the names, all that these need, all that those need, and so on."""
-    found: set[str] = set()
-    left = list(names)
+Node = TypeVar("Node", int, str)
+
+
+def reachable(start: Iterable[Node], edges: Mapping[Node, Iterable[Node]]) -> set[Node]:
+    """Return where one comes to from the start: that, what it leads to, what that leads to, and so on."""
+    found: set[Node] = set()
+    left = list(start)
     while left:
-        name = left.pop()
-        if name not in found:
-            found.add(name)
-            left += needs.get(name, ())
+        node = left.pop()
+        if node not in found:
+            found.add(node)
+            left += edges.get(node, ())
     return found
 
 
@@ -1227,10 +1230,10 @@ def needed_only_by(names: set[str], installed: Mapping[str, Distribution]) -> se
     What the user installed by name (pip notes that as REQUESTED) is not, nor what anything else may need.
     """
     needs = {name: {need for need, _ in distribution.needs} for name, distribution in installed.items()}
-    brought = transitive_dependencies(names, needs)
+    brought = reachable(names, needs)
     others = {name for name, distribution in installed.items()
               if name not in brought or distribution.requested and name not in names}
-    return names | (brought - transitive_dependencies(others, needs))
+    return names | (brought - reachable(others, needs))
 
 
 def server_line(requirement: Requirement, distribution: Optional[Distribution], virtualenv: Virtualenv,
@@ -2457,14 +2460,9 @@ def descendants(known: set[int]) -> set[int]:
     for entry in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
             state, parent = (entry / "stat").read_bytes().rpartition(b")")[2].split()[:2]
-            if state != b"Z":  # it has ended, and only waits to be asked how
+            if state != b"Z" and int(entry.name) not in known:  # Z: it has ended, and waits to be asked how
                 children.setdefault(int(parent), set()).add(int(entry.name))
-    found: set[int] = set()
-    new = {os.getpid()}
-    while new:
-        new = set().union(*(children.get(pid, ()) for pid in new)) - known
-        found |= new
-    return found
+    return reachable([os.getpid()], children) - {os.getpid()}
 
 
 def send_signal(pids: Iterable[int], signum: int) -> None:
