@@ -963,7 +963,7 @@ class Distribution(NamedTuple):
 
     needs has the canonical name of each that it requires, and the marker (PEP 508) or ""; requested is True
     if somebody asked for it by name (PEP 376); source is the folder or file of this machine that it comes
-    from (PEP 610), or ""; system is the sys_platform that alone it is made for, or "".
+    from (PEP 610), or ""; bound is True if it is made for this system alone, which is no server's.
     """
 
     name: str
@@ -971,7 +971,7 @@ class Distribution(NamedTuple):
     needs: list[tuple[str, str]]
     requested: bool
     source: str
-    system: str
+    bound: bool
 
 
 class Freeze(NamedTuple):
@@ -1159,16 +1159,15 @@ def source_in_direct_url(text: str) -> str:
         return ""
 
 
-# How markers and classifiers bind a distribution to a system that is not a server's, by sys_platform.
+# How markers and classifiers bind a distribution to a system that is no server's, by sys_platform.
 BOUND_TO = {"win32": r"""== ?["'](?:win32|Windows|nt)["']|:: Microsoft""",
             "darwin": r"""== ?["'][Dd]arwin["']|:: MacOS"""}
 
 
-def only_system(texts: Iterable[str]) -> str:
-    """Return the sys_platform that all of some markers or classifiers are bound to, "" if there is none."""
-    found = {next((system for system, sign in BOUND_TO.items()
-                   if re.search(sign, text) and " or " not in text), "") for text in texts}
-    return found.pop() if len(found) == 1 else ""
+def is_bound(texts: Sequence[str]) -> bool:
+    """Return True if there are markers or classifiers, and all bind to this system, which is no server's."""
+    sign = BOUND_TO.get(sys.platform, "")
+    return bool(sign and texts) and all(re.search(sign, text) and " or " not in text for text in texts)
 
 
 def parse_need(need: str) -> tuple[str, str]:
@@ -1184,14 +1183,14 @@ def read_distribution(folder: Path, source: str = "") -> Distribution:
     for key, value in re.findall(r"^([A-Za-z-]+): (.*)$", text.partition("\n\n")[0], re.MULTILINE):
         fields.setdefault(key, []).append(value.strip())
     needs = fields.get("Requires-Dist") or read_text_or_empty(folder / "requires.txt").split("\n")
-    classifiers = fields.get("Classifier", [])
+    systems = [text for text in fields.get("Classifier", []) if text.startswith("Operating System ::")]
     return Distribution(
         name=fields.get("Name", [""])[0],
         version=fields.get("Version", [""])[0],
         needs=[parse_need(need) for need in needs],
         requested=(folder / "REQUESTED").exists(),
         source=source,
-        system=only_system(text for text in classifiers if text.startswith("Operating System ::")),
+        bound=is_bound(systems),
     )
 
 
@@ -1277,16 +1276,16 @@ def named_requirements(output: str, installed: Mapping[str, Distribution]) -> It
         yield Requirement(name or names.get(path, ""), line)
 
 
-def other_systems(installed: Mapping[str, Distribution]) -> dict[str, str]:
-    """Return the sys_platform that alone needs a distribution, by its metadata or by that of its users.
+def bound_packages(installed: Mapping[str, Distribution]) -> set[str]:
+    """Return the distributions that this system alone needs, by their metadata or by that of their users.
 
     These may be careless: a package that is installed on another system does work there.
     """
-    markers: dict[str, set[str]] = {}
+    markers: dict[str, list[str]] = {}
     for name, marker in itertools.chain.from_iterable(one.needs for one in installed.values()):
-        markers.setdefault(name, set()).add(marker)
-    return {name: one.system or only_system(() if one.requested else markers.get(name, ()))
-            for name, one in installed.items()}
+        markers.setdefault(name, []).append(marker)
+    return {name for name, one in installed.items()
+            if one.bound or not one.requested and is_bound(markers.get(name, []))}
 
 
 def odd_packages(frozen: Mapping[str, str], kept: Sequence[Requirement], virtualenv: Virtualenv,
@@ -1319,12 +1318,15 @@ def unwanted_packages(frozen: Mapping[str, str], excluded: set[str],
 def plan_freeze(output: str, virtualenv: Virtualenv, root: Path, user_lines: str) -> Freeze:
     """Return what is to become of req.txt, from what pip freeze printed and the user's lines."""
     installed = read_distributions(virtualenv)
-    systems = other_systems(installed)
-    frozen = list(named_requirements(output, installed))
-    excluded = set(map(canonical, EXCLUDE_LINE.findall(user_lines)))
-    unwanted = unwanted_packages(by_name(frozen), excluded, installed)
+    bound = bound_packages(installed)
+    requirements = list(named_requirements(output, installed))
+    frozen = by_name(requirements)
+    excluded = frozen.keys() & map(canonical, EXCLUDE_LINE.findall(user_lines))
+    unwanted = needed_only_by(excluded | (frozen.keys() & {"flaskflex"}), installed) & frozen.keys()
+    if frozen.get("pkg-resources", "").endswith("==0.0.0"):  # pip issue 4022
+        unwanted.add("pkg-resources")
     kept, refused = [], {}
-    for requirement in frozen:
+    for requirement in requirements:
         name = canonical(requirement.name)
         if name in unwanted:
             continue
@@ -1335,10 +1337,10 @@ def plan_freeze(output: str, virtualenv: Virtualenv, root: Path, user_lines: str
             reason = error if isinstance(error, Refused) else "names a place that cannot be read"
             refused[name] = f"{display_name(requirement)} {reason}"
         else:
-            if systems.get(name) == sys.platform and line == requirement.line:
+            if name in bound and line == requirement.line:
                 line += f' ; sys_platform == "{sys.platform}"'
             kept.append(requirement._replace(line=line))
-    warnings = odd_packages(by_name(frozen), kept, virtualenv, user_lines)
+    warnings = odd_packages(frozen, kept, virtualenv, user_lines)
     brought = ", ".join(sorted(unwanted - excluded))
     if brought:
         warnings.append(f"left out of req.txt, because the application does not need it: {brought}")
