@@ -977,11 +977,13 @@ class Distribution(NamedTuple):
 class Freeze(NamedTuple):
     """What is to become of req.txt, by the virtualenv.
 
-    version is that of its Python; requirements are what a server can install; refused tells why it cannot
-    install another one, by its canonical name; user_lines go below the marker line; warnings are to be shown.
+    version is that of its Python; names are the canonical ones of all that is frozen; requirements are what a
+    server can install; refused tells why it cannot install another one, by its canonical name; user_lines go
+    below the marker line; warnings are to be shown.
     """
 
     version: str
+    names: frozenset[str]
     requirements: list[Requirement]
     refused: dict[str, str]
     user_lines: str
@@ -1306,15 +1308,6 @@ def odd_packages(frozen: Mapping[str, str], kept: Sequence[Requirement], virtual
     return warnings
 
 
-def unwanted_packages(frozen: Mapping[str, str], excluded: set[str],
-                      installed: Mapping[str, Distribution]) -> set[str]:
-    """Return the canonical names of those frozen packages that do not belong into req.txt."""
-    unwanted = needed_only_by(excluded | ({"flaskflex"} & frozen.keys()), installed)
-    if frozen.get("pkg-resources", "").endswith("==0.0.0"):  # pip issue 4022
-        unwanted.add("pkg-resources")
-    return unwanted & frozen.keys()
-
-
 def plan_freeze(output: str, virtualenv: Virtualenv, root: Path, user_lines: str) -> Freeze:
     """Return what is to become of req.txt, from what pip freeze printed and the user's lines."""
     installed = read_distributions(virtualenv)
@@ -1344,7 +1337,7 @@ def plan_freeze(output: str, virtualenv: Virtualenv, root: Path, user_lines: str
     brought = ", ".join(sorted(unwanted - excluded))
     if brought:
         warnings.append(f"left out of req.txt, because the application does not need it: {brought}")
-    return Freeze(virtualenv.version, kept, refused, user_lines, warnings)
+    return Freeze(virtualenv.version, frozenset(frozen), kept, refused, user_lines, warnings)
 
 
 def split_requirements(text: str) -> Optional[RequirementsFile]:
@@ -1404,13 +1397,12 @@ def describe_changes(old: str, new: Sequence[Requirement], limit: int = 8) -> st
     return ", ".join([part for part in parts if part] + ([f"and {more} more"] if more > 0 else []))
 
 
-def lacking_packages(project: Project, freeze: Freeze, output: str, virtualenv: Virtualenv) -> list[str]:
+def lacking_packages(project: Project, freeze: Freeze, virtualenv: Virtualenv) -> list[str]:
     """Return a warning if HEAD's req.txt freezes what the virtualenv lacks: a colleague may have added it."""
     blob = project.blobs.get("req.txt")
     old = split_requirements(decode(blob.content)) if blob else None
-    there = by_name(parse_requirements(output)).keys() | by_name(freeze.requirements).keys() | {"flup"}
     lines = [line for name, line in parse_requirements(old.frozen if old else "")
-             if name and canonical(name) not in there and FROZEN_LINE.fullmatch(line)
+             if name and canonical(name) not in freeze.names | {"flup"} and FROZEN_LINE.fullmatch(line)
              and not has_credentials(line)]
     command = shell_line(str(virtualenv.python), "-m", "pip", "install", *lines)
     return [f"the committed req.txt names packages that {virtualenv.path} lacks; to install them, type: "
@@ -1424,15 +1416,15 @@ def require_installable(output: str, virtualenv: Virtualenv, tree: WorkTree,
     old = split_requirements(text)
     user_lines = old.user_lines if old else ""
     first = text[:len(text) - len(user_lines)].count("\n") + 1
-    there = by_name(parse_requirements(output))
-    unknown = [name for name in exclude if canonical(name) not in there]
-    remembered = remember_excluded(user_lines, (name for name in exclude if name not in unknown))
-    freeze = plan_freeze(output, virtualenv, root, remembered)
+    freeze = plan_freeze(output, virtualenv, root, remember_excluded(user_lines, exclude))
     refused = [*freeze.refused.values(), *refused_lines(user_lines, root, first)]
     if refused:
         raise Failure(f"req.txt cannot be installed: {'; '.join(refused)}", NOT_INSTALLABLE)
-    warnings = [f"--exclude {name}: {virtualenv.path} holds no such package" for name in unknown]
-    return freeze._replace(warnings=warnings + freeze.warnings)
+    known = [name for name in exclude if canonical(name) in freeze.names]
+    warnings = [f"--exclude {name}: {virtualenv.path} holds no such package"
+                for name in exclude if name not in known]
+    return freeze._replace(user_lines=remember_excluded(user_lines, known),
+                           warnings=warnings + freeze.warnings)
 
 
 FROZEN_NOTE = "flaskflex-frozen"  # in git's folder: what flaskflex wrote last, which may not be committed
@@ -1594,14 +1586,12 @@ def plan_requirements(file: WorkTreeFile, project: Project, freeze: Freeze,
         raise Failure(f"req.txt holds what looks like a password or a token in line {secret}",
                       "Nothing was changed. Take it out yourself: git would keep it for ever.")
     change = change._replace(note=describe_changes(old.frozen if old else text, new))
-    known = {old.fingerprint, frozen_fingerprint(committed.content) if committed else ""} if old else set()
-    if old and fingerprint(old.frozen) in known | recorded_fingerprints(project):
-        return change._replace(action="update")
-    if force:
-        return change._replace(action="replace")
-    if old:
-        raise Refused("was edited above its marker line, and no commit holds that edit")
-    raise Refused(FOREIGN)
+    own = old is not None and fingerprint(old.frozen) in {
+        old.fingerprint, frozen_fingerprint(committed.content if committed else b""),
+        *recorded_fingerprints(project)}
+    if own or force:
+        return change._replace(action="update" if own else "replace")
+    raise Refused("was edited above its marker line, and no commit holds that edit" if old else FOREIGN)
 
 
 def plan_files(tree: WorkTree, freeze: Freeze, *, force: bool) -> list[Change]:
@@ -4900,7 +4890,7 @@ def prepare(options: argparse.Namespace, report: Report) -> int:
             recover_killed_runs(tree)
         frozen = frozen_text(freeze, virtualenv)
         plan = require_installable(frozen, virtualenv, tree, options.exclude)
-        for warning in plan.warnings + lacking_packages(project, plan, frozen, virtualenv):
+        for warning in plan.warnings + lacking_packages(project, plan, virtualenv):
             report.warning(warning)
         changes = plan_files(tree, plan, force=options.force)
         if not options.dry_run:

@@ -372,6 +372,11 @@ def test_editable_installs_as_uv_freezes_them_have_their_names(project: Path, ac
         "one": "one is installed from /elsewhere/1, which the server does not have",
         "two": "two is installed from /elsewhere/2, which the server does not have",
     }
+    with FLASKFLEX.WorkTree(FLASKFLEX.Project(project, project / ".git" / "index")) as tree:
+        plan = FLASKFLEX.require_installable(frozen_by_uv, virtualenv, tree, ["one", "Two", "three"])
+    assert plan.user_lines == "# flaskflex: exclude one\n# flaskflex: exclude Two\n"
+    assert [warning for warning in plan.warnings if "--exclude" in warning] == [
+        f"--exclude three: {active} holds no such package"]
 
 
 # --- installs from addresses ---
