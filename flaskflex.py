@@ -694,6 +694,11 @@ def site_packages(path: Path) -> list[Path]:
     return [*path.glob("lib/*/site-packages"), *path.glob("Lib/site-packages")]
 
 
+def in_site_packages(path: Path, name: str) -> bool:
+    """Return True if the virtualenv in a folder has that file or folder among its distributions."""
+    return any((folder / name).exists() for folder in site_packages(path))
+
+
 def read_text_or_empty(path: Path) -> str:
     """Return the text of a file, "" if it cannot be read. Raise Failure if it is too large, or no file."""
     try:
@@ -745,16 +750,16 @@ def read_virtualenv(source: str, path: Path) -> Virtualenv:
     return Virtualenv(path, python, python_version(path, python))
 
 
-def virtualenv_candidates(named: Optional[Path], environ: Environ) -> Iterator[tuple[str, Path]]:
+def virtualenv_candidates(named: Optional[Path]) -> Iterator[tuple[str, Path]]:
     """Yield where the virtualenv may be, in the order of precedence: (who says so, folder)."""
+    environ = os.environ
     if named is not None:
         yield "--venv", named
     if environ.get("VIRTUAL_ENV"):
         yield "VIRTUAL_ENV", Path(environ["VIRTUAL_ENV"]).absolute()
     # Installed by pipx or uv, flaskflex has a virtualenv of its own, which is not the application's.
     own = Path(sys.prefix)
-    installed = any((folder / "flaskflex.py").exists() for folder in site_packages(own))
-    if sys.prefix != sys.base_prefix and not installed:
+    if sys.prefix != sys.base_prefix and not in_site_packages(own, "flaskflex.py"):
         yield "the Python that runs flaskflex", own
     if environ.get("CONDA_PREFIX") and environ.get("CONDA_DEFAULT_ENV") != "base":
         yield "CONDA_PREFIX", Path(environ["CONDA_PREFIX"]).absolute()
@@ -797,12 +802,12 @@ def activation_hint(folder: Path) -> str:
             "&& python -m pip install flask")
 
 
-def find_virtualenv(folder: Path, named: Optional[str], environ: Environ, report: Report) -> Virtualenv:
+def find_virtualenv(folder: Path, named: Optional[str], report: Report) -> Virtualenv:
     """Return the application's virtualenv: the named one, else the active one, else our interpreter's.
 
     Raise Failure if there is none, or if the one that was named is not a virtualenv.
     """
-    found = list(virtualenv_candidates(folder / named if named else None, environ))
+    found = list(virtualenv_candidates(folder / named if named else None))
     if not found:
         raise Failure("no virtualenv is active", activation_hint(folder))
     source, path = found[0]
@@ -832,11 +837,6 @@ except SystemExit as end:
     sys.stdout.flush()
     os._exit(0)
 """
-
-
-def has_pip(virtualenv: Virtualenv) -> bool:
-    """Return True if pip is installed in a virtualenv."""
-    return any((folder / "pip" / "__main__.py").exists() for folder in site_packages(virtualenv.path))
 
 
 def installed_version(name: str, module: str) -> tuple[int, ...]:
@@ -872,7 +872,7 @@ def pip_command(virtualenv: Virtualenv, command: str) -> list[str]:
     uv makes virtualenvs without pip. Raise Failure if there is neither.
     """
     python, isolated = str(virtualenv.python), ["-I", "-X", "utf8"]
-    if has_pip(virtualenv):
+    if in_site_packages(virtualenv.path, "pip/__main__.py"):
         return [python, *isolated, "-c", QUICK_PIP, command]
     uv = shutil.which("uv")
     if uv:
@@ -2552,7 +2552,7 @@ def application_environ(virtualenv: Virtualenv, report: Report) -> dict[str, str
     """
     path = f"{virtualenv.python.parent}:{os.defpath}"  # dispatch.fcgi begins with env python3
     environ = {"PATH": path, "PYTHONDONTWRITEBYTECODE": "1"}
-    if not any((folder / "flup").is_dir() for folder in site_packages(virtualenv.path)):
+    if not in_site_packages(virtualenv.path, "flup"):
         environ["PYTHONPATH"] = str(fetch("flup", FLUP_PINS, virtualenv, report))
     return environ
 
@@ -4827,7 +4827,7 @@ Inspection = tuple[Project, Virtualenv, subprocess.Popen[bytes]]  # and the pip 
 @contextlib.contextmanager
 def inspect(options: argparse.Namespace, report: Report) -> Iterator[Inspection]:
     """Look at the virtualenv and the project while pip freeze runs, and say which they are."""
-    virtualenv = find_virtualenv(Path(options.directory).resolve(), options.venv, os.environ, report)
+    virtualenv = find_virtualenv(Path(options.directory).resolve(), options.venv, report)
     with freezing(virtualenv) as freeze:
         project = find_project(Path(options.directory))
         place = f"branch {project.branch}" if project.branch else f"detached at {(project.commit or '')[:7]}"
@@ -4931,7 +4931,7 @@ def check(options: argparse.Namespace, report: Report) -> int:
 
 def serve(options: argparse.Namespace, report: Report) -> int:
     """Serve the project by an Apache of its own until that is interrupted, and tell what it logs."""
-    virtualenv = find_virtualenv(Path(options.directory).resolve(), options.venv, os.environ, report)
+    virtualenv = find_virtualenv(Path(options.directory).resolve(), options.venv, report)
     project = find_project(Path(options.directory))
     missing = missing_parts(project.root)
     if missing:
