@@ -2283,11 +2283,8 @@ def finding_for(response: Response, root: Path) -> Finding:
 
 # Names and layouts of the FastCGI specification, version 1.0, section 8.
 FCGI_HEADER = struct.Struct(">BBHHBx")  # version, type, requestId, contentLength, paddingLength, reserved
-FCGI_BEGIN_REQUEST_BODY = struct.Struct(">HB5x")  # role, flags, reserved
-FCGI_END_REQUEST_BODY = struct.Struct(">IB3x")  # appStatus, protocolStatus, reserved
 FCGI_BEGIN_REQUEST, FCGI_END_REQUEST, FCGI_PARAMS, FCGI_STDIN, FCGI_STDOUT, FCGI_STDERR = 1, 3, 4, 5, 6, 7
 FCGI_VERSION_1, FCGI_RESPONDER, FCGI_REQUEST_ID = 1, 1, 1
-FCGI_REQUEST_COMPLETE = 0
 LOG_SIZE = 1 << 16  # bytes at the end of a log that are looked at
 STREAM_SIZE = 1 << 22  # bytes of an answer that are looked at
 
@@ -2297,15 +2294,11 @@ def fastcgi_record(record_type: int, content: bytes) -> bytes:
     return FCGI_HEADER.pack(FCGI_VERSION_1, record_type, FCGI_REQUEST_ID, len(content), 0) + content
 
 
-def fastcgi_pair(name: bytes, value: bytes) -> bytes:
-    """Return a name and a value, each length in one byte below 128, else in four with the highest bit set."""
-    lengths = (bytes([len(text)]) if len(text) < 128 else struct.pack(">I", len(text) | 1 << 31)
-               for text in (name, value))
-    return b"".join((*lengths, name, value))
-
-
 def recv_some(connection: socket.socket, count: int, deadline: float) -> bytes:
-    """Return the next bytes, `count` at most, none at the end; TimeoutError after a time.monotonic()."""
+    """Return the next bytes, `count` at most, none at the end.
+
+    Raise TimeoutError if that lasts until the deadline, by time.monotonic().
+    """
     left = deadline - time.monotonic()
     if left <= 0:
         raise TimeoutError
@@ -2314,7 +2307,7 @@ def recv_some(connection: socket.socket, count: int, deadline: float) -> bytes:
 
 
 def recv_exactly(connection: socket.socket, count: int, deadline: float) -> bytes:
-    """Return the next `count` bytes; ConnectionError if there are fewer, or what recv_some raises."""
+    """Return the next `count` bytes. Raise ConnectionError if there are fewer, and what recv_some raises."""
     received = bytearray()
     while len(received) < count:
         piece = recv_some(connection, count - len(received), deadline)
@@ -2324,41 +2317,21 @@ def recv_exactly(connection: socket.socket, count: int, deadline: float) -> byte
     return bytes(received)
 
 
-def read_fastcgi(connection: socket.socket, streams: dict[int, bytearray], deadline: float) -> None:
-    """Collect what a FastCGI program writes for one request: its standard output and its standard error.
-
-    Raise ValueError if it speaks another protocol or reports a failure, and what recv_exactly raises.
-    """
-    while True:
-        header = recv_exactly(connection, FCGI_HEADER.size, deadline)
-        version, record_type, request_id, length, padding = FCGI_HEADER.unpack(header)
-        if (version, request_id) != (FCGI_VERSION_1, FCGI_REQUEST_ID):
-            raise ValueError("the application does not speak FastCGI")
-        content = recv_exactly(connection, length + padding, deadline)[:length]
-        if record_type == FCGI_END_REQUEST:
-            if (length != FCGI_END_REQUEST_BODY.size
-                    or FCGI_END_REQUEST_BODY.unpack(content) != (0, FCGI_REQUEST_COMPLETE)):
-                raise ValueError("the application reports over FastCGI that it failed")
-            return
-        if record_type in streams and len(streams[record_type]) < STREAM_SIZE:
-            streams[record_type] += content
-
-
-def cgi_environ(script: Path, path: str) -> dict[str, str]:
-    """Return what Apache tells a CGI program (RFC 3875) of a GET request that our .htaccess passed on."""
+def cgi_environ(script: Path) -> dict[str, str]:
+    """Return what Apache tells a CGI program (RFC 3875) of GET / that our .htaccess passed on."""
     return {
         "GATEWAY_INTERFACE": "CGI/1.1", "SERVER_PROTOCOL": "HTTP/1.1", "SERVER_SOFTWARE": "flaskflex check",
         "SERVER_NAME": "localhost", "SERVER_ADDR": "127.0.0.1", "SERVER_PORT": "80",
         "REMOTE_ADDR": "127.0.0.1", "REMOTE_PORT": "1024", "REQUEST_SCHEME": "http", "CONTENT_LENGTH": "0",
-        "REQUEST_METHOD": "GET", "REQUEST_URI": path, "QUERY_STRING": "", "HTTP_HOST": "localhost",
+        "REQUEST_METHOD": "GET", "REQUEST_URI": "/", "QUERY_STRING": "", "HTTP_HOST": "localhost",
         "HTTP_ACCEPT": "*/*", "HTTP_USER_AGENT": "flaskflex", "DOCUMENT_ROOT": str(script.parent),
         "SCRIPT_FILENAME": str(script), "SCRIPT_NAME": "/dispatch.fcgi", "PATH_INFO": "/",
-        "REDIRECT_STATUS": "200", "REDIRECT_URL": path, "REDIRECT_FLX_PATH": path,
+        "REDIRECT_STATUS": "200", "REDIRECT_URL": "/", "REDIRECT_FLX_PATH": "/",
     }
 
 
 def cgi_response(output: bytearray) -> tuple[str, str]:
-    """Return the status and page of a CGI response (RFC 3875, section 6); ValueError if that is not one."""
+    """Return the status and page of a CGI response (RFC 3875, section 6). Raise ValueError if it is none."""
     headers, blank, page = output.replace(b"\r\n", b"\n").partition(b"\n\n")
     if not blank or not all(re.match(rb"[!#$%&'*+.^_`|~\w-]+:", header) for header in headers.split(b"\n")):
         raise ValueError(f"the answer is not a CGI response: {ascii(bytes(output[:60]))[2:-1]}")
@@ -2370,14 +2343,28 @@ def ask_program(connection: socket.socket, variables: Environ, errors: bytearray
                 deadline: float) -> tuple[str, str]:
     """Send a request without a body to a FastCGI program; return its status and page, and collect its errors.
 
-    Raise what read_fastcgi and cgi_response raise.
+    Raise ValueError if it speaks another protocol, reports a failure or sends no CGI response, and what
+    recv_exactly raises.
     """
-    params = b"".join(fastcgi_pair(name.encode(), os.fsencode(value)) for name, value in variables.items())
+    pairs = [(name.encode(), os.fsencode(value)) for name, value in variables.items()]
+    params = b"".join(  # a length is in four bytes if the highest bit is set
+        struct.pack(">II", len(name) | 1 << 31, len(value) | 1 << 31) + name + value for name, value in pairs)
+    begin = struct.pack(">HB5x", FCGI_RESPONDER, 0)  # role, flags, reserved
+    connection.sendall(fastcgi_record(FCGI_BEGIN_REQUEST, begin) + fastcgi_record(FCGI_PARAMS, params)
+                       + fastcgi_record(FCGI_PARAMS, b"") + fastcgi_record(FCGI_STDIN, b""))
     streams = {FCGI_STDOUT: bytearray(), FCGI_STDERR: errors}
-    connection.sendall(fastcgi_record(FCGI_BEGIN_REQUEST, FCGI_BEGIN_REQUEST_BODY.pack(FCGI_RESPONDER, 0))
-                       + fastcgi_record(FCGI_PARAMS, params) + fastcgi_record(FCGI_PARAMS, b"")
-                       + fastcgi_record(FCGI_STDIN, b""))
-    read_fastcgi(connection, streams, deadline)
+    while True:
+        header = recv_exactly(connection, FCGI_HEADER.size, deadline)
+        version, record_type, request_id, length, padding = FCGI_HEADER.unpack(header)
+        if (version, request_id) != (FCGI_VERSION_1, FCGI_REQUEST_ID):
+            raise ValueError("the application does not speak FastCGI")
+        content = recv_exactly(connection, length + padding, deadline)[:length]
+        if record_type == FCGI_END_REQUEST:
+            break
+        if record_type in streams and len(streams[record_type]) < STREAM_SIZE:
+            streams[record_type] += content
+    if length != 8 or any(content[:5]):  # appStatus (4 bytes), protocolStatus, reserved (3)
+        raise ValueError("the application reports over FastCGI that it failed")
     return cgi_response(streams[FCGI_STDOUT])
 
 
@@ -2816,7 +2803,7 @@ def request_page(root: Path, environ: Environ, timeout: float, report: Report) -
         except Failure as failure:
             report.warning(f"{failure}, so .htaccess is not tried: {failure.hint}")
     command = [shutil.which("python3", path=environ["PATH"]) or sys.executable, str(script)]
-    return ask_over_fastcgi(command, environ, cgi_environ(script, "/"), timeout)
+    return ask_over_fastcgi(command, environ, cgi_environ(script), timeout)
 
 
 # --- check ---
