@@ -2588,21 +2588,11 @@ APACHE_MODULES = ("mpm_event", "unixd", "log_config", "authz_core", "alias", "di
                   "rewrite", "headers", "fcgid")
 
 
-def find_apache() -> tuple[str, Path]:
-    """Return this machine's Apache and the folder of its modules; Failure if it has none, or no mod_fcgid."""
+def find_apache() -> Optional[tuple[str, Path]]:
+    """Return this machine's Apache and the folder of its modules, None if it has none, or no mod_fcgid."""
     program = shutil.which("apache2", path=APACHE_PATH) or shutil.which("httpd", path=APACHE_PATH)
     modules = next((Path(folder) for folder in MODULE_FOLDERS if Path(folder, "mod_fcgid.so").exists()), None)
-    if not program or not modules:
-        raise Failure(f"{'the mod_fcgid of Apache' if program else 'Apache'} is not installed",
-                      "Install it (on Debian: sudo apt install apache2 libapache2-mod-fcgid).")
-    return program, modules
-
-
-def has_apache() -> bool:
-    """Return whether this machine has an Apache, and its mod_fcgid."""
-    with contextlib.suppress(Failure):
-        return bool(find_apache())
-    return False
+    return (program, modules) if program and modules else None
 
 
 def load_modules(modules: Path) -> str:
@@ -2700,7 +2690,11 @@ def running_apache(root: Path, environ: Environ, log: int, *, port: int = 0) -> 
     Errors go to the file descriptor `log`, and requests if a port is named. Raise Failure if there is no
     Apache, with Apache's own message if it does not start.
     """
-    program, modules = find_apache()
+    found = find_apache()
+    if not found:
+        raise Failure("Apache is not installed, or lacks its mod_fcgid",
+                      "Install it (on Debian: sudo apt install apache2 libapache2-mod-fcgid).")
+    program, modules = found
     for left in Path("/tmp").glob("flaskflex-apache-*"):
         clear_abandoned(left)
     with temporary_folder("/tmp", "flaskflex-apache-") as folder, folder_lock(folder), \
@@ -2725,7 +2719,10 @@ def running_apache(root: Path, environ: Environ, log: int, *, port: int = 0) -> 
 
 
 def http_response(port: int, deadline: float) -> tuple[str, str]:
-    """Return the status and page of a server on 127.0.0.1 for GET /; timed() knows what it raises."""
+    """Return the status and page of a server on 127.0.0.1 for GET /.
+
+    Raise TimeoutError at the deadline, OSError if the connection ends before a status has come.
+    """
     import socket
 
     request = "GET / HTTP/1.0\r\nHost: localhost\r\nConnection: close\r\n\r\n"
@@ -2797,7 +2794,7 @@ def request_page(root: Path, environ: Environ, timeout: float, report: Report) -
     problem = execve_problem(script, environ["PATH"])
     if problem:  # mod_fcgid would try again for half a minute
         return Response("", f"the application does not start: {problem}", "", 0)
-    if has_apache():
+    if find_apache():
         try:
             return ask_through_apache(root, environ, timeout)
         except Failure as failure:
@@ -4990,7 +4987,7 @@ def demo(options: argparse.Namespace, report: Report) -> int:
     report.fact("The page", request_page(hosted.site, environ, ANSWER_SECONDS, report).page.strip())
     report.fact("Look at", f"what was written: {shell_line('git', '-C', str(project), 'log', '--stat')}")
     serving = shell_line(python, str(script), "serve", "-C", str(project), "--venv", str(virtualenv))
-    report.fact("See it run", serving if has_apache() else "apt install apache2 libapache2-mod-fcgid")
+    report.fact("See it run", serving if find_apache() else "apt install apache2 libapache2-mod-fcgid")
     report.fact("Next", "the same in the clone of your own project: python flaskflex.py")
     return 0
 
