@@ -1929,11 +1929,8 @@ def recover_killed_runs(tree: WorkTree) -> None:
 @contextlib.contextmanager
 def merge_messages_kept(project: Project) -> Iterator[None]:
     """Keep what git has noted for the user's next commit (merge --squash does), and forgets after any."""
-    notes = {}
-    for name in ("MERGE_MSG", "SQUASH_MSG", "AUTO_MERGE"):
-        path = project.index_file.with_name(name)
-        if path.exists():
-            notes[path] = path.read_bytes()
+    paths = [project.index_file.with_name(name) for name in ("MERGE_MSG", "SQUASH_MSG", "AUTO_MERGE")]
+    notes = {path: path.read_bytes() for path in paths if path.exists()}
     try:
         yield
     finally:
@@ -1950,16 +1947,15 @@ def with_trailers(message: str, pending: Sequence[Change]) -> str:
     return "\n".join([message, "", *trailers, f"{VERSION_TRAILER}: {__version__}"])
 
 
-class Commit:
+class Commit(NamedTuple):
     """A commit of flaskflex's files and nothing else, made while the index is locked.
 
     Hooks, signing, filters and identity are git's own: GitPython's repo.index knows none of them.
     """
 
-    def __init__(self, project: Project, repo: git.Repo, message: str) -> None:
-        self.project = project
-        self.repo = repo
-        self.message = message
+    project: Project
+    repo: git.Repo
+    message: str
 
     def make(self, pending: Sequence[Change], folder: Path) -> Optional[str]:
         """Commit; return the commit's object name, None if a filter or a hook makes of it what HEAD has.
@@ -2008,18 +2004,15 @@ class Commit:
 
         The mode is what the server needs, whether or not core.fileMode lets git see it in the work tree.
         """
-        written, kept = [], []
+        args = []
         for change in pending:
             if change.action != "keep":
-                written += ["--chmod=+x" if change.path in EXECUTABLE else "--chmod=-x", change.path]
+                args += ["--chmod=+x" if change.path in EXECUTABLE else "--chmod=-x", change.path]
             else:
                 blob = self.project.blobs[change.path]
-                kept += ["--cacheinfo", f"{git_mode(change.path)},{blob.id},{change.path}"]
-        if written:
-            # core.safecrlf would refuse our LF where core.autocrlf makes CRLF of it in the work tree.
-            self._git("-c", "core.safecrlf=false", "update-index", "--add", *written, index=index)
-        if kept:
-            self._git("update-index", "--add", *kept, index=index)
+                args += ["--cacheinfo", f"{git_mode(change.path)},{blob.id},{change.path}"]
+        # core.safecrlf would refuse our LF where core.autocrlf makes CRLF of it in the work tree.
+        self._git("-c", "core.safecrlf=false", "update-index", "--add", *args, index=index)
 
     def _staged_paths(self, index: Path) -> set[str]:
         """Return the paths that an index holds otherwise than HEAD does."""
@@ -2033,12 +2026,10 @@ class Commit:
         this, git would read each of them again.
         """
         index = self._copy_index(folder / "commit-index")
-        try:
+        if self.project.head_commit():
             self._git("read-tree", "--reset", "HEAD", index=index)
-        except Failure:
-            if self.project.commit:
-                raise
-            index.unlink(missing_ok=True)  # there is no commit yet: git takes no index for an empty one
+        else:
+            index.unlink(missing_ok=True)  # git takes no index for an empty one
         self._stage(pending, index)
         return index
 
