@@ -905,7 +905,7 @@ def freezing(virtualenv: Virtualenv) -> Iterator[subprocess.Popen[bytes]]:
 
 
 def frozen_text(freeze: subprocess.Popen[bytes], virtualenv: Virtualenv) -> str:
-    """Wait for pip freeze, and return what it printed; raise Failure if it fails or never ends."""
+    """Wait for pip freeze, and return what it printed. Raise Failure if it fails or never ends."""
     see_all = f"See all that it says: {shell_line(str(virtualenv.python), '-m', 'pip', 'freeze')}"
     try:
         output, errors = freeze.communicate(timeout=ANSWER_TIMEOUT)
@@ -2382,7 +2382,7 @@ REMOVE = ("sh", "-c", 'rm -rf "$1" || { chmod -R u+rwX "$1"; rm -rf "$1"; }', "s
 
 
 def remove_tree(path: Path) -> None:
-    """Remove a file, or a folder and all that it holds, write-protected or not; raise Failure if it stays."""
+    """Remove a file, or a folder and all that it holds, write-protected or not. Raise Failure if it stays."""
     if os.path.lexists(path):
         subprocess.run([*REMOVE, str(path)], stderr=subprocess.DEVNULL)
     if os.path.lexists(path):
@@ -2621,7 +2621,10 @@ def try_lock(handle: int) -> bool:
 
 @contextlib.contextmanager
 def folder_lock(folder: Path) -> Iterator[int]:
-    """Hold the lock of a folder, and yield its handle; OSError if it is none, a link, or somebody else's."""
+    """Hold the lock of a folder, and yield its handle.
+
+    Raise OSError if it is no folder, or a link to one, or if somebody else has the lock.
+    """
     handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
     try:
         if not try_lock(handle):
