@@ -490,7 +490,8 @@ def find_project(folder: Path) -> Project:
                       "clone. (git init makes a new repository.)")
     index, _, root = places.partition("\n")
     project = Project(Path(root[:-1]), Path(os.path.abspath(folder / index)))
-    require_own_work_tree(folder, project.root)
+    if folder != project.root:
+        require_own_work_tree(folder, project.root)
     return read_head(project)
 
 
