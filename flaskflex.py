@@ -639,9 +639,9 @@ class WorkTree:
         return self.project.root / path, None
 
     def _is_there(self, path: str, kind: str) -> bool:
-        """Return True if there is a file or a folder at a path, which is held open from then on if a folder.
+        """Return True if there is a file or a folder at a path; a folder is held open from then on.
 
-        Raise Failure if it, or a folder above it, is of another kind.
+        Raise Failure if something of another kind is there, or in the place of the folder above it.
         """
         if not path or path in self.descriptors:
             return True
