@@ -2810,6 +2810,13 @@ def listed(paths: Sequence[str]) -> str:
     return ", ".join(paths[:5]) + (f" and {len(paths) - 5} more" if len(paths) > 5 else "")
 
 
+def free_path(root: Path, candidates: Iterable[str], taken: set[str]) -> str:
+    """Return the first path at which a folder has nothing and which is not taken: from now on it is."""
+    free = next(path for path in candidates if path not in taken and not os.path.lexists(root / path))
+    taken.add(free)
+    return free
+
+
 def commit_line(message: str, *paths: str) -> str:
     """Return the command that commits paths and nothing else, or all that is staged without any."""
     return shell_line("git", "commit", "-m", message, *(["--", *paths] if paths else []))
@@ -3157,13 +3164,15 @@ def check_processes(frozen: Sequence[Requirement]) -> Iterator[Finding]:
 PRIVATE = re.compile(r"public_html/(.*/)?(\.(?!well-known/)|[^/]*\.(py|pyc|ini|cfg|toml|sql)$)")
 
 
-def check_public_html(tree: set[str]) -> Iterator[Finding]:
+def check_public_html(root: Path, tree: set[str]) -> Iterator[Finding]:
     """public_html holds nothing private, which Apache would show to everybody."""
     exposed = sorted(path for path in tree if path not in FILES and (
         PRIVATE.match(path) or path.startswith("public_html/") and is_data(path)))
+    taken = set(tree)
     for path in exposed:
-        name = path.rpartition("/")[2]
-        target = f"application/{path.replace('/', '_') if f'application/{name}' in tree else name}"
+        names = itertools.chain([path.rpartition("/")[2]],
+                                ("_" * count + path.replace("/", "_") for count in itertools.count()))
+        target = free_path(root, (f"application/{name}" for name in names), taken)
         move = f"mkdir -p application && {shell_line('mv', path, target)}"
         commit = f"{shell_line('git', 'add', target)} && {commit_line('Move private files', path, target)}"
         yield Finding("warn", f"{path} would be served to everybody",
@@ -3346,7 +3355,7 @@ def check_committed(project: Project) -> Iterator[Finding]:
     yield from check_unwanted(tree, status)
     yield from check_pointers(project, tree)
     yield from check_flx(project, tree)
-    yield from check_public_html(tree)
+    yield from check_public_html(project.root, tree)
 
 
 # --- host ---
@@ -3484,13 +3493,16 @@ def is_real_folder(path: Path) -> bool:
 
 def in_the_way_failure(site: Path, paths: Sequence[str]) -> Failure:
     """Return why a push is refused that would replace files of the site's own, and how to go on."""
+    taken: set[str] = set()
+    moves = [(path, free_path(site, (path + ".old" * count for count in itertools.count(1)), taken))
+             for path in paths]
     return Failure("\n".join((
         f"the push would replace what the site made or changed itself: {', '.join(paths)}",
         "Leave it to the site: take it out of git (and name it in .gitignore), and push again:",
         f"    {shell_line('git', 'rm', '-r', '--quiet', '--cached', '--', *paths)}",
         "    git commit -m 'The host has this file'",
         "Or replace it: move it away on the host, and push again:",
-    )), "\n".join("    " + shell_line("mv", str(site / path), str(site / f"{path}.old")) for path in paths))
+    )), "\n".join("    " + shell_line("mv", str(site / path), str(site / free)) for path, free in moves))
 
 
 class Checkout(NamedTuple):

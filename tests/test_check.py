@@ -664,7 +664,7 @@ def test_line_of_req_txt_that_installs_from_the_project_is_ok(
 
 EXPOSED = [
     "app.py", ".env", "todo.db", "sub/settings.cfg", "sub/.hg/hgrc", "my notes.sqlite3", "größe.py", "x.pyc",
-    "visits.db-wal", "server.key",
+    "visits.db-wal", "server.key", "a/b/same.db", "a/same.db", "a_same.db", "b/same.db", "uncommitted.db",
 ]
 PUBLIC = ["index.html", "sub/style.css", ".well-known/security.txt", "dispatch.html", "pyramid.jpg"]
 
@@ -676,6 +676,7 @@ def test_what_would_be_served_by_mistake_is_told_and_moved_by_the_hint(
         write(project / "public_html" / name, name)
     commit(git)
     write(project / "public_html" / "later.py")
+    write(project / "application" / "uncommitted.db", "a visitor's")
     result = flaskflex("check")
     assert result.status == 0
     told = [item for item in troubles(result.out) if "public_html" in item.text]
@@ -684,6 +685,8 @@ def test_what_would_be_served_by_mistake_is_told_and_moved_by_the_hint(
     assert told_of == sorted(f"public_html/{name}" for name in EXPOSED)
     for found in told:
         type_in(found.hint)
+    kept = sorted(path.read_text() for path in (project / "application").rglob("*") if path.is_file())
+    assert kept == sorted([APPLICATION, "a visitor's", *EXPOSED])  # none has replaced another
     assert (project / "application" / "app.py").read_text() == APPLICATION  # there was one already
     assert git("show", "HEAD:application/public_html_app.py") == "app.py"
     assert item(flaskflex("check").out, "^public_html").level == "ok"

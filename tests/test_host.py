@@ -416,14 +416,18 @@ def test_a_push_that_would_replace_it_is_refused_and_the_hint_works_when_typed(
 
 
 def test_the_other_hint_works_when_typed_on_the_host(live: Hosted) -> None:
-    write(live.site / "application" / "it's.db", "a visitor's")
-    live.commit("application/it's.db", "mine")
+    names = ["it's.db", "it's.db.old"]
+    for name in (*names, "it's.db.old.old.old"):
+        write(live.site / "application" / name, name)
+    for name in names:
+        live.commit(f"application/{name}", "mine")
     out = live.push(status=1)
-    typed, = [line.strip() for line in out.splitlines() if re.match(" +mv ", line)]
-    run("sh", "-ec", typed, cwd=live.folder, env=live.environ)
+    typed = [line.strip() for line in out.splitlines() if re.match(" +mv ", line)]
+    run("sh", "-ec", "\n".join(typed), cwd=live.folder, env=live.environ)
     live.push()
     live.served()
-    assert (live.site / "application" / "it's.db.old").read_text() == "a visitor's"
+    kept = [path.read_text() for path in (live.site / "application").glob("it's*")]
+    assert sorted(kept) == ["it's.db", "it's.db.old", "it's.db.old.old.old", "mine", "mine"]
 
 
 def link(hosted: Hosted, path: str, target: str) -> None:
