@@ -4544,10 +4544,11 @@ def site_files(name: str) -> list[Path]:
 
 
 def served_domains(name: str) -> list[str]:
-    """Return the domains of a project, as its site's file has them."""
+    """Return the domains of a project, as its site's file has them, which its owner may have edited."""
     site = site_files(name)[0]
     text = site.read_text() if site.exists() else ""
-    return re.findall(r"^ *Server(?:Name|Alias) (\S+)", text, re.MULTILINE)
+    lines = re.findall(r"(?im)^[ \t]*Server(?:Name|Alias)[ \t]+(.+)$", text)
+    return [domain for line in lines for domain in line.split()]
 
 
 def check_apache(name: str, domains: Sequence[str]) -> None:
@@ -4560,7 +4561,7 @@ def check_apache(name: str, domains: Sequence[str]) -> None:
                           f"Host projects on a machine without it: sudo a2dismod --force '{unsafe[1]}*'")
         place = re.search(r" \((/\S+):\d+\)$", line)
         file = place[1] if place else file
-        taken = set(domains) & set(line.split())
+        taken = {domain.lower() for domain in domains} & set(line.lower().split())
         if taken and Path(file).name not in (path.name for path in site_files(name)):
             raise Failure(f"{taken.pop()} is the name of another site: see {file}",
                           "Choose another domain, or take that site away (sudo a2dissite).")
@@ -4581,13 +4582,17 @@ def reload_apache() -> None:
 
 
 def write_site(name: str, domains: Sequence[str]) -> None:
-    """Let Apache serve a project at its domains; raise Failure, with all as it was, if that is refused."""
+    """Let Apache serve a project, at other domains if any are named.
+
+    Raise Failure, with all as it was, if Apache refuses that.
+    """
     common, site = SITES / "000-flaskflex.conf", site_files(name)[0]
     old = {path: path.read_text() for path in (common, site) if path.exists()}
-    names = "".join(f"    ServerAlias {domain}\n" for domain in domains).replace("Alias", "Name", 1)
     new = {common: old.get(common, APACHE_DEFAULT),
-           site: re.sub(r"(?m)^ *ServerName .*\n(?: *ServerAlias .*\n)*", names,
-                        old.get(site, APACHE_SITE.replace("yourprojectname", name)), count=1)}
+           site: old.get(site, APACHE_SITE.replace("yourprojectname", name))}
+    if domains:
+        names = "".join(f"    ServerAlias {domain}\n" for domain in domains).replace("Alias", "Name", 1)
+        new[site] = re.sub(r"(?im)(^[ \t]*Server(Name|Alias)[ \t].*\n)+", names, new[site], count=1)
     disabled = [path.stem for path in new if not (SITES_ENABLED / path.name).exists()]
     if new == old and not disabled:
         return
@@ -4627,7 +4632,7 @@ def remove_project(name: str, report: Report) -> None:
     if name not in project_users():
         raise Failure(f"there is no project {name} on this machine", "host without a NAME lists them.")
     archive, dump = ARCHIVES / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}.tar.gz", ARCHIVES / f"{name}.sql"
-    domains = served_domains(name)
+    domains = [domain for domain in served_domains(name) if re.fullmatch(DOMAIN, domain.lower())]
     sites = [path.stem for path in site_files(name) if (SITES_ENABLED / path.name).exists()]
     try:
         switch_sites("a2dissite", sites)
@@ -4680,8 +4685,8 @@ def require_possible(options: argparse.Namespace, domains: Sequence[str]) -> Non
     name = options.name
     if not domains:
         raise Failure(f"no project {name} has a site on this machine", "Name its --domain to make it.")
-    for domain in domains:
-        if not re.fullmatch(DOMAIN, domain):
+    for domain in options.domain:
+        if not re.fullmatch(DOMAIN, domain.lower()):
             raise Failure(f"{domain!r} is not a domain",
                           "It is like www.example.org, or xn--... if not ASCII.")
     if name not in project_users():
@@ -4699,13 +4704,14 @@ def require_possible(options: argparse.Namespace, domains: Sequence[str]) -> Non
 def make_project(options: argparse.Namespace, report: Report) -> None:
     """Make a project on this machine, or renew and change it; raise Failure if that cannot be."""
     name = options.name
-    domains = [domain.lower() for domain in options.domain] or served_domains(name)
+    named = [domain.lower() for domain in options.domain]
+    domains = named or served_domains(name)
     require_possible(options, domains)
     added, revoked = read_keys(options.key), read_keys(options.revoke)
     make_user(name)
     if options.restore:
         restore_home(name, os.path.abspath(options.restore))
-    url = options.url or (f"http://{domains[0]}/" if options.domain else "")
+    url = options.url or (f"http://{named[0]}/" if named else "")
     try:
         run_flaskflex(name, name, "--closed", *(["--url", url] if url else []))
     except Failure as failure:  # a push may be at work, or the last one does not run: a new key may help
@@ -4717,7 +4723,7 @@ def make_project(options: argparse.Namespace, report: Report) -> None:
         make_database(name)
         if options.restore:
             restore_database(name, os.path.abspath(options.restore))
-    write_site(name, domains)
+    write_site(name, named)
     if not LOGROTATE_FILE.exists():
         write_beside(LOGROTATE_FILE, LOGROTATE.encode(), 0o644)
     report.fact("Project", f"{name}, a user with the home {HOMES / name}")

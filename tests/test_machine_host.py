@@ -194,6 +194,19 @@ def test_a_site_answers_at_its_domains_only_and_what_was_edited_stays(host: Host
     assert host.host("named", "--key", "/home/student/.ssh/id_ed25519.pub").count("xn--nmed-0ra.example") == 1
 
 
+def test_names_in_a_site_that_its_owner_has_edited_count_and_stay(host: HostMachine) -> None:
+    host.add("edited")
+    site = host.root / "etc/apache2/sites-available/flaskflex-edited.conf"
+    own = "\tservername edited.example.org\n\tServerAlias WWW.edited.example *.edited.example\n"
+    site.write_text(site.read_text().replace("    ServerName edited.example.org\n", own))
+    out = host.host("edited", "--key", "/home/student/.ssh/id_ed25519.pub")
+    assert "edited.example.org/, http://WWW.edited.example/, http://*.edited.example/\n" in out
+    assert own in site.read_text()
+    assert "flaskflex-edited.conf" in host.host("other", "--domain", "www.edited.example", status=1)
+    host.host("edited", "--domain", "new.example")
+    assert re.findall("(?i)server(?:name|alias).*", site.read_text()) == ["ServerName new.example"]
+
+
 def test_a_site_that_apache_refuses_is_taken_back_and_all_others_go_on(host: HostMachine) -> None:
     host.add("good")
     before = host.run("cd /etc/apache2; ls -l sites-*; cat sites-available/*")
