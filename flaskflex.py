@@ -4584,7 +4584,7 @@ def reload_apache() -> None:
 def write_site(name: str, domains: Sequence[str]) -> None:
     """Let Apache serve a project, at other domains if any are named.
 
-    Raise Failure, with all as it was, if Apache refuses that.
+    Raise Failure if Apache refuses that, before a site is changed.
     """
     common, site = SITES / "000-flaskflex.conf", site_files(name)[0]
     old = {path: path.read_text() for path in (common, site) if path.exists()}
@@ -4597,20 +4597,13 @@ def write_site(name: str, domains: Sequence[str]) -> None:
     if new == old and not disabled:
         return
     run_as("root", "a2enmod", "--quiet", "suexec", "fcgid", "rewrite")
-    try:
+    with temporary_folder("/tmp") as folder:
         for path, text in new.items():
-            write_beside(path, text.encode(), 0o644)
-        switch_sites("a2ensite", disabled)
-        run_as("root", "apache2ctl", "configtest")
-    except BaseException:
-        with contextlib.suppress(Failure):  # they may not even be there
-            switch_sites("a2dissite", disabled)
-        for path in new:
-            if path in old:
-                write_beside(path, old[path].encode(), 0o644)
-            else:
-                path.unlink(missing_ok=True)
-        raise
+            write_beside(folder / path.name, text.encode(), 0o644)
+        run_as("root", "apache2ctl", "-t", "-c", f"Include {folder}/*.conf")
+    for path, text in new.items():
+        write_beside(path, text.encode(), 0o644)
+    switch_sites("a2ensite", disabled)
     reload_apache()
 
 
