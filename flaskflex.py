@@ -4430,22 +4430,6 @@ def project_users() -> list[str]:
                   if entry.pw_gecos.split(",")[0] == MADE_BY and entry.pw_dir == str(HOMES / entry.pw_name))
 
 
-def new_user_id() -> int:
-    """Return a user id that neither a user or group nor a project that was removed has ever had.
-
-    Files of a removed project may be left anywhere: nobody else must become their owner.
-    """
-    import grp
-    import pwd
-
-    highest = ARCHIVES / "highest-user-id"
-    used = [entry.pw_uid for entry in pwd.getpwall()] + [group.gr_gid for group in grp.getgrall()]
-    used.append(int(highest.read_text()) if highest.exists() else 999)
-    new = max(number for number in used if number < 60000) + 1  # those above are the system's, too
-    write_beside(highest, f"{new}\n".encode(), 0o600)
-    return new
-
-
 def require_free_name(name: str) -> None:
     """Raise Failure if a name is that of somebody else, of a folder, or of a group with power."""
     import grp
@@ -4458,12 +4442,22 @@ def require_free_name(name: str) -> None:
 
 
 def make_user(name: str) -> None:
-    """Make the user of a project, with a home that Apache may enter and other users may not."""
-    home = HOMES / name
+    """Make the user of a project, with a home that Apache may enter and other users may not.
+
+    Its id is above all that projects have had: files of one that was removed may be left anywhere, and
+    nobody else must become their owner.
+    """
+    import pwd
+
+    home, highest_id = HOMES / name, ARCHIVES / "highest-user-id"
+    highest = int(highest_id.read_text()) if highest_id.exists() else 999
     if name not in project_users():
         run_as("root", "useradd", "--user-group", "--no-create-home", "--home-dir", str(home),
-               "--uid", str(new_user_id()), "--comment", MADE_BY, "--shell", "/bin/bash",
+               "--key", f"UID_MIN={highest + 1}", "--key", f"GID_MIN={highest + 1}",
+               "--comment", MADE_BY, "--shell", "/bin/bash",
                "--password", "*", name)  # none; a locked one would refuse keys too
+    entry = pwd.getpwnam(name)
+    write_beside(highest_id, f"{max(highest, entry.pw_uid, entry.pw_gid)}\n".encode(), 0o600)
     run_as("root", "install", "-d", "-m", "710", "-o", name, "-g", "www-data", str(home))
     run_as("root", "install", "-d", "-m", "755", str(LOGS))
     run_as("root", "install", "-d", "-m", "750", "-g", name, str(LOGS / name))
