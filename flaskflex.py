@@ -3285,10 +3285,10 @@ def read_host_refs(process: Optional[subprocess.Popen[bytes]]) -> tuple[str, str
     refs = {}
     with contextlib.suppress(subprocess.TimeoutExpired):
         output = process.communicate(timeout=HOST_SECONDS)[0] if process else b""
-        for line in os.fsdecode(output).split("\n")[:-1]:
+        for line in os.fsdecode(output).split("\n")[:-1]:  # a name may only end like what was asked for
             value, _, name = line.partition("\t")
-            refs["ref" if value.startswith("ref: ") else name] = value
-    return refs.get("ref", "")[len("ref: "):], refs.get(LIVE_REF, "")
+            refs[name, value.startswith("ref: ")] = value
+    return refs.get(("HEAD", True), "").removeprefix("ref: "), refs.get((LIVE_REF, False), "")
 
 
 def unpushable(project: Project) -> Iterator[Finding]:

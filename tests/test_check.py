@@ -783,6 +783,9 @@ HOSTILE_BRANCH = "main;touch${IFS}x"
 # What has happened since the last deploy; what check says, and the level after the hint was typed.
 HOSTS = {
     "it says nothing": ("", "ok", "is pushed$"),
+    "it is a clone itself": (
+        "cd ../host.git; git update-ref refs/remotes/origin/other main; "
+        "git symbolic-ref refs/remotes/origin/HEAD refs/remotes/origin/other", "ok", "is pushed$"),
     "it serves HEAD": ("LIVE main", "ok", "is pushed$"),
     "it serves what was before": ("LIVE main^", "warn", "serves an older commit"),
     "somebody else has pushed": (
