@@ -3824,6 +3824,8 @@ def copy_folder(source: Path, target: Path, log: Log, *, whole: bool) -> None:
                           env={**os.environ, "LC_ALL": "C"})
     lines = [line for line in done.stderr.decode("utf-8", "backslashreplace").splitlines()
              if "No such file" not in line]  # it was there a moment ago
+    if done.returncode < 0:
+        lines.append(f"cp was killed by signal {-done.returncode}")
     for line in lines:
         log.write(line)
     if any(whole or "Permission denied" not in line for line in lines):
@@ -3832,14 +3834,19 @@ def copy_folder(source: Path, target: Path, log: Log, *, whole: bool) -> None:
 
 
 def adopt_copy(site: Path, copy: Path) -> None:
-    """Make a copied site one of its own: links, the virtualenv's programs and editable installs name it."""
+    """Make a copied site one of its own: links, the virtualenv's programs and editable installs name it.
+
+    Raise Failure if the site's virtualenv is elsewhere, or the links are not all found.
+    """
     if (site / ".venv").is_symlink():
         raise Failure(f"{site}/.venv is a link, and a trial would change what it leads to",
                       f"On the host: {shell_line('rm', f'{site}/.venv')}\nThe next push makes a new one.")
     old, new = os.fsencode(site), os.fsencode(copy)
     in_site = re.compile(re.escape(old) + rb"(?![\w.-])")  # not a neighbour whose name begins alike
-    links = subprocess.run(["find", str(copy), "-type", "l", "-print0"], stdout=subprocess.PIPE).stdout
-    for link in links.split(b"\0")[:-1]:
+    found = subprocess.run(["find", str(copy), "-type", "l", "-print0"], stdout=subprocess.PIPE)
+    if found.returncode < 0:
+        raise Failure(f"find was killed by signal {-found.returncode} in {copy}", "Push again.")
+    for link in found.stdout.split(b"\0")[:-1]:
         target = os.readlink(link)
         if in_site.match(target):
             os.unlink(link)

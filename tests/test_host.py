@@ -13,7 +13,7 @@ from typing import Callable, Dict, List, Tuple
 import pytest
 from apache import eventually
 from conftest import SCRIPT, Environ, Flaskflex, run
-from helpers import assert_refused, site_packages, snapshot, untouched, write
+from helpers import assert_refused, load_flaskflex, site_packages, snapshot, untouched, write
 from hosting import APPLICATION, FLX, NAME, Hosted, processes_of
 from installing import certified, serving
 
@@ -21,6 +21,8 @@ from installing import certified, serving
 pytest_plugins = ["hosting_fixtures"]
 
 pytestmark = pytest.mark.oldest_and_newest
+
+FLASKFLEX = load_flaskflex()
 
 
 # --- host NAME ---
@@ -913,3 +915,17 @@ def test_a_repository_keeps_its_refs_in_files_whatever_git_takes_by_default(
 ) -> None:
     flaskflex("-C", tmp_path, "host", "blog", env={**environ, "GIT_DEFAULT_REF_FORMAT": "reftable"})
     assert (tmp_path / "blog.git" / "HEAD").read_text() == "ref: refs/heads/main\n"
+
+
+@pytest.mark.parametrize("program", ["cp", "find"])
+def test_a_program_that_is_killed_while_a_site_is_copied_leaves_no_copy_that_counts(
+    program: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path / "bin" / program, "#!/bin/sh\nkill -9 $$\n", 0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}/bin:{os.environ['PATH']}")
+    log = FLASKFLEX.Log(tmp_path / "log", shown=False)
+    with pytest.raises(FLASKFLEX.Failure, match=f"{program} was killed|cannot be copied"):
+        if program == "cp":
+            FLASKFLEX.copy_folder(tmp_path, tmp_path / "copy", log, whole=True)
+        else:
+            FLASKFLEX.adopt_copy(tmp_path, tmp_path / "copy")
