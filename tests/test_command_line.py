@@ -77,6 +77,8 @@ def test_the_help_tells_of_every_option_and_command(flaskflex: Flaskflex) -> Non
     ["--frobnicate"], ["frobnicate"], ["demo", "one", "two"],
     ["-C"], ["--venv"], ["--exclude"], ["-m"], ["-m", ""], ["-m", " \n"],
     ["check", "--timeout", "0"], ["check", "--timeout", "soon"], ["serve", "--port", "65536"],
+    ["--dry-run", "host", "blog"], ["-n", "demo"], ["--exclude", "x", "check"], ["-f", "serve"],
+    ["--no-commit", "host"], ["-m", "x", "check"], ["--venv", ".", "host", "blog"], ["--venv", ".", "demo"],
 ], ids=" ".join)
 def test_wrong_usage_exits_with_2(arguments: List[str], project: Path, flaskflex: Flaskflex) -> None:
     with untouched(project):
