@@ -4265,6 +4265,15 @@ HOST_SETTINGS = {
 }
 
 
+def own_script() -> Path:
+    """Return the path of this script; raise Failure if it is no file: it came through a pipe."""
+    script = Path(__file__).resolve()
+    if not script.is_file():
+        raise Failure("flaskflex.py has to run again later, and is needed as a file",
+                      f"Download it, and type: {shell_line('python3', 'flaskflex.py', *sys.argv[1:])}")
+    return script
+
+
 def make_repository(hosted: HostedProject) -> None:
     """Make the bare repository of a project: whole, or not at all. Raise Failure on foreign files."""
     found = re.search(r"(\d+)\.(\d+)", os.fsdecode(git_output(Path("/"), "version")))
@@ -4294,7 +4303,7 @@ def renew_repository(hosted: HostedProject, *, url: Optional[str], closed: bool)
     for name, value in settings.items():
         if value and hosted.setting(name) != value:
             hosted.git("config", name, value)
-    write_beside(hosted.state / "flaskflex.py", Path(__file__).read_bytes(), 0o644)
+    write_beside(hosted.state / "flaskflex.py", own_script().read_bytes(), 0o644)
     for hook in ("update", "reference-transaction", "post-receive"):
         write_beside(hosted.repository / "hooks" / hook, HOOK.encode(), 0o755)
 
@@ -4332,6 +4341,7 @@ def host_in_folder(options: argparse.Namespace, report: Report) -> int:
         raise Failure(f"{options.name!r} is not a name for a project",
                       "Take letters, digits, dots, hyphens and underscores; for another folder: -C DIR")
     hosted = HostedProject(folder / f"{options.name}.git")
+    own_script()
     if not hosted.state.is_dir():
         make_repository(hosted)
     log = Log(hosted.log_path("host"))
@@ -4414,7 +4424,7 @@ def run_flaskflex(name: str, *args: str) -> str:
     with tempfile.TemporaryDirectory(prefix="flaskflex-", dir="/tmp") as folder:  # root's own may be closed
         os.chmod(folder, 0o755)
         script = Path(folder, "flaskflex.py")
-        write_beside(script, Path(__file__).read_bytes(), 0o644)
+        write_beside(script, own_script().read_bytes(), 0o644)
         return run_as(name, SYSTEM_PYTHON, "-I", str(script), "host", *args)
 
 
@@ -4767,6 +4777,7 @@ def require_packages(packages: Sequence[str]) -> None:
 
 def host_on_machine(options: argparse.Namespace, report: Report) -> None:
     """Make, change or remove a project of this machine, as root; raise Failure if that cannot be."""
+    own_script()
     if os.geteuid() != 0:
         raise Failure("users and sites are for root to make, on a machine of one's own",
                       f"Type: {shell_line('sudo', 'python3', *sys.argv)}")
@@ -4966,10 +4977,7 @@ def demo(options: argparse.Namespace, report: Report) -> int:
         raise Failure(f"{folder} exists already",
                       "Name a folder that does not: python flaskflex.py demo DIR")
     require_git()
-    script = Path(__file__).resolve()
-    if not script.exists():  # it came through a pipe
-        raise Failure("the demo runs flaskflex.py several times, and needs it as a file",
-                      "Download it, and type: python3 flaskflex.py demo")
+    script = own_script()
     hosted = HostedProject(folder / "host" / "yourprojectname.git")
     project, virtualenv = folder / "yourprojectname", folder / "env"
     python = str(interpreter(virtualenv))

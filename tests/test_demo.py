@@ -69,12 +69,14 @@ def test_without_git_it_says_how_to_get_it_and_builds_nothing(
     assert_refused(result, "git is not installed", "apt install git")
 
 
-def test_from_a_pipe_it_says_that_it_needs_a_file(tmp_path: Path, newcomer: Environ) -> None:
+@pytest.mark.parametrize("args", ["demo new", "host blog", "host blog --domain blog.example.org"])
+def test_from_a_pipe_it_says_that_it_needs_a_file(args: str, tmp_path: Path, newcomer: Environ) -> None:
     with untouched(tmp_path):
         with SCRIPT.open("rb") as source:
-            done = subprocess.run([sys.executable, "-", "demo", "new"], stdin=source, cwd=tmp_path,
+            done = subprocess.run([sys.executable, "-", *args.split()], stdin=source, cwd=tmp_path,
                                   env=newcomer, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    assert_refused(Result(done.returncode, done.stdout.decode(), done.stderr.decode()), "as a file")
+    result = Result(done.returncode, done.stdout.decode(), done.stderr.decode())
+    assert_refused(result, "as a file", f"Download it, and type: python3 flaskflex.py {args}\n")
 
 
 def test_where_a_step_fails_it_says_which(tmp_path: Path, newcomer: Environ, flaskflex: Flaskflex) -> None:
