@@ -4330,10 +4330,10 @@ def list_projects(folder: Path, report: Report) -> None:
         report.fact("Nothing", f"is hosted in {folder} (flaskflex.py host NAME makes a project)")
 
 
-def host_in_folder(options: argparse.Namespace, report: Report) -> int:
-    """Make or renew a project in a folder, and finish what was cut off; return the exit status.
+def host_in_folder(options: argparse.Namespace, report: Report) -> None:
+    """Make or renew a project in a folder, and finish what was cut off.
 
-    Raise Failure if there can be no such project there.
+    Raise Failure if there can be no such project there, or what was pushed last does not run.
     """
     os.umask(0o022)
     folder = Path(options.directory).resolve()
@@ -4344,7 +4344,7 @@ def host_in_folder(options: argparse.Namespace, report: Report) -> int:
     own_script()
     if not hosted.state.is_dir():
         make_repository(hosted)
-    log = Log(hosted.log_path("host"))
+    log = Log(hosted.log_path("host"), shown=not report.quiet)
     with hosted.locked(log, "flaskflex host"):
         renew_repository(hosted, url=options.url, closed=options.closed)
         serves = hosted.go_live(log)
@@ -4355,9 +4355,9 @@ def host_in_folder(options: argparse.Namespace, report: Report) -> int:
     report.fact("Site", f"{hosted.site}, with the document root {hosted.site / 'public_html'}")
     url = f"{user_name()}@{os.uname().nodename}:{hosted.repository}"
     report.fact("Clone", shell_line("git", "clone", url))
-    report.fact("Next", "python flaskflex.py in the clone, then git push" if serves else
-                "what was pushed last does not run: push a better commit")
-    return 0 if serves else 1
+    if not serves:
+        raise Failure("what was pushed last does not run", f"{log.path} says why. Push a commit that runs.")
+    report.fact("Next", "python flaskflex.py in the clone, then git push")
 
 
 # --- host: a machine of one's own ---
@@ -4809,8 +4809,8 @@ def host(options: argparse.Namespace, report: Report) -> int:
         return 0
     require_git()
     if options.name is not None:
-        return host_in_folder(options, report)
-    if os.geteuid() == 0 and project_users():
+        host_in_folder(options, report)
+    elif os.geteuid() == 0 and project_users():
         list_machine(report)
     else:
         list_projects(Path(options.directory).resolve(), report)
@@ -4961,13 +4961,16 @@ def hello():
 '''
 
 
-def echo_and_run(folder: Optional[Path], *command: str) -> None:
-    """Show a command as it would be typed, and run it. Raise Failure if it fails."""
-    print(f"$ {shell_line(*command)}", flush=True)
-    if subprocess.run(command, cwd=folder, stdin=subprocess.DEVNULL).returncode:
+def echo_and_run(report: Report, folder: Optional[Path], *command: str) -> None:
+    """Show a command as it would be typed, and run it; raise Failure if it fails."""
+    report.line(f"$ {shell_line(*command)}")
+    output = subprocess.PIPE if report.quiet else None
+    done = subprocess.run(command, cwd=folder, stdin=subprocess.DEVNULL, stdout=output,
+                          stderr=subprocess.STDOUT if report.quiet else None)
+    if done.returncode:
         raise Failure(f"the demo stopped at: {shell_line(*command)}",
-                      "Fix what it says above (on Debian: apt install python3-venv), remove the folder, "
-                      "and try again.")
+                      f"{last_lines(done.stdout or b'')}\nFix what it says (on Debian: apt install "
+                      "python3-venv), remove the folder, and try again.".lstrip("\n"))
 
 
 def demo(options: argparse.Namespace, report: Report) -> int:
@@ -4982,22 +4985,23 @@ def demo(options: argparse.Namespace, report: Report) -> int:
     project, virtualenv = folder / "yourprojectname", folder / "env"
     python = str(interpreter(virtualenv))
     flaskflex = (python, str(script), "--venv", str(virtualenv))
-    echo_and_run(None, "mkdir", "-p", str(folder / "host"))
-    echo_and_run(folder / "host", sys.executable, str(script), "host", "yourprojectname")
-    echo_and_run(folder, "git", "clone", "--quiet", str(hosted.repository))
-    echo_and_run(folder, sys.executable, "-m", "venv", "env")
-    echo_and_run(folder, python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "flask")
+    echo_and_run(report, None, "mkdir", "-p", str(folder / "host"))
+    echo_and_run(report, folder / "host", sys.executable, str(script), "host", "yourprojectname")
+    echo_and_run(report, folder, "git", "clone", "--quiet", str(hosted.repository))
+    echo_and_run(report, folder, sys.executable, "-m", "venv", "env")
+    pip_install = ("-m", "pip", "install", "--quiet", "--disable-pip-version-check")
+    echo_and_run(report, folder, python, *pip_install, "flask")
     (project / ".gitignore").write_text("__pycache__/\n", encoding="utf-8")
     (project / "application").mkdir()
     (project / "application" / "app.py").write_text(HELLO_WORLD, encoding="utf-8")
     if run_git(project, "var", "GIT_COMMITTER_IDENT").returncode:
-        echo_and_run(project, "git", "config", "user.name", "A Student")
-        echo_and_run(project, "git", "config", "user.email", "student@example.org")
-    echo_and_run(project, *flaskflex)
-    echo_and_run(project, "git", "add", ".")
-    echo_and_run(project, "git", "commit", "--quiet", "--message=initial deployment")
-    echo_and_run(project, python, str(script), "check", "--venv", str(virtualenv))
-    echo_and_run(project, "git", "push", "--quiet", "origin", "HEAD")
+        echo_and_run(report, project, "git", "config", "user.name", "A Student")
+        echo_and_run(report, project, "git", "config", "user.email", "student@example.org")
+    echo_and_run(report, project, *flaskflex)
+    echo_and_run(report, project, "git", "add", ".")
+    echo_and_run(report, project, "git", "commit", "--quiet", "--message=initial deployment")
+    echo_and_run(report, project, python, str(script), "check", "--venv", str(virtualenv))
+    echo_and_run(report, project, "git", "push", "--quiet", "origin", "HEAD")
     environ = {"PATH": os.environ["PATH"]}
     report.fact("The page", request_page(hosted.site, environ, ANSWER_SECONDS, report).page.strip())
     report.fact("Look at", f"what was written: {shell_line('git', '-C', str(project), 'log', '--stat')}")

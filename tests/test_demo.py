@@ -83,3 +83,6 @@ def test_where_a_step_fails_it_says_which(tmp_path: Path, newcomer: Environ, fla
     (tmp_path / "a file").touch()
     result = flaskflex("demo", "a file/new", cwd=tmp_path, env=newcomer)
     assert_refused(result, "the demo stopped at: mkdir", "try again")
+    quiet = flaskflex("--quiet", "demo", "a file/new", cwd=tmp_path, env=newcomer)
+    assert quiet.out == "" and quiet.err.startswith("flaskflex: error: the demo stopped at: mkdir")
+    assert_refused(quiet, "a file", "try again")

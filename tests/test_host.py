@@ -43,6 +43,7 @@ def test_a_host_prints_how_to_go_on_and_a_second_run_changes_nothing(
     with untouched(folder / "blog", folder / "blog.git" / "hooks"):
         second = flaskflex("-C", folder, "host", "blog")
     assert (second.status, second.out) == (0, first.out)
+    assert flaskflex("--quiet", "-C", folder, "host", "blog") == (0, "", "")
 
 
 def test_a_second_run_repairs_and_renews(new: Hosted) -> None:
@@ -56,6 +57,9 @@ def test_a_second_run_repairs_and_renews(new: Hosted) -> None:
     assert {path: (facts[0], facts[2]) for path, facts in snapshot(hooks).items()} == {
         path: (facts[0], facts[2]) for path, facts in good.items()}
     new.push()
+    assert new.served() == new.git("rev-parse", "HEAD")
+    shutil.rmtree(new.site)
+    assert new.flaskflex("--quiet", "host", NAME) == ""
     assert new.served() == new.git("rev-parse", "HEAD")
 
 
@@ -868,7 +872,7 @@ def test_what_can_neither_go_live_nor_be_taken_back_is_finished_later(live: Host
     assert eventually(lambda: not processes_of(live.folder))
     assert (live.ref("refs/flaskflex/live"), live.ref("main")) == (good, bad)
     (live.folder / "down").unlink()
-    with pytest.raises(AssertionError, match="(?s)gave 1:.*Served "):
+    with pytest.raises(AssertionError, match="(?s)gave 1:.*Served .*flaskflex: error: .* does not run"):
         live.flaskflex("host", NAME)
     assert live.served() == good
 
