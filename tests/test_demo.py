@@ -69,7 +69,7 @@ def test_without_git_it_says_how_to_get_it_and_builds_nothing(
     assert_refused(result, "git is not installed", "apt install git")
 
 
-@pytest.mark.parametrize("args", ["demo new", "host blog", "host blog --domain blog.example.org"])
+@pytest.mark.parametrize("args", ["demo new", "host blog"])
 def test_from_a_pipe_it_says_that_it_needs_a_file(args: str, tmp_path: Path, newcomer: Environ) -> None:
     with untouched(tmp_path):
         with SCRIPT.open("rb") as source:
