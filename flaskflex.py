@@ -2401,11 +2401,11 @@ def temporary_folder(parent: str, prefix: str = "flaskflex-") -> Iterator[Path]:
 
 
 # Options of prctl(2), from Linux's include/uapi/linux/prctl.h.
-PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
+PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER, PR_GET_CHILD_SUBREAPER = 1, 36, 37
 
 
-def linux_prctl(option: int, value: int) -> None:
-    """Set an attribute of this process on Linux; elsewhere do nothing."""
+def linux_prctl(option: int, value: Any) -> None:
+    """Set an attribute of this process on Linux, or get it into what `value` refers to; elsewhere nothing."""
     import ctypes
 
     with contextlib.suppress(AttributeError):
@@ -2490,7 +2490,10 @@ def running(command: Sequence[str], *, patience: float = 1,
     It ends with the block, and so does all that it started: on Linux however it has detached itself
     (orphans become our children), elsewhere what is still in its process group.
     """
-    known = descendants(set())
+    import ctypes
+
+    known, subreaper = descendants(set()), ctypes.c_int()
+    linux_prctl(PR_GET_CHILD_SUBREAPER, ctypes.byref(subreaper))
     linux_prctl(PR_SET_CHILD_SUBREAPER, 1)
     process = None
     try:
@@ -2498,7 +2501,7 @@ def running(command: Sequence[str], *, patience: float = 1,
         yield process
     finally:
         end_descendants(process, known, patience)
-        linux_prctl(PR_SET_CHILD_SUBREAPER, 0)
+        linux_prctl(PR_SET_CHILD_SUBREAPER, subreaper.value)  # a hook of the host's wants them all
 
 
 LOG_LIMIT = 1 << 30  # bytes that an application may write into any one file, such as its log
