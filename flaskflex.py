@@ -3881,8 +3881,9 @@ def ask_site(root: Path, mark: str) -> Finding:
 
 
 def ask_url(url: str) -> Finding:
-    """Ask for a page as a visitor would: an error of the server's is a failure, no server a warning."""
+    """Ask for a page as a visitor would: an error, or no answer in time, fails; no server is a warning."""
     import http.client
+    import socket
     import urllib.error
     import urllib.request
 
@@ -3892,6 +3893,9 @@ def ask_url(url: str) -> Finding:
             status = page.status
     except urllib.error.HTTPError as error:
         status = error.code
+    except (TimeoutError, socket.timeout):  # one and the same from Python 3.10 on; a connection was made
+        return Finding("fail", f"GET {url} gives no answer within {ANSWER_SECONDS:g} s",
+                       "See the site's error log.")
     except (OSError, ValueError, http.client.HTTPException) as error:
         return Finding("warn", f"{url} cannot be asked from here: {error}")
     return Finding("fail" if status >= 500 else "ok", f"GET {url} answers {status}",
