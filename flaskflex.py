@@ -3194,6 +3194,16 @@ def file_states(root: Path, *which: str) -> dict[str, tuple[int, int]]:
     return states
 
 
+def new_places(paths: Iterable[str], known: set[str]) -> list[str]:
+    """Return new paths, for each folder that is new with all it holds only that folder, with a slash."""
+    held = with_folders(known)
+    places = {}
+    for path in paths:
+        folders = sorted(with_folders({path}) - {path} - held, key=len)
+        places[f"{folders[0]}/" if folders else path] = True
+    return list(places)
+
+
 @contextlib.contextmanager
 def fresh_checkout(project: Project, virtualenv: Virtualenv,
                    report: Report) -> Iterator[tuple[Path, Virtualenv]]:
@@ -3232,12 +3242,13 @@ def ask_and_compare(root: Path, virtualenv: Virtualenv, timeout: float, report: 
     now = file_states(root)
     changed = sorted(path for path in tracked.keys() | now.keys() if tracked.get(path) != now.get(path))
     if changed:
-        yield Finding("warn", f"the application changes files that git tracks: {', '.join(changed)}",
-                      untrack_line(changed, map(pattern, changed)))
+        yield Finding("warn", f"the application changes files that git tracks: {listed(changed)}",
+                      untrack_line(changed[:5], map(pattern, changed[:5])))
     made = sorted(file_states(root, *others).keys() - untracked.keys())
     if made:
-        yield Finding("warn", f"the application makes files while it runs: {', '.join(made)}",
-                      ignore_line(map(pattern, made)))
+        places = new_places(made, {*tracked, *untracked})
+        yield Finding("warn", f"the application makes files while it runs: {listed(made)}",
+                      ignore_line(map(pattern, places[:5])))
 
 
 def check_answer(project: Project, virtualenv: Virtualenv, options: argparse.Namespace,

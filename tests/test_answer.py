@@ -458,6 +458,25 @@ def test_file_that_the_application_makes_is_told_and_never_to_be_added(
     assert (project / "application" / name).exists()
 
 
+def test_many_files_that_the_application_makes_are_counted_and_ignored_by_their_folder(
+    project: Path, git: Git, environ: Environ, flaskflex: Flaskflex
+) -> None:
+    code = ("for folder in ('cache/a', 'cache/b', 'mine'):\n"
+            "    os.makedirs(folder, exist_ok=True)\n"
+            "    for number in range(20):\n"
+            "        open(f'{folder}/{number}', 'w')\n")
+    write(project / "application" / "mine" / "own.py", "")
+    put(project, code + HELLO)
+    git("add", "application")
+    git("commit", "-q", "-m", "Makes many files", "application")
+    write(project / "application" / "mine" / "new.py", "")
+    found = item(flaskflex("check").out, "makes files while it runs")
+    assert found.text.endswith(" and 55 more") and len(found.hint) < 500
+    run("sh", "-c", found.hint, cwd=project, env=environ)
+    assert git("ls-files", "-o", "--exclude-standard", "--", "application/cache") == ""
+    assert git("check-ignore", "application/mine/new.py", check=False) == ""
+
+
 def test_file_that_git_tracks_and_the_application_changes_is_left_to_the_site(
     project: Path, git: Git, environ: Environ, flaskflex: Flaskflex
 ) -> None:
