@@ -4326,24 +4326,32 @@ def renew_repository(hosted: HostedProject, *, url: Optional[str], closed: bool)
         write_beside(hosted.repository / "hooks" / hook, HOOK.encode(), 0o755)
 
 
+def list_project(hosted: HostedProject, report: Report) -> None:
+    """Report what a project serves, since when, and how its last push ended; raise Failure or OSError."""
+    live = "nothing is live yet"
+    if hosted.commits()[1]:
+        live = hosted.git("log", "-1", "--walk-reflogs", "--date=relative", "--encoding=UTF-8",
+                          "--format=%h %s (%gd)", LIVE_REF)
+    report.fact(f"{hosted.name} ", re.sub(r"\(\S+@\{(.*)\}\)$", r"(\1)", live))
+    for path in reversed(hosted.logs()):  # one may be of a tag, which is only stored
+        text = path.read_text("utf-8", "replace")
+        results = re.findall("^((?:Refused|Failed|Live) .*)", text, re.MULTILINE)
+        if results:
+            report.fact("", f"last push: {results[-1]}")
+            break
+    sizes = subprocess.run(["du", "-shc", str(hosted.site), str(hosted.repository)], capture_output=True)
+    place = hosted.setting("flaskflex.url") or hosted.site
+    report.fact("", f"{place}, size: {os.fsdecode(sizes.stdout).splitlines()[-1].split()[0]}")
+
+
 def list_projects(folder: Path, report: Report) -> None:
-    """Report each project that is hosted in a folder: what it serves, since when, how its last push ended."""
+    """Report each project that is hosted in a folder, or why it cannot be read."""
     found = [HostedProject(path) for path in sorted(folder.glob("*.git")) if (path / "flaskflex").is_dir()]
     for hosted in found:
-        live = "nothing is live yet"
-        if hosted.commits()[1]:
-            live = hosted.git("log", "-1", "--walk-reflogs", "--date=relative", "--encoding=UTF-8",
-                              "--format=%h %s (%gd)", LIVE_REF)
-        report.fact(f"{hosted.name} ", re.sub(r"\(\S+@\{(.*)\}\)$", r"(\1)", live))
-        for path in reversed(hosted.logs()):  # one may be of a tag, which is only stored
-            text = path.read_text("utf-8", "replace")
-            results = re.findall("^((?:Refused|Failed|Live) .*)", text, re.MULTILINE)
-            if results:
-                report.fact("", f"last push: {results[-1]}")
-                break
-        sizes = subprocess.run(["du", "-shc", str(hosted.site), str(hosted.repository)], capture_output=True)
-        place = hosted.setting("flaskflex.url") or hosted.site
-        report.fact("", f"{place}, size: {os.fsdecode(sizes.stdout).splitlines()[-1].split()[0]}")
+        try:
+            list_project(hosted, report)
+        except (Failure, OSError) as error:
+            report.fact(f"{hosted.name} ", f"cannot be read: {error}")
     if not found:
         report.fact("Nothing", f"is hosted in {folder} (flaskflex.py host NAME makes a project)")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import socket
 import subprocess
 import sys
 import venv
@@ -106,6 +107,10 @@ def test_the_projects_of_a_folder_are_listed(live: Hosted) -> None:
     assert re.search("last push: Refused .* No module named 'nowhere'", listed), listed
     assert re.search(rf"^ +{live.site}, size: [0-9.]+[KM]$", listed, re.MULTILINE), listed
     assert re.search("^another +nothing", listed, re.MULTILINE), listed
+    (live.folder / "host" / "another.git" / "HEAD").unlink()
+    listed = live.flaskflex("host")
+    assert re.search("^another +cannot be read: ", listed, re.MULTILINE), listed
+    assert re.search(f"^{NAME} ", listed, re.MULTILINE), listed
 
 
 # --- a push ---
@@ -933,3 +938,34 @@ def test_a_program_that_is_killed_while_a_site_is_copied_leaves_no_copy_that_cou
             FLASKFLEX.copy_folder(tmp_path, tmp_path / "copy", log, whole=True)
         else:
             FLASKFLEX.adopt_copy(tmp_path, tmp_path / "copy")
+
+
+@pytest.mark.parametrize("backlog, close, level, words", [
+    (1, False, "fail", "no answer within 0.2 s"),
+    (1, True, "warn", "cannot be asked from here"),
+], ids=["it takes the connection and hangs", "it refuses the connection"])
+def test_a_site_that_hangs_is_a_failure_and_one_that_cannot_be_reached_is_not(
+    backlog: int, close: bool, level: str, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(FLASKFLEX, "ANSWER_SECONDS", 0.2)
+    with socket.create_server(("127.0.0.1", 0), backlog=backlog) as server:
+        url = f"http://127.0.0.1:{server.getsockname()[1]}/"
+        if close:
+            server.close()
+        finding = FLASKFLEX.ask_url(url)
+    assert finding.level == level and words in finding.text, finding
+
+
+def test_a_process_whose_parent_has_ended_is_still_found_after_another_program_ran() -> None:
+    code = """
+import flaskflex, subprocess
+flaskflex.linux_prctl(flaskflex.PR_SET_CHILD_SUBREAPER, 1)
+with flaskflex.running(["true"]):
+    pass
+subprocess.run(["sh", "-c", "sleep 20 >/dev/null 2>&1 &"])
+found = flaskflex.descendants(set())
+flaskflex.send_signal(found, 9)
+print(len(found))
+"""
+    out = run(sys.executable, "-B", "-c", code, cwd=SCRIPT.parent, env=dict(os.environ))
+    assert out == "1\n"
