@@ -4514,7 +4514,7 @@ def read_keys(files: Iterable[str]) -> dict[str, str]:
     keys = {}
     for file in files:
         with open(file, "rb") as opened:
-            lines = opened.read(1 << 20).decode("utf-8", "replace").splitlines()
+            lines = opened.read(1 << 20).decode("utf-8", "replace").split("\n")
         lines = [line.strip() for line in lines if line.strip() and not line.startswith("#")]
         for line in lines or [""]:  # a file without a key is refused, too
             if "PRIVATE KEY" in line:
@@ -4532,7 +4532,8 @@ def read_keys(files: Iterable[str]) -> dict[str, str]:
 def change_keys(name: str, added: Mapping[str, str], revoked: Mapping[str, str]) -> int:
     """Let keys into a project, each once, and take others away; return how many it has now."""
     path = ".ssh/authorized_keys"
-    old = read_in_home(name, path).splitlines()
+    text = read_in_home(name, path)
+    old = text.removesuffix("\n").split("\n") if text else []
     lines = [line for line in old if revoked.keys().isdisjoint(line.split())]
     known = {word for line in lines if not line.startswith("#") for word in line.split()}
     lines += [f"restrict,pty {line}" for key, line in added.items() if key not in known]

@@ -106,6 +106,8 @@ def test_without_root_or_a_package_or_debian_it_says_so(taken: HostMachine) -> N
     assert taken.as_user("student", "mkdir own; cd own; python3 /srv/flaskflex.py host; "
                                     "python3 /srv/flaskflex.py "
                                     "host blog; ls").endswith("blog\nblog.git\n")
+    out = taken.run("python3 - host blog --domain a.example.org </root/flaskflex.py", status=1)
+    assert "Download it, and type: python3 flaskflex.py host blog --domain a.example.org\n" in out
     taken.run("cp /var/lib/dpkg/status /tmp; sed -i '/^Package: \\(git\\|apache2\\|logrotate\\)$/,/^Status/ "
               "s/install ok installed/deinstall ok config-files/' /var/lib/dpkg/status")
     out = taken.host("blog", "--domain", "a.example.org", status=1)
@@ -119,14 +121,14 @@ def test_as_root_without_domain_a_folder_takes_the_pushes(taken: HostMachine) ->
 
 
 def keys(host: HostMachine, name: str) -> List[str]:
-    return host.run(f"cat /var/www/{name}/.ssh/authorized_keys").splitlines()
+    return host.run(f"cat /var/www/{name}/.ssh/authorized_keys").split("\n")[:-1]
 
 
 def test_keys_are_added_once_each_and_taken_away(host: HostMachine) -> None:
     host.add("keyed")
     student = host.run("cat /home/student/.ssh/id_ed25519.pub").strip()
     assert keys(host, "keyed") == [f"restrict,pty {student}"]
-    own = f'from="127.0.0.1" {student.split()[0]} AAAAown own'
+    own = f'from="127.0.0.1" {student.split()[0]} AAAAown no\x0cline\u2028ends\x85here own'
     host.as_user("keyed", f"echo '# mine' >>.ssh/authorized_keys; "
                           f"echo {shlex.quote(own)} >>.ssh/authorized_keys")
     host.run("cd /tmp; rm -f one two; for key in one two; "
