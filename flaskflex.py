@@ -112,6 +112,12 @@ from typing import (
 )
 from urllib.parse import unquote, urlsplit
 
+with contextlib.suppress(ImportError):  # not on Windows
+    import fcntl
+    import grp
+    import pwd
+    import resource
+
 if TYPE_CHECKING:
     import socket
 
@@ -2509,8 +2515,6 @@ LOG_LIMIT = 1 << 30  # bytes that an application may write into any one file, su
 
 def prepare_child() -> None:
     """In a new process, before its program starts: let it fill no disk, and end when flaskflex is killed."""
-    import resource
-
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     limit = min(size for size in (soft, hard, LOG_LIMIT) if size != resource.RLIM_INFINITY)
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
@@ -2614,8 +2618,6 @@ def setpriv_command(root: Path) -> list[str]:
 
 def try_lock(handle: int) -> bool:
     """Return True if an exclusive lock on an open file is ours now; it ends when the file is closed."""
-    import fcntl  # not on Windows
-
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -3677,8 +3679,6 @@ def flx_failure(line: FlxLine, reason: str) -> Failure:
 
 def user_name() -> str:
     """Return the name of the user who runs this, or the number of one without a name."""
-    import pwd  # not on Windows
-
     try:
         return pwd.getpwuid(os.geteuid()).pw_name
     except KeyError:
@@ -4424,8 +4424,6 @@ def run_as(user: str, *command: str, stdin: str = "") -> str:
     Its environment is built anew, and root's terminal is out of its reach. What runs as a project's user is
     ended after USER_SECONDS: a FIFO or a lock of theirs must not keep root waiting.
     """
-    import pwd
-
     entry = pwd.getpwnam(user)
     environ = {"HOME": entry.pw_dir, "USER": user, "LOGNAME": user, "PATH": SYSTEM_PATH, "LANG": "C.UTF-8"}
     home = entry.pw_dir if os.path.isdir(entry.pw_dir) else "/"
@@ -4467,17 +4465,12 @@ def write_in_home(name: str, path: str, text: str) -> None:
 
 def project_users() -> list[str]:
     """Return the names of the projects of this machine."""
-    import pwd
-
     return sorted(entry.pw_name for entry in pwd.getpwall()
                   if entry.pw_gecos.split(",")[0] == MADE_BY and entry.pw_dir == str(HOMES / entry.pw_name))
 
 
 def require_free_name(name: str) -> None:
     """Raise Failure if a name is that of somebody else, of a folder, or of a group with power."""
-    import grp
-    import pwd
-
     taken = {entry.pw_name for entry in pwd.getpwall()} | {group.gr_name for group in grp.getgrall()}
     if name in taken or name in RESERVED or os.path.lexists(HOMES / name):
         raise Failure(f"{name} is a user or group of this machine already, or {HOMES / name} a folder",
@@ -4490,8 +4483,6 @@ def make_user(name: str) -> None:
     Its id is above all that projects have had: files of one that was removed may be left anywhere, and
     nobody else must become their owner.
     """
-    import pwd
-
     home, highest_id = HOMES / name, ARCHIVES / "highest-user-id"
     highest = int(highest_id.read_text()) if highest_id.exists() else 999
     if name not in project_users():
@@ -4781,8 +4772,6 @@ def list_machine(report: Report) -> None:
 
 def lock_machine(report: Report) -> None:
     """Wait until nobody else changes users and sites, and be the only one as long as this process runs."""
-    import fcntl
-
     run_as("root", "install", "-d", "-m", "700", str(ARCHIVES))  # no one but root can open, and so lock, it
     folder = os.open(ARCHIVES, os.O_RDONLY)
     if not try_lock(folder):
