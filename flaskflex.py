@@ -3661,10 +3661,11 @@ class Checkout(NamedTuple):
                               + ("a disk of its own" if writable else "not ours to write to"),
                               "Take these files out of git, or change that on the host.")
 
-    def holds(self, commit_tree: str) -> bool:
-        """Return True if the index has a commit's tree: an update to it was finished, or cut off since."""
-        with contextlib.suppress(Failure):  # the index may be lost
-            return os.fsdecode(self.git("write-tree")).rstrip("\n") == commit_tree
+    def holds(self, commit: str) -> bool:
+        """Return True if the index has a commit's files: an update to it was finished, or cut off since."""
+        with contextlib.suppress(Failure):  # it has others, or is lost
+            self.git("diff-index", "--cached", "--quiet", commit)
+            return True
         return False
 
 
@@ -3984,10 +3985,6 @@ class HostedProject:
         content = run_git(self.repository, self.git_dir, "cat-file", "blob", f"{commit}:.flx").stdout
         return parse_flx(content.decode("utf-8", "surrogateescape"))
 
-    def tree(self, commit: str) -> str:
-        """Return the name of a commit's tree."""
-        return self.git("rev-parse", f"{commit}^{{tree}}")
-
     def log_path(self, commit: str) -> Path:
         """Return where the log of a push is kept."""
         folder = self.state / "logs"
@@ -4049,7 +4046,7 @@ class HostedProject:
         # Five parameters: a deploy is a folder and two commits, of a trial or the site, and each has its log.
         lines = self.flx(new)
         ours, newly = replaced_paths(self.flx(old)), replaced_paths(lines)
-        if newly - ours and tree.holds(self.tree(new)):  # an earlier try had found nothing in the way
+        if newly - ours and tree.holds(new):  # an earlier try had found nothing in the way
             ours |= newly
         kept = tree.update(old, new, ours, keep=keep)
         mark = f"{self.mark}-live" if tree.root == self.site else self.mark
@@ -4133,35 +4130,33 @@ class HostedProject:
             os.rename(self.before, self.state / "trial")
             remove_tree(self.state / "trial")
 
-    def was_tried_here(self, new: str) -> bool:
-        """Return True if the site holds the first commit since its trial, and not that of another pusher."""
-        return self.before.exists() and self.checkout.holds(self.tree(new))
-
     def go_live(self, log: Log) -> bool:
         """Let the site serve what the branch names, if it does not yet; return False if that fails.
 
-        Then the old commit is put back. If this was cut off, be it anywhere, calling it again finishes.
+        Then the old commit is put back. If this was cut off at any point, calling it again finishes.
         """
         new, old = self.commits()
         self.site.mkdir(exist_ok=True)
         if old and not any(self.site.iterdir()):  # somebody has removed it
             old = ""
-        if new == old != "":
+        # The first commit is in the site since its trial, if that was not another pusher's.
+        tried_here = not old and self.before.exists() and self.checkout.holds(new)
+        if old:
             self.forget_before()
-        if not (new or old):
+        elif not tried_here:
             self.restore_before(log)
         if new in ("", old):
             return True
         log.fact("Going live", self.describe(new))
         url = self.setting("flaskflex.url")
-        tried_here = not old and self.was_tried_here(new)
-        if not old and not tried_here:
-            self.restore_before(log)
         try:
             if not tried_here:
                 with starts_delayed(self.site):
                     self.deploy(self.checkout, old or EMPTY_TREE, new, log)
-            self.ask_live(url, log, set_up=not old, tried_here=tried_here)
+            if url or not (old or tried_here):  # without a URL the trial's answer counts, if the site is its
+                answer = ask_url(url) if url else ask_site(self.site, self.mark)
+                # What ran in the site itself can fail now by a setting of Apache's only.
+                report_answer(answer._replace(level="warn") if tried_here else answer, log)
             self.git("update-ref", "--create-reflog", "-m", f"push: {self.describe(new)}", LIVE_REF, new)
         except (Failure, OSError) as failure:
             log.failure("Failed", failure)
@@ -4172,19 +4167,6 @@ class HostedProject:
         log.fact("Live", self.describe(new))
         log.write(url or f"Its document root is {self.site / 'public_html'}")
         return True
-
-    def ask_live(self, url: str, log: Log, *, set_up: bool, tried_here: bool) -> None:
-        """Ask the site for its first page, at its URL if that is known; raise Failure if it does not run.
-
-        Without a URL the answer of the trial has to do, unless the site was set up anew since.
-        """
-        if url:
-            finding = ask_url(url)
-            if tried_here and finding.level == "fail":  # it ran: what fails is Apache's setting
-                finding = finding._replace(level="warn")
-            report_answer(finding, log)
-        elif set_up and not tried_here:
-            report_answer(ask_site(self.site, self.mark), log)
 
     def put_back(self, new: str, old: str, log: Log) -> None:
         """Serve the old commit again, and let the branch name it, so that the new one can be pushed again."""
