@@ -2848,14 +2848,6 @@ def untrack_line(paths: Sequence[str], patterns: Iterable[str]) -> str:
     return f"{remove} && {ignore_line(patterns)}"
 
 
-def read_head_tree(project: Project) -> set[str]:
-    """Return the paths of all files that HEAD has."""
-    if project.commit is None:
-        return set()
-    names = project.git("ls-tree", "-r", "-z", "--name-only", project.commit)
-    return set(split_nul(names))
-
-
 def read_status(project: Project, *paths: str) -> dict[str, str]:
     """Return git's two letters for each path below some paths that is not as HEAD has it; "!!": ignored.
 
@@ -2993,18 +2985,6 @@ def without_data(*paths: str) -> list[str]:
     return [f":!{path}{kind}" for path in paths if path.endswith("/") for kind in kinds]
 
 
-def foreign_application(folder: Path) -> Iterator[Finding]:
-    """Whether a push would leave out what is in application/, because it is kept elsewhere."""
-    if folder.is_symlink():
-        yield Finding("fail", "application is a symbolic link, and a push does not carry what is behind it",
-                      "rm application && " + shell_line("cp", "-r", os.path.realpath(folder), "application"))
-    elif (folder / ".git").exists():
-        yield Finding("fail", "application is a git repository of its own, and a push leaves its files out",
-                      "mv application/.git ../application.git && "
-                      "git rm -rfq --cached --ignore-unmatch application && "
-                      + shell_line("git", "add", "application/", *without_data("application/")))
-
-
 def check_changes(entry: str, tree: set[str], status: Mapping[str, str]) -> Finding:
     """The last commit has all of the application, apart from what is the host's own."""
     changes = sorted(path for path, state in status.items() if path.startswith("application/")
@@ -3022,16 +3002,21 @@ def check_changes(entry: str, tree: set[str], status: Mapping[str, str]) -> Find
 def check_application(project: Project, tree: set[str], status: Mapping[str, str]) -> Iterator[Finding]:
     """The application is there, found and committed; if it is not, the likeliest reason is named."""
     root = project.root
-    entry = entry_point(root, tree)
-    foreign = list(foreign_application(root / "application"))
-    if foreign:
-        yield from foreign
+    folder, entry = root / "application", entry_point(root, tree)
+    if folder.is_symlink():
+        yield Finding("fail", "application is a symbolic link, and a push does not carry what is behind it",
+                      "rm application && " + shell_line("cp", "-r", os.path.realpath(folder), "application"))
+    elif (folder / ".git").exists():
+        yield Finding("fail", "application is a git repository of its own, and a push leaves its files out",
+                      "mv application/.git ../application.git && "
+                      "git rm -rfq --cached --ignore-unmatch application && "
+                      + shell_line("git", "add", "application/", *without_data("application/")))
     elif not (root / entry).exists() and entry in tree:
         yield Finding("warn", f"{entry} is committed, but gone from the work tree",
                       shell_line("git", "checkout", "HEAD", "--", entry))
     elif not (root / entry).exists():
         yield Finding("fail", f"{entry} is missing", missing_application_hint(root))
-    elif entry == "application/app.py" and (root / "application" / "app" / "__init__.py").exists():
+    elif entry == "application/app.py" and (folder / "app" / "__init__.py").exists():
         yield Finding("fail", f"{entry} never runs: Python takes the package application/app/ in its place",
                       shell_line("mv", entry, "application/wsgi.py"))
     elif "!!" in (status.get(entry), status.get("application/")):
@@ -3307,25 +3292,24 @@ def read_host_refs(process: Optional[subprocess.Popen[bytes]]) -> tuple[str, str
     return refs.get(("HEAD", True), "").removeprefix("ref: "), refs.get((LIVE_REF, False), "")
 
 
-def unpushable(project: Project) -> Iterator[Finding]:
-    """Yield why HEAD is not pushed, and what to type to push it."""
+def unpushable(project: Project) -> Finding:
+    """Return why HEAD is not pushed, and what to type to push it."""
     if project.branch is None:
         found = run_git(project.root, "branch", "--contains=HEAD", "--format=%(refname:short)")
         branches = [name for name in os.fsdecode(found.stdout).split("\n")[:-1] if name[0] != "("]
-        yield Finding("warn", "HEAD is on no branch that could be pushed",
-                      shell_line("git", "switch", *(branches[:1] or ["-c", "deploy"])))
-        return
+        return Finding("warn", "HEAD is on no branch that could be pushed",
+                       shell_line("git", "switch", *(branches[:1] or ["-c", "deploy"])))
     remotes = os.fsdecode(project.git("remote")).split()
     push = ["git", "push", "-u", *remotes[:1], project.branch]
-    yield Finding("warn", f"branch {project.branch} is not pushed",
-                  shell_line(*push) if remotes else "git remote add origin URL")
+    return Finding("warn", f"branch {project.branch} is not pushed",
+                   shell_line(*push) if remotes else "git remote add origin URL")
 
 
 def check_live(project: Project, upstream: tuple[str, str], host_refs: tuple[str, str]) -> Finding:
     """The host serves the commit that was pushed, as far as it says so."""
     (remote, ref), (deployed, live) = upstream, host_refs
     if live != project.commit and deployed not in ("", ref):
-        name = deployed.replace("refs/heads/", "", 1)
+        name = deployed.removeprefix("refs/heads/")
         return Finding("warn", f"branch {project.branch} is pushed, and the host deploys branch {name}",
                        shell_line("git", "push", remote, f"{project.branch}:{name}"))
     if live in ("", project.commit):
@@ -3344,7 +3328,7 @@ def check_pushed(project: Project, upstream: tuple[str, str],
         return  # all four files are missing or not committed, and said to be so
     counts = run_git(project.root, "rev-list", "--left-right", "--count", "@{upstream}...HEAD")
     if project.branch is None or counts.returncode:
-        yield from unpushable(project)
+        yield unpushable(project)
         return
     behind, ahead = map(int, counts.stdout.split())
     if behind:
@@ -3360,7 +3344,8 @@ def check_pushed(project: Project, upstream: tuple[str, str],
 
 def check_committed(project: Project) -> Iterator[Finding]:
     """All that can be told by looking at the project and its last commit."""
-    tree = read_head_tree(project)
+    names = project.git("ls-tree", "-r", "-z", "--name-only", project.commit) if project.commit else b""
+    tree = set(split_nul(names))
     status = read_status(project, "application", "public_html", "instance", ".env")
     yield from check_home(project)
     yield from check_files(project)
@@ -3378,7 +3363,7 @@ def check_committed(project: Project) -> Iterator[Finding]:
 
 EMPTY_TREE = "4b825dc642cb6eb9a060e54bf8d69288fbee4904"  # to git, what a site holds before its first push
 ABSENT = "000000"  # git's mode of a file that a commit lacks
-LINE_SECONDS = 600.0  # what a line of .flx may take, if git config flaskflex.timeout says nothing else
+LINE_SECONDS = 600  # what a line of .flx may take, if git config flaskflex.timeout says nothing else
 HOST_MARKER = "FLASKFLEX_HOST"  # in the environment of what a push starts: which push that is
 OUTPUT_LIMIT = 16 << 20  # bytes that one line of .flx may print
 BACKLOG_LIMIT = 1 << 20  # bytes that may wait for a pusher who reads slowly
@@ -3721,7 +3706,7 @@ class FlxRun(NamedTuple):
     root: Path
     variables: Mapping[str, str]
     mark: str
-    seconds: float  # for each line
+    seconds: int  # for each line
     log: Log
 
     def carry_out(self, lines: Sequence[FlxLine], pushed: Callable[[str], bytes], *, setup: bool) -> None:
@@ -3732,12 +3717,10 @@ class FlxRun(NamedTuple):
             elif flx_error(line):
                 raise flx_failure(line, flx_error(line))
         self.put_values([line for line in lines if line.section == "replace"], pushed)
-        for section in ("setup", "deploy", "permission") if setup else ("deploy", "permission"):
-            for line in (line for line in lines if line.section == section):
-                if section == "permission":
-                    self.set_mode(line)
-                else:
-                    self.run(line)
+        for section, act in (("setup", self.run), ("deploy", self.run), ("permission", self.set_mode)):
+            for line in lines:
+                if line.section == section and (setup or section != "setup"):
+                    act(line)
 
     def put_values(self, lines: Sequence[FlxLine], pushed: Callable[[str], bytes]) -> None:
         """Put values into files, always into what was pushed: a value may hold the token that it replaces."""
@@ -3779,7 +3762,7 @@ class FlxRun(NamedTuple):
             while process.poll() is None and not reason:
                 self.log.show()
                 if time.monotonic() > deadline:
-                    reason = f"takes longer than {self.seconds:g} s (git config flaskflex.timeout SECONDS)"
+                    reason = f"takes longer than {self.seconds} s (git config flaskflex.timeout SECONDS)"
                 elif self.log.path.stat().st_size > limit:
                     reason = f"prints more than {OUTPUT_LIMIT >> 20} MB"
                 time.sleep(pause)
@@ -4065,13 +4048,9 @@ class HostedProject:
             variables.update(re.findall(r"^(\w+)=(.*)$", text, re.MULTILINE))
         return variables
 
-    def line_seconds(self) -> float:
-        """Return how long a line of .flx may take; raise Failure if the setting is no number."""
-        setting = self.setting("flaskflex.timeout") or f"{LINE_SECONDS}"
-        if not re.fullmatch(r"\d+(\.\d+)?", setting):
-            raise Failure(f"flaskflex.timeout is {setting!r}, which is not a number of seconds",
-                          "On the host, in the repository: git config flaskflex.timeout 600")
-        return float(setting)
+    def line_seconds(self) -> int:
+        """Return how long a line of .flx may take; raise Failure with git's message if that is no number."""
+        return int(self.git("config", "--type=int", f"--default={LINE_SECONDS}", "flaskflex.timeout"))
 
     def try_commit(self, old: str, new: str, log: Log) -> None:
         """Try a commit on a copy of the site, which stays as it is; raise Failure if it does not run."""
@@ -4216,7 +4195,7 @@ def take_push(hosted: HostedProject, log: Log, ref: str, old: str, new: str) -> 
         return  # git itself refuses to delete the branch that HEAD names
     if ref != branch:
         short = re.sub("^refs/(heads|tags)/", "", ref)
-        log.fact("Stored", f"{short}; only {branch[len('refs/heads/'):]} is deployed")
+        log.fact("Stored", f"{short}; only {branch.removeprefix('refs/heads/')} is deployed")
         log.fact("To deploy", shell_line("git", "push", "origin", f"{short}^{{}}:{branch}"))
         return
     with hosted.locked(log, f"the push of {hosted.describe(new)}"):
@@ -4254,6 +4233,7 @@ def run_hook(hook: str, args: Sequence[str]) -> int:
 
 # --- host: the command ---
 
+NEXT = "python flaskflex.py in the clone, then git push"
 OLDEST_GIT = (2, 28)  # the first that has the hook reference-transaction
 
 # A relative core.hooksPath is taken from the repository, whatever the user's own says. Without --atomic each
@@ -4294,8 +4274,7 @@ def make_repository(hosted: HostedProject) -> None:
 
 
 def renew_repository(hosted: HostedProject, *, url: Optional[str], closed: bool) -> None:
-    """Make the site, the settings, the hooks and the copy of this script as they have to be."""
-    hosted.site.mkdir(exist_ok=True)
+    """Make the settings, the hooks and the copy of this script as they have to be."""
     # A virtualenv may be gone tomorrow.
     python = sys.executable if sys.prefix == sys.base_prefix else os.path.realpath(sys.executable)
     settings = {**HOST_SETTINGS, "flaskflex.python": python, "flaskflex.url": url or "",
@@ -4365,7 +4344,7 @@ def host_in_folder(options: argparse.Namespace, report: Report) -> None:
     report.fact("Clone", shell_line("git", "clone", url))
     if not serves:
         raise Failure("what was pushed last does not run", f"{log.path} says why. Push a commit that runs.")
-    report.fact("Next", "python flaskflex.py in the clone, then git push")
+    report.fact("Next", NEXT)
 
 
 # --- host: a machine of one's own ---
@@ -4394,6 +4373,7 @@ DOMAIN = r"(?=.{1,253}$)(?!-)[a-z0-9-]{1,63}(?<!-)(\.(?!-)[a-z0-9-]{1,63}(?<!-))
 PUBLIC_KEY = r"[a-z0-9@.-]+ ([A-Za-z0-9+/]+={0,2})( [^\x00-\x1f\x7f]*)?"
 USER_SECONDS = 60.0  # what a command of root's may take that runs as a project's user
 VARIABLES = "{0}.git/flaskflex/variables"  # in a project's home: what [replace] knows
+OTHER_NAME = "Choose another name for the project."
 MADE_BY = "made by flaskflex host"  # a note at users and databases
 
 # Groups that may come with other software, and hand out root's rights: a user has a group of the same name.
@@ -4456,7 +4436,7 @@ def require_free_name(name: str) -> None:
     taken = {entry.pw_name for entry in pwd.getpwall()} | {group.gr_name for group in grp.getgrall()}
     if name in taken or name in RESERVED or os.path.lexists(HOMES / name):
         raise Failure(f"{name} is a user or group of this machine already, or {HOMES / name} a folder",
-                      "Choose another name for the project.")
+                      OTHER_NAME)
 
 
 def make_user(name: str) -> None:
@@ -4531,7 +4511,7 @@ def require_free_database(name: str) -> None:
     if not has_database(name) and run_sql(f"SELECT 1 FROM mysql.user WHERE User='{name}'; "
                                           f"SHOW DATABASES LIKE '{name}'"):
         raise Failure(f"MariaDB has a database or a user {name}, which flaskflex host did not make",
-                      "Choose another name for the project.")
+                      OTHER_NAME)
 
 
 def make_database(name: str) -> None:
@@ -4734,7 +4714,7 @@ def make_project(options: argparse.Namespace, report: Report) -> None:
     report.fact("Site", ", ".join(f"http://{domain}/" for domain in domains))
     report.fact("Keys", f"{keys} (more: --key FILE; fewer: --revoke FILE)")
     report.fact("Clone", f"git clone ssh://{name}@{domains[0]}/~/{name}.git")
-    report.fact("Next", "python flaskflex.py in the clone, then git push")
+    report.fact("Next", NEXT)
 
 
 def list_machine(report: Report) -> None:
@@ -4818,12 +4798,15 @@ def host(options: argparse.Namespace, report: Report) -> int:
 # --- the commands ---
 
 
-Inspection = tuple[Project, Virtualenv, subprocess.Popen[bytes]]  # and the pip freeze that runs meanwhile
+Inspection = tuple[Project, Virtualenv, subprocess.Popen[bytes]]
 
 
 @contextlib.contextmanager
 def inspect(options: argparse.Namespace, report: Report) -> Iterator[Inspection]:
-    """Look at the virtualenv and the project while pip freeze runs, and say which they are."""
+    """Say which project and virtualenv are meant; yield both, with the pip freeze that runs meanwhile.
+
+    Raise Failure if there are no such.
+    """
     virtualenv = find_virtualenv(Path(options.directory).resolve(), options.venv, report)
     with freezing(virtualenv) as freeze:
         project = find_project(Path(options.directory))
@@ -4843,15 +4826,14 @@ def next_step(project: Project) -> str:
     return "git push"
 
 
-def report_changes(changes: Sequence[Change], ignored: frozenset[str], report: Report, *,
-                   commits: bool) -> None:
+def report_changes(changes: Sequence[Change], committed: Sequence[Change], ignored: frozenset[str],
+                   report: Report) -> None:
     """Report what becomes of each file."""
     for change in changes:
-        pending = commits and change.pending
         notes = [change.note] if change.note else []
-        if pending and change.path in ignored:
+        if change in committed and change.path in ignored:
             notes.append(".gitignore names it; it is committed all the same")
-        action = "commit" if pending and not change.needs_write else change.action
+        action = "commit" if change in committed and not change.needs_write else change.action
         if action != "unchanged":
             report.item(action, f"{change.path} ({'; '.join(notes)})" if notes else change.path)
 
@@ -4862,13 +4844,13 @@ def apply_changes(tree: WorkTree, changes: Sequence[Change], commit: Optional[Co
     pending = [change for change in changes if change.pending] if commit else []
     project = tree.project
     if not pending and not any(change.needs_write for change in changes):
-        report_changes(changes, project.ignored, report, commits=False)
+        report_changes(changes, [], project.ignored, report)
         report.fact("Nothing", "to do: the project is prepared already")
         return
     with index_locked(project) as folder:
         save_replaced(project, changes, report)
         write_files(tree, changes, folder)
-        report_changes(changes, project.ignored, report, commits=commit is not None)
+        report_changes(changes, pending, project.ignored, report)
         name = commit.make(pending, folder) if commit and pending else None
     if commit and name:
         report.fact("Committed", f"{name[:7]} {commit.message.splitlines()[0]}")
@@ -5012,20 +4994,14 @@ def demo(options: argparse.Namespace, report: Report) -> int:
 # --- the command line ---
 
 
-def timeout_seconds(text: str) -> float:
-    """Return a time to wait, from the command line: more than nothing, and no more than a day."""
-    with contextlib.suppress(ValueError):
-        if 0 < float(text) <= 86400:
-            return float(text)
-    raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds, 86400 at most")
-
-
-def port_number(text: str) -> int:
-    """Return a TCP port from the command line."""
-    with contextlib.suppress(ValueError):
-        if 0 < int(text) < 65536:
-            return int(text)
-    raise argparse.ArgumentTypeError(f"{text!r} is not a port: a number from 1 to 65535")
+def number(kind: type[float], most: int, what: str) -> Callable[[str], float]:
+    """Return what reads a number above 0 from the command line; `what` says in an error what it is for."""
+    def read(text: str) -> float:
+        with contextlib.suppress(ValueError):
+            if 0 < kind(text) <= most:
+                return kind(text)
+        raise argparse.ArgumentTypeError(f"{text!r} is not {what}, {most} at most")
+    return read
 
 
 def add_project_options(parser: argparse.ArgumentParser, use: str) -> None:
@@ -5040,7 +5016,8 @@ def add_check_parser(commands: Subparsers) -> None:
     """Add the command check."""
     parser = commands.add_parser("check", help="tell whether this project would deploy")
     parser.set_defaults(run=check)
-    parser.add_argument("--timeout", metavar="SECONDS", type=timeout_seconds, default=ANSWER_SECONDS,
+    parser.add_argument("--timeout", metavar="SECONDS", default=ANSWER_SECONDS,
+                        type=number(float, 86400, "a number of seconds"),
                         help="how long the application may take to answer (30)")
     parser.add_argument("--fresh", action="store_true",
                         help="ask in a new virtualenv made from req.txt, as the server would make it")
@@ -5051,7 +5028,8 @@ def add_serve_parser(commands: Subparsers) -> None:
     """Add the command serve."""
     parser = commands.add_parser("serve", help="serve this project on 127.0.0.1 as a host would")
     parser.set_defaults(run=serve)
-    parser.add_argument("--port", metavar="PORT", type=port_number, default=8000,
+    parser.add_argument("--port", metavar="PORT", default=8000,
+                        type=number(int, 65535, "the number of a port"),
                         help="the port to listen on (8000)")
     add_project_options(parser, "run the application in")
 
