@@ -2866,7 +2866,7 @@ def check_home(project: Project) -> Iterator[Finding]:
 
 
 def is_as_committed(project: Project, path: str, content: bytes, blob: Blob) -> bool:
-    """Return True if a file is what HEAD holds once git's filters (line endings, LFS) have seen it."""
+    """Return True if a file is what HEAD holds once git's filters (line endings, LFS) are applied."""
     if normalize_newlines(content) == normalize_newlines(blob.content):
         return True
     return run_git(project.root, "hash-object", "--", path).stdout.decode().strip() == blob.id
@@ -2940,7 +2940,7 @@ def package_line(folder: Path, package: str, target: str) -> str:
 
 
 def missing_application_hint(root: Path) -> str:
-    """Return what to type to get a module that is found, judging by what is there in its stead."""
+    """Return what to type to get a module that is found, judging by what is there instead."""
     folder = root / "application"
     target = "wsgi.py" if (folder / "app" / "__init__.py").exists() else "app.py"  # which app/ would hide
     modules = sorted(path.name for path in folder.glob("*.py") if path.name != "__init__.py")
@@ -3396,7 +3396,7 @@ def starts_delayed(site: Path) -> Iterator[None]:
 
 
 def write_beside(path: Path, content: bytes, mode: int) -> None:
-    """Write a file in one step, unless it has this content and mode already."""
+    """Write a file in one step, unless it has this content and mode already; raise OSError if that fails."""
     if not (path.is_file() and path.read_bytes() == content and path.stat().st_mode & 0o777 == mode):
         beside = path.with_name(f".{path.name}.flaskflex-new")
         beside.write_bytes(content)
@@ -3526,12 +3526,14 @@ class Checkout(NamedTuple):
     def update(self, old: str, new: str, ours: set[str], *, keep: bool) -> set[str]:
         """Replace the files of one commit by another's; return those that stay as the site has them.
 
-        What may be replaced is what git's two-tree rules allow (git-read-tree(1), "Two Tree Merge"): nothing
-        that the site made or changed itself. Three things are allowed that git refuses: a file may be as the
-        new commit has it already; one that the site changed and the new commit lacks stays, untracked; and
-        files in which [replace] works (ours) are the host's. Databases and settings that the new commit lacks
-        stay even if they are as the old one has them. Raise Failure, with no file changed, if another file is
-        in the way; with keep it stays.
+        The rules are git's own (git-read-tree(1), "Two Tree Merge"): nothing is replaced that the site made
+        or changed itself. But
+        - a file may be as the new commit has it already;
+        - one that the site changed and the new commit lacks stays, untracked;
+        - a database or settings that the new commit lacks stay even if the site has not changed them;
+        - files in which [replace] works (ours) are the host's, and are replaced.
+
+        Raise Failure, with no file changed, if another file is in the way; with keep it stays.
         """
         self.index_file.with_name(f"{self.index_file.name}.lock").unlink(missing_ok=True)  # of a killed git
         try:
@@ -3540,30 +3542,31 @@ class Checkout(NamedTuple):
             self.index_file.unlink(missing_ok=True)
             self.git("read-tree", old)
         changes, edited = self.changes(old, new), self.edited()
-        doubtful = {path for path, change in changes.items() if path in ours
-                    or self.has_file(path) and (path in edited or change.old_mode == ABSENT)}
-        gone = {path for path, change in changes.items() if change.new_mode == ABSENT}
-        stay = {path for path in gone if path in doubtful - ours or is_data(path) and self.has_file(path)}
-        removed = {path for path in gone - stay if self.may_unlink(path)}
-        differing = self.stage({path: changes[path] for path in doubtful})
-        there = {path for path in doubtful - differing if changes[path].old_mode == changes[path].new_mode}
-        written = changes.keys() - gone - there
-        in_the_way = differing - ours | {path for path in written if self.is_blocked(path, removed)}
+        candidates = {path for path, change in changes.items() if path in ours
+                      or self.has_file(path) and (path in edited or change.old_mode == ABSENT)}
+        deleted = {path for path, change in changes.items() if change.new_mode == ABSENT}
+        kept = {path for path in deleted
+                if path in candidates - ours or is_data(path) and self.has_file(path)}
+        unlinked = {path for path in deleted - kept if self.may_unlink(path)}
+        differing = self.stage({path: changes[path] for path in candidates})
+        there = {path for path in candidates - differing if changes[path].old_mode == changes[path].new_mode}
+        written = changes.keys() - deleted - there
+        in_the_way = differing - ours | {path for path in written if self.is_blocked(path, unlinked)}
         if in_the_way and not keep:
             raise in_the_way_failure(self.repository.with_suffix(""), sorted(in_the_way))
-        self.require_writable([*(written - in_the_way), *filter(self.has_file, removed)])
+        self.require_writable([*(written - in_the_way), *filter(self.has_file, unlinked)])
         self.git("read-tree", "-i", "-m", old, new)
-        self.replace(written - in_the_way, removed)
-        return (edited - changes.keys() - ours) | stay
+        self.replace(written - in_the_way, unlinked)
+        return (edited - changes.keys() - ours) | kept
 
     def edited(self) -> set[str]:
-        """Return the paths of files that are not as the index has them."""
+        """Return the paths of files that are not as the index has them; raise as git() does."""
         output = self.git("diff", "--name-only", "-z", "--no-ext-diff", "--no-renames",
                           "--ignore-submodules=all")
         return set(split_nul(output))
 
     def changes(self, old: str, new: str) -> dict[str, FileChange]:
-        """Return the files in which two commits differ, by path; a submodule is as good as absent."""
+        """Return the files in which two commits differ, by path, without submodules; raise as git() does."""
         fields = split_nul(self.git("diff-tree", "-r", "-z", "--no-renames", old, new))
         changes = {}
         for facts, path in zip(fields[::2], fields[1::2]):  # :100644 100755 OLD NEW M
@@ -3574,7 +3577,10 @@ class Checkout(NamedTuple):
         return changes
 
     def stage(self, changes: Mapping[str, FileChange]) -> set[str]:
-        """Put files into the index as the new commit has them; return those that the folder has otherwise."""
+        """Put files into the index as the new commit has them; return those that the folder has otherwise.
+
+        Raise as git() does.
+        """
         entries = "".join(f"{0 if change.new_mode == ABSENT else change.new_mode} {change.new_id}\t{path}\0"
                           for path, change in changes.items())
         if not entries:
@@ -3603,7 +3609,8 @@ class Checkout(NamedTuple):
     def replace(self, written: Iterable[str], removed: Iterable[str]) -> None:
         """Remove files, and write others from the index: first beside, so that a full disk changes nothing.
 
-        Each appears at once and whole: whoever opens one finds the old or the new.
+        Each appears at once and whole: whoever opens one finds the old or the new. Raise as git() does, and
+        OSError.
         """
         for old in self.root.glob(f"{STAGE}*"):  # of a run that was killed
             remove_tree(old)
@@ -3672,7 +3679,7 @@ def user_name() -> str:
 
 
 def command_environ(mark: str) -> dict[str, str]:
-    """Return the environment of commands, built anew: nothing of git's, which would lead their git astray.
+    """Return the environment of commands, built anew: git's variables would point to the wrong repository.
 
     For its hooks git puts the folder of its own programs in front of PATH. Who pushes to a folder of their
     own machine may have a virtualenv there: that is not the site's.
@@ -3723,7 +3730,10 @@ class FlxRun(NamedTuple):
                     act(line)
 
     def put_values(self, lines: Sequence[FlxLine], pushed: Callable[[str], bytes]) -> None:
-        """Put values into files, always into what was pushed: a value may hold the token that it replaces."""
+        """Put values into files, always into what was pushed: a value may hold the token that it replaces.
+
+        Raise Failure if a value is not known, or a file is not there or is a link.
+        """
         contents: dict[Path, bytes] = {}
         for line in lines:
             path, token, name = line.fields
@@ -3738,7 +3748,7 @@ class FlxRun(NamedTuple):
             write_beside(place, content, place.stat().st_mode & 0o777)
 
     def set_mode(self, line: FlxLine) -> None:
-        """Set the mode of a file or folder."""
+        """Set the mode of a file or folder; raise as inside() does."""
         path, mode = line.fields
         self.inside(line, path).chmod(int(mode, 8))
 
@@ -3946,7 +3956,7 @@ class HostedProject:
         return os.fsdecode((self.repository / "HEAD").read_bytes()).partition(": ")[2].rstrip("\n")
 
     def commits(self) -> tuple[str, str]:
-        """Return the commit that the branch names, and the one that is live; "" if there is none."""
+        """Return the commit that the branch names, and the live one, "" for none; raise as git() does."""
         branch = self.branch()
         listing = self.git("for-each-ref", "--format=%(objectname) %(refname)", "--", branch, LIVE_REF)
         found = {ref: commit for commit, ref in (line.split(" ", 1) for line in listing.splitlines())}
@@ -3957,7 +3967,7 @@ class HostedProject:
         return os.fsdecode(run_git(self.repository, self.git_dir, "config", name).stdout).strip()
 
     def describe(self, commit: str) -> str:
-        """Return a commit's short name and subject."""
+        """Return a commit's short name and subject; raise Failure if it is not in the repository."""
         if commit and commit not in self.described:
             shown = self.git("log", "-1", "--no-show-signature", "--encoding=UTF-8", "--format=%h %s", commit)
             self.described[commit] = shown[:100]
@@ -4025,7 +4035,10 @@ class HostedProject:
                 path.unlink()
 
     def deploy(self, tree: Checkout, old: str, new: str, log: Log, *, keep: bool = False) -> set[str]:
-        """Let a folder that holds one commit run another; return the files that stay as the site has them."""
+        """Let a folder that holds one commit run another; return the files that stay as the site has them.
+
+        Raise Failure if files are in the way, or a line of .flx fails.
+        """
         # Five parameters: a deploy is a folder and two commits, of a trial or the site, and each has its log.
         lines = self.flx(new)
         ours, newly = replaced_paths(self.flx(old)), replaced_paths(lines)
@@ -4076,7 +4089,7 @@ class HostedProject:
     def try_first(self, new: str, log: Log) -> None:
         """Try the first commit in the site itself: nothing is live that this could harm.
 
-        If it fails, the site holds again what it held before (a .env, perhaps).
+        Raise Failure if it does not run: the site holds again what it held before (a .env, perhaps).
         """
         log.fact("Trying", self.describe(new))
         self.restore_before(log)
@@ -4258,7 +4271,7 @@ def make_repository(hosted: HostedProject) -> None:
     """Make the bare repository of a project: whole, or not at all. Raise Failure on foreign files."""
     found = re.search(r"(\d+)\.(\d+)", os.fsdecode(git_output(Path("/"), "version")))
     if found and (int(found[1]), int(found[2])) < OLDEST_GIT:
-        raise Failure(f"git {found[0]} is too old to host a project", "It takes git 2.28 or newer.")
+        raise Failure(f"git {found[0]} is too old to host a project", "Install git 2.28 or newer.")
     for place in (hosted.repository, hosted.repository.with_suffix("")):
         if os.path.lexists(place) and not (is_real_folder(place) and not any(place.iterdir())):
             raise Failure(f"{place} is there already, and flaskflex host did not make it",
@@ -4326,7 +4339,7 @@ def host_in_folder(options: argparse.Namespace, report: Report) -> None:
     folder = Path(options.directory).resolve()
     if not re.fullmatch(r"(?!.*\.(git|lock)$)[A-Za-z0-9][A-Za-z0-9._-]*", options.name):
         raise Failure(f"{options.name!r} is not a name for a project",
-                      "Take letters, digits, dots, hyphens and underscores; for another folder: -C DIR")
+                      "Use letters, digits, dots, hyphens and underscores; for another folder: -C DIR")
     hosted = HostedProject(folder / f"{options.name}.git")
     own_script()
     if not hosted.state.is_dir():
@@ -4406,7 +4419,10 @@ def run_as(user: str, *command: str, stdin: str = "") -> str:
 
 
 def run_flaskflex(name: str, *args: str) -> str:
-    """Run a copy of this script (it may lie in root's own home) as a user; return what it prints."""
+    """Run a copy of this script (it may lie in root's own home) as a user; return what it prints.
+
+    Raise as run_as does.
+    """
     with tempfile.TemporaryDirectory(prefix="flaskflex-", dir="/tmp") as folder:  # root's own may be closed
         os.chmod(folder, 0o755)
         script = Path(folder, "flaskflex.py")
@@ -4415,12 +4431,12 @@ def run_flaskflex(name: str, *args: str) -> str:
 
 
 def read_in_home(name: str, path: str) -> str:
-    """Return the text of a file in a project's home, "" without one."""
+    """Return the text of a file in a project's home, "" without one; raise as run_as does."""
     return run_as(name, "sh", "-c", 'timeout 9 head -c 1000000 "$1" 2>/dev/null || true', "sh", path)
 
 
 def write_in_home(name: str, path: str, text: str) -> None:
-    """Write a file in a project's home that only its user can read."""
+    """Write a file in a project's home that only its user can read; raise as run_as does."""
     script = 'umask 077; mkdir -p "${1%/*}"; cat >"$1.flaskflex-new"; mv -f "$1.flaskflex-new" "$1"'
     run_as(name, "sh", "-ec", script, "sh", path, stdin=text)
 
@@ -4443,7 +4459,7 @@ def make_user(name: str) -> None:
     """Make the user of a project, with a home that Apache may enter and other users may not.
 
     Its id is above all that projects have had: files of one that was removed may be left anywhere, and
-    nobody else must become their owner.
+    nobody else must become their owner. Raise as run_as does.
     """
     home, highest_id = HOMES / name, ARCHIVES / "highest-user-id"
     highest = int(highest_id.read_text()) if highest_id.exists() else 999
@@ -4483,7 +4499,10 @@ def read_keys(files: Iterable[str]) -> dict[str, str]:
 
 
 def change_keys(name: str, added: Mapping[str, str], revoked: Mapping[str, str]) -> int:
-    """Let keys into a project, each once, and take others away; return how many it has now."""
+    """Let keys into a project, each once, and take others away; return how many it has now.
+
+    Raise as run_as does.
+    """
     path = ".ssh/authorized_keys"
     text = read_in_home(name, path)
     old = text.removesuffix("\n").split("\n") if text else []
@@ -4496,12 +4515,12 @@ def change_keys(name: str, added: Mapping[str, str], revoked: Mapping[str, str])
 
 
 def run_sql(statements: str) -> str:
-    """Run SQL as MariaDB's root, over its socket; return what it prints."""
+    """Run SQL as MariaDB's root, over its socket; return what it prints, raise as run_as does."""
     return run_as("root", "mariadb", "--batch", "--skip-column-names", stdin=statements)
 
 
 def has_database(name: str) -> bool:
-    """Return True if there is a database that was made for a project."""
+    """Return True if there is a database that was made for a project; raise Failure if MariaDB is stopped."""
     return bool(shutil.which("mariadbd", path=SYSTEM_PATH)) and MADE_BY in run_sql(
         f"SELECT SCHEMA_COMMENT FROM information_schema.SCHEMATA WHERE SCHEMA_NAME='{name}'")
 
@@ -4515,7 +4534,10 @@ def require_free_database(name: str) -> None:
 
 
 def make_database(name: str) -> None:
-    """Make a MariaDB database and its user, both named like the project, which gets to know the password."""
+    """Make a MariaDB database and its user, both named like the project, which gets to know the password.
+
+    Raise as run_as does.
+    """
     import secrets
 
     variables = VARIABLES.format(name)
@@ -4559,13 +4581,13 @@ def check_apache(name: str, domains: Sequence[str]) -> None:
 
 
 def switch_sites(command: str, sites: Sequence[str]) -> None:
-    """Enable or disable sites of Apache's, by a2ensite or a2dissite."""
+    """Enable or disable sites of Apache's, by a2ensite or a2dissite; raise as run_as does."""
     if sites:
         run_as("root", command, "--quiet", *sites)
 
 
 def reload_apache() -> None:
-    """Let Apache read its files again; it goes on with the requests that it has."""
+    """Let Apache read its files again; it goes on with the requests that it has. Raise as run_as does."""
     if Path("/run/systemd/system").is_dir():
         run_as("root", "systemctl", "reload-or-restart", "apache2")
     else:
@@ -4599,7 +4621,10 @@ def write_site(name: str, domains: Sequence[str]) -> None:
 
 
 def erase_project(name: str, places: Sequence[str], *, database: bool) -> None:
-    """Remove a project's user, and all that is in places, in temporary folders and in the database."""
+    """Remove a project's user, and all that is in places, in temporary folders and in the database.
+
+    Raise as run_as does: the next call goes on.
+    """
     removed = HOMES / f".{name}.flaskflex-removed"
     if os.path.lexists(HOMES / name):  # at once: what is left if this is cut off is not archived again
         os.rename(HOMES / name, removed)
@@ -4612,7 +4637,10 @@ def erase_project(name: str, places: Sequence[str], *, database: bool) -> None:
 
 
 def remove_project(name: str, report: Report) -> None:
-    """Take a project off the machine: once nobody reaches it any more, all that it has goes to an archive."""
+    """Take a project off the machine: once nobody reaches it any more, all that it has goes to an archive.
+
+    Raise Failure, with the project as it was, if there is none of that name or it cannot be archived.
+    """
     if name not in project_users():
         raise Failure(f"there is no project {name} on this machine", "host without a NAME lists them.")
     archive, dump = ARCHIVES / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}.tar.gz", ARCHIVES / f"{name}.sql"
@@ -4648,7 +4676,10 @@ def remove_project(name: str, report: Report) -> None:
 
 
 def restore_home(name: str, archive: str) -> None:
-    """Put what an archive holds of a project's home there, as its user: root only reads the archive."""
+    """Put what an archive holds of a project's home there, as its user: root only reads the archive.
+
+    Raise as run_as does.
+    """
     script = 'runuser -u "$1" -- tar -xpPzf - "$2" <"$3"'
     run_as("root", "sh", "-ec", script, "sh", name, str(HOMES / name), archive)
     for place in (LOGS / name, CRONTABS / name, site_files(name)[0]):  # root's, written by root
@@ -4657,7 +4688,10 @@ def restore_home(name: str, archive: str) -> None:
 
 
 def restore_database(name: str, archive: str) -> None:
-    """Put what an archive holds of a project's database there, as its user: a dump may hold any statement."""
+    """Put what an archive holds of a project's database there, as its user: a dump may hold any statement.
+
+    Raise as run_as does.
+    """
     as_user = 'MYSQL_PWD=$(sed -n s/^DB_PASSWORD=//p "$2") exec mariadb -u "$1" "$1"'
     script = 'tar -xPzf "$1" "$2"; trap \'rm "$2"\' EXIT; runuser -u "$3" -- sh -c "$5" sh "$3" "$4" <"$2"'
     run_as("root", "sh", "-ec", script, "sh", archive, str(ARCHIVES / f"{name}.sql"), name,
@@ -4761,7 +4795,7 @@ def host_on_machine(options: argparse.Namespace, report: Report) -> None:
                       f"Type: {shell_line('sudo', 'python3', *sys.argv)}")
     if not re.fullmatch(PROJECT_NAME, options.name or ""):
         raise Failure(f"{options.name or ''!r} is not a name for a project of this machine",
-                      "Take small letters, digits and hyphens, no more than 32, beginning with a letter.")
+                      "Use small letters, digits and hyphens, no more than 32, beginning with a letter.")
     require_packages([*PACKAGES, *(["mariadb-server"] if options.database else [])])
     lock_machine(report)
     if options.remove:
@@ -4775,11 +4809,14 @@ URL = r"https?://([A-Za-z0-9.-]+|\[[0-9a-f:]+\])(:\d{1,5})?(/[!-~]*)?"
 
 
 def host(options: argparse.Namespace, report: Report) -> int:
-    """Take pushes in a folder or on a machine of one's own, or list projects; return the exit status."""
+    """Take pushes in a folder or on a machine of one's own, or list projects; return the exit status.
+
+    Raise Failure if what was asked for cannot be.
+    """
     if options.hook:
         return run_hook(options.hook[0], options.hook[1:])
     if os.name == "nt":
-        raise Failure("Windows cannot be a host", "Take a machine with Linux, or WSL.")
+        raise Failure("Windows cannot be a host", "Use a machine with Linux, or WSL.")
     if options.url and not re.fullmatch(URL, options.url):
         raise Failure(f"{options.url!r} is not the URL of a site", "It is like https://www.example.org/")
     if any(getattr(options, option) for option in MACHINE_OPTIONS):
@@ -4909,7 +4946,10 @@ def check(options: argparse.Namespace, report: Report) -> int:
 
 
 def serve(options: argparse.Namespace, report: Report) -> int:
-    """Serve the project by an Apache of its own until that is interrupted, and tell what it logs."""
+    """Serve the project by an Apache of its own until that is interrupted, and tell what it logs.
+
+    Raise Failure if there is nothing to serve, or Apache does not start or ends.
+    """
     virtualenv = find_virtualenv(Path(options.directory).resolve(), options.venv, report)
     project = find_project(Path(options.directory))
     missing = missing_parts(project.root)
@@ -4954,7 +4994,10 @@ def echo_and_run(report: Report, folder: Optional[Path], *command: str) -> None:
 
 
 def demo(options: argparse.Namespace, report: Report) -> int:
-    """Go the whole way with a small example: a host, a clone, a push, the page; return the exit status."""
+    """Go the whole way with a small example: a host, a clone, a push, the page; return the exit status.
+
+    Raise Failure if the folder is there already, or a step fails.
+    """
     folder = Path(options.directory, options.demo_directory).absolute()
     if folder.exists():
         raise Failure(f"{folder} exists already",
