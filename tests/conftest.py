@@ -271,6 +271,13 @@ def git(project: Path, environ: Environ) -> Git:
     return git_in(project, environ)
 
 
+def compile_script(script: Path, folder: Path) -> Path:
+    """Compile a script into a folder, where a copy of it tells what was compiled; return what to start."""
+    shutil.copy(script, folder / "flaskflex.py")
+    py_compile.compile(str(script), cfile=str(folder / "flaskflex.pyc"), doraise=True)
+    return folder / "flaskflex.pyc"
+
+
 @pytest.fixture(scope="session")
 def compiled(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The script as the Python that runs the tests has compiled it.
@@ -278,10 +285,8 @@ def compiled(tmp_path_factory: pytest.TempPathFactory) -> Path:
     For a script Python does that at each start, which is a third of a run: most tests start from here. Those
     of ways to start it, of Pythons and of hostile projects, or that change it, start flaskflex.py itself.
     """
-    def make(folder: Path) -> None:
-        py_compile.compile(str(SCRIPT), cfile=str(folder / "flaskflex.pyc"), doraise=True)
-
-    return made_once(tmp_path_factory, "compiled", make) / "flaskflex.pyc"
+    folder = made_once(tmp_path_factory, "compiled", lambda folder: compile_script(SCRIPT, folder))
+    return folder / "flaskflex.pyc"
 
 
 Flaskflex = Callable[..., Result]
@@ -295,7 +300,7 @@ def flaskflex(project: Path, environ: Environ, virtualenv: Path, compiled: Path)
         python: Optional[Path] = None, script: Optional[Path] = None,
     ) -> Result:
         own = script or project / "flaskflex.py"
-        if not (script or python) and own.read_bytes() == SCRIPT.read_bytes():
+        if not (script or python) and own.read_bytes() == compiled.with_suffix(".py").read_bytes():
             own = compiled
         command = [python or virtualenv / "bin" / "python", own, *arguments]
         done = subprocess.run(

@@ -3,7 +3,6 @@ from __future__ import annotations
 
 import ast
 import os
-import py_compile
 import re
 import resource
 import shutil
@@ -16,7 +15,7 @@ from typing import Any, Dict, Iterator, List, NamedTuple, Sequence, Tuple
 
 import pytest
 from apache import PATIENCE, Host, Site, VirtualHost, eventually, running_host, why_not
-from conftest import Environ, Flaskflex, Git, run
+from conftest import Environ, Flaskflex, Git, compile_script, run
 from deployed import NAME, copy_deployed, deploy, item, processes_in, troubles
 from helpers import light_virtualenv, load_flaskflex, site_packages, snapshot, write
 
@@ -49,11 +48,9 @@ def over_fastcgi(script: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def compiled(deployed: Path) -> Path:
+def compiled(deployed: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The script of these projects, compiled: the others' would find Apache."""
-    script = deployed / "flaskflex.pyc"
-    py_compile.compile(str(deployed / NAME / "flaskflex.py"), cfile=str(script), doraise=True)
-    return script
+    return compile_script(deployed / NAME / "flaskflex.py", tmp_path_factory.mktemp("compiled"))
 
 
 @pytest.fixture
