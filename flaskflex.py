@@ -66,7 +66,7 @@ if sys.version_info < OLDEST_PYTHON:
 # Words that have a meaning of their own here:
 #
 #   base       what flaskflex itself committed last at a path: the base of a three-way merge
-#   change     what is to become of one file; it is pending if HEAD does not hold the file as it will be
+#   change     what is to become of one file; it is pending if the result still has to be committed
 #   finding    what check has to say of one item: ok, warn or fail
 #   fingerprint  the first digits of a text's hash
 #   freeze     what pip freeze prints of the virtualenv, and what becomes of it in req.txt
@@ -296,7 +296,7 @@ def catch_signals() -> None:
 
 @contextlib.contextmanager
 def signals_deferred() -> Iterator[None]:
-    """Let an interruption wait for the end of an import, which may swallow it or make an error of it."""
+    """Deliver signals after the block: an import may swallow the exception, or make another error of it."""
     waiting: list[int] = []
     caught = [signum for signum in TERMINATION_SIGNALS if signal.getsignal(signum) is handle_signal]
     for signum in caught:
@@ -413,7 +413,7 @@ class Project(NamedTuple):
 
     root is the work tree's folder; index_file lies in git's own folder; branch is None when HEAD is
     detached, commit is None before the first one. blobs are our files as HEAD has them; ignored are those
-    of our paths that git does not have yet and that a .gitignore, or the like, names.
+    of our paths that are untracked and ignored (by a .gitignore, say).
     """
 
     root: Path
@@ -467,7 +467,7 @@ def require_own_work_tree(folder: Path, root: Path) -> None:
 
 
 def read_head(project: Project) -> Project:
-    """Return a project with where its HEAD stands, and how it holds our files."""
+    """Return a project with its branch, commit, blobs and ignored paths. Raise Failure for a submodule."""
     branch = os.fsdecode(run_git(project.root, "symbolic-ref", "--quiet", "--short", "HEAD").stdout)
     commit = project.head_commit()
     blobs = project.blobs_of(commit, FILES) if commit else {}
@@ -638,7 +638,7 @@ class WorkTree:
                 os.unlink(name, dir_fd=folder)
 
     def _place(self, path: str) -> tuple[str | Path, Optional[int]]:
-        """Return what to name a file for the system, and in which open folder it is (None: the path says)."""
+        """Return what system calls take: a name and the open folder that it is in, or a path and None."""
         folder, name = os.path.split(path)
         if folder in self.descriptors:
             return name, self.descriptors[folder]
@@ -741,7 +741,7 @@ def python_version(path: Path, python: Path) -> str:
 
 
 def read_virtualenv(source: str, path: Path) -> Virtualenv:
-    """Return the facts of the virtualenv in a folder that a source such as "--venv" names.
+    """Return the virtualenv in a folder; `source`, such as "--venv", says in errors who named it.
 
     Raise Failure if it is not one, or if its Python is gone or does not run.
     """
@@ -966,7 +966,7 @@ class Requirement(NamedTuple):
 
 
 class Distribution(NamedTuple):
-    """What a virtualenv notes of one of its distributions.
+    """The metadata of a distribution that is installed in a virtualenv.
 
     needs has the canonical name of each that it requires, and the marker (PEP 508) or ""; requested is True
     if somebody asked for it by name (PEP 376); source is the folder or file of this machine that it comes
@@ -1038,7 +1038,10 @@ def parse_requirements(text: str) -> list[Requirement]:
 
 
 def by_name(requirements: Iterable[Requirement], like: Iterable[Requirement] = ()) -> dict[str, str]:
-    """Return the lines of requirements by canonical names, as far as these, or others alike, tell them."""
+    """Return the lines of requirements by the canonical names of these.
+
+    One without a name takes that of an equal line in `like`, else its line stands for the name.
+    """
     names = {requirement.line: requirement.name for requirement in like}
     return {canonical(name or names.get(line, "")) or line: line for name, line in requirements}
 
@@ -1076,7 +1079,7 @@ def has_credentials(text: str) -> bool:
     """Return True if a line of a requirements file holds what looks like a password or a token.
 
     It is searched for URLs, also inside of URLs and quoted. pip takes ${NAME} from the environment, and that
-    is no secret, nor is an address to write to. A user name over ssh is none if it is a usual one; over https
+    is no secret, nor is an e-mail address. A user name over ssh is none if it is a usual one; over https
     it may be a token, and so may any query. A line that is too long to be searched counts as one that holds
     a secret.
     """
@@ -1093,7 +1096,7 @@ def has_credentials(text: str) -> bool:
 
 
 def display_name(requirement: Requirement) -> str:
-    """Return a requirement's name, or else of its line what holds no secret."""
+    """Return a requirement's name, or its line if it has none; of a line with a secret the option alone."""
     option = re.match("--[a-z-]+", requirement.line)
     if requirement.name or not has_credentials(requirement.line):
         return requirement.name or ascii(requirement.line[:80])
@@ -1101,7 +1104,7 @@ def display_name(requirement: Requirement) -> str:
 
 
 def local_path(text: str, folder: Path = Path("/")) -> Path:
-    """Return the file that a text in UTF-8 names, from a folder on, whatever the locale makes of it."""
+    """Return the path that a text names in a folder, links resolved; it is UTF-8, whatever the locale is."""
     return Path(os.path.realpath(folder / os.fsdecode(text.encode("utf-8", "surrogateescape"))))
 
 
@@ -1221,7 +1224,7 @@ Node = TypeVar("Node", int, str)
 
 
 def reachable(start: Iterable[Node], edges: Mapping[Node, Iterable[Node]]) -> set[Node]:
-    """Return where one comes to from the start: that, what it leads to, what that leads to, and so on."""
+    """Return the nodes of a graph that can be reached from some of them, these included."""
     found: set[Node] = set()
     left = list(start)
     while left:
@@ -1286,9 +1289,9 @@ def named_requirements(output: str, installed: Mapping[str, Distribution]) -> It
 
 
 def bound_packages(installed: Mapping[str, Distribution]) -> set[str]:
-    """Return the distributions that this system alone needs, by their metadata or by that of their users.
+    """Return the distributions that this system alone needs, by their metadata or that of their dependents.
 
-    These may be careless: a package that is installed on another system does work there.
+    Metadata may be wrong: a package that is installed on another system does work there.
     """
     markers: dict[str, list[str]] = {}
     for name, marker in itertools.chain.from_iterable(one.needs for one in installed.values()):
@@ -1299,7 +1302,7 @@ def bound_packages(installed: Mapping[str, Distribution]) -> set[str]:
 
 def odd_packages(frozen: Mapping[str, str], kept: Sequence[Requirement], virtualenv: Virtualenv,
                  user_lines: str) -> list[str]:
-    """Return warnings of no Flask, and of packages that the index may not have, or that it has as others."""
+    """Return warnings: Flask is missing, or a package may be another on the index, or not be there."""
     warnings, lines = [], by_name(kept)
     if "flask" not in lines:
         warnings.append(f"there is no Flask in {virtualenv.path}: is this the right virtualenv?")
@@ -1464,7 +1467,7 @@ class Change(NamedTuple):
 
     action is create, update, merge, replace, keep or unchanged; old_content (None: no file) and new_content,
     old_mode and new_mode (permission bits) are the file before and after; note is for the report; pending
-    is true if HEAD does not hold the file as it will be, so that it has to be committed.
+    is true if HEAD does not hold the new content and mode, so that they have to be committed.
     """
 
     path: str
@@ -1484,7 +1487,7 @@ class Change(NamedTuple):
 
 
 def normalize_newlines(content: bytes) -> bytes:
-    """Return a text with the line endings that every file of flaskflex's has."""
+    """Return a text with LF at the end of each line, as every file of flaskflex's has it."""
     return content.replace(b"\r\n", b"\n")
 
 
@@ -1513,7 +1516,7 @@ def with_target_mode(change: Change) -> Change:
 
 
 def with_pending(change: Change, project: Project) -> Change:
-    """Return a change that says whether it has to be committed; of a kept file that is only its mode."""
+    """Return a change that says whether it has to be committed; of a kept file only the mode counts."""
     blob = project.blobs.get(change.path)
     differs = blob is None or blob.mode != git_mode(change.path)
     if change.action == "keep":
@@ -1563,7 +1566,7 @@ def plan_template(path: str, file: WorkTreeFile, project: Project, *, force: boo
     if base is None:
         raise Refused(FOREIGN)
     if newer:
-        raise Refused("has changes of yours that conflict with this flaskflex's")
+        raise Refused("has changes of yours that conflict with the new template")
     return change._replace(action="keep", new_content=file.content, note="with your changes")
 
 
@@ -1776,7 +1779,7 @@ def writable_cache(folder: Path) -> bool:
 def fetch(name: str, pins: str, virtualenv: Virtualenv, report: Report) -> Path:
     """Return a folder of flaskflex's cache with pinned distributions, installed now if they are not there.
 
-    pins is a requirements file with a hash on every line. The virtualenv lends its pip and nothing more; pip
+    pins is a requirements file with a hash on every line. Only the pip of the virtualenv is used; it
     follows the user's settings for indexes, proxies and certificates. The folder appears whole or not at
     all, so that a run which is killed, or two at the same time, do no harm. What is damaged in the cache, or
     could be changed by somebody else, is not used: then it is fetched for this run alone.
@@ -1805,7 +1808,7 @@ def fetch(name: str, pins: str, virtualenv: Virtualenv, report: Report) -> Path:
 
 
 def open_repository(project: Project, virtualenv: Virtualenv, report: Report) -> git.Repo:
-    """Return the project for the GitPython that is installed, or for the one in flaskflex's cache."""
+    """Return the project as a Repo of the GitPython that is installed, or of the one in flaskflex's cache."""
     with signals_deferred():
         installed = installed_version("GitPython", "git")
     if installed < GITPYTHON_MIN:
@@ -1965,7 +1968,7 @@ class Commit(NamedTuple):
     message: str
 
     def make(self, pending: Sequence[Change], folder: Path) -> Optional[str]:
-        """Commit; return the commit's object name, None if a filter or a hook makes of it what HEAD has.
+        """Commit; return the commit's object name, None if filters or hooks leave nothing to commit.
 
         An index is prepared in the folder that takes the place of the user's after the commit. Raise
         Failure with git's message if the commit fails.
@@ -2022,7 +2025,7 @@ class Commit(NamedTuple):
         self._git("-c", "core.safecrlf=false", "update-index", "--add", *args, index=index)
 
     def _staged_paths(self, index: Path) -> set[str]:
-        """Return the paths that an index holds otherwise than HEAD does."""
+        """Return the paths in which an index differs from HEAD."""
         names = self._git("diff-index", "--cached", "--name-only", "-z", "HEAD", index=index)
         return set(names.split("\0")[:-1])
 
