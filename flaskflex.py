@@ -4344,7 +4344,7 @@ def host_in_folder(options: argparse.Namespace, report: Report) -> None:
         raise Failure(f"{options.name!r} is not a name for a project",
                       "Use letters, digits, dots, hyphens and underscores; for another folder: -C DIR")
     hosted = HostedProject(folder / f"{options.name}.git")
-    own_script()
+    own_script()  # without it nothing is begun
     if not hosted.state.is_dir():
         make_repository(hosted)
     log = Log(hosted.log_path("host"), shown=not report.quiet)
@@ -4792,7 +4792,7 @@ def require_packages(packages: Sequence[str]) -> None:
 
 def host_on_machine(options: argparse.Namespace, report: Report) -> None:
     """Make, change or remove a project of this machine, as root; raise Failure if that cannot be."""
-    own_script()
+    own_script()  # without it nothing is begun
     if os.geteuid() != 0:
         raise Failure("users and sites are for root to make, on a machine of one's own",
                       f"Type: {shell_line('sudo', 'python3', *sys.argv)}")
