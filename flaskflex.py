@@ -428,8 +428,14 @@ class Project(NamedTuple):
         return git_output(self.root, *args, stdin=stdin)
 
     def head_commit(self) -> str:
-        """Return the object name of the commit that HEAD is at now, "" if there is none yet."""
-        return run_git(self.root, "rev-parse", "--quiet", "--verify", "HEAD^{commit}").stdout.decode().strip()
+        """Return the object name of the commit that HEAD is at now, "" if there is none yet.
+
+        Raise Failure if git cannot tell: a commit that is taken for the first would remove all other files.
+        """
+        result = run_git(self.root, "rev-parse", "--quiet", "--verify", "HEAD^{commit}")
+        if result.returncode not in (0, 1):
+            raise Failure(f"git does not tell the commit of {self.root}", error_text(result.stderr))
+        return result.stdout.decode().strip()
 
     def blobs_of(self, commit: str, paths: Iterable[str]) -> dict[str, Blob]:
         """Return the files among `paths` that a commit holds. Raise Failure for one too large, or damaged."""
@@ -2036,7 +2042,7 @@ class Commit(NamedTuple):
         this, git would read each of them again.
         """
         index = self._copy_index(folder / "commit-index")
-        if self.project.head_commit():
+        if self.project.commit or self.project.head_commit():  # for a moment, git branch -m leaves no HEAD
             self._git("read-tree", "--reset", "HEAD", index=index)
         else:
             index.unlink(missing_ok=True)  # git takes no index for an empty one

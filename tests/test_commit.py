@@ -361,3 +361,35 @@ def test_a_quiet_failure_still_tells_why(project: Path, git: Git, flaskflex: Fla
     result = flaskflex("--quiet")
     assert_refused(result, "not on a Friday")
     assert result.out == ""
+
+
+# --- a git that fails ---
+
+# A git in front of the real one: each time that it is asked for the commit of HEAD counts, and one time it is
+# killed, or finds no HEAD, as in the moment in which `git branch -m` has removed the old name of the branch.
+FORGETFUL_GIT = """\
+#!/bin/sh
+case $* in *"HEAD^{{commit}}")
+    echo >>{folder}/asked
+    [ "$(wc -l <{folder}/asked)" != {time} ] || {failing} ;;
+esac
+exec {git} "$@"
+"""
+
+
+@pytest.mark.parametrize("failing", ["kill -KILL $$", "exit 1"])
+@pytest.mark.parametrize("time", [2, 3, 4])
+def test_a_commit_that_cannot_be_told_is_not_taken_for_none(
+    time: int, failing: str, tmp_path: Path, project: Path, environ: Environ, git: Git, flaskflex: Flaskflex
+) -> None:
+    busy(project, git)
+    before = git("ls-tree", "-r", "HEAD").splitlines()
+    real = shutil.which("git", path=environ["PATH"])
+    text = FORGETFUL_GIT.format(folder=tmp_path, time=time, failing=failing, git=real)
+    write(tmp_path / "bin" / "git", text, mode=0o755)
+    result = flaskflex(env={**environ, "PATH": f"{tmp_path / 'bin'}:{environ['PATH']}"})
+    assert len((tmp_path / "asked").read_text()) >= time
+    assert set(before) <= set(git("ls-tree", "-r", "HEAD").splitlines()), result
+    assert flaskflex().status == 0
+    assert set(before) <= set(git("ls-tree", "-r", "HEAD").splitlines())
+    assert git("status", "--porcelain", "--", *FILES) == ""
