@@ -1911,7 +1911,9 @@ def index_locked(project: Project) -> Iterator[Path]:
 
 def abandoned_folders(project: Project) -> Iterator[Path]:
     """Yield the folders of killed runs of this machine, each renamed to be this run's."""
-    for folder in project.index_file.parent.glob(f"{TEMP_PREFIX}*"):
+    own = TEMP_PREFIX + lock_owner(os.getpid())  # one that is called so comes first, or is in the way
+    folders = project.index_file.parent.glob(f"{TEMP_PREFIX}*")
+    for folder in sorted(folders, key=lambda path: path.name != own):
         owner = folder.name[len(TEMP_PREFIX):]
         pid = owner.rpartition("-")[2]
         if not re.fullmatch("[0-9]{1,10}", pid) or owner != lock_owner(int(pid)):
@@ -1920,7 +1922,7 @@ def abandoned_folders(project: Project) -> Iterator[Path]:
             continue
         with contextlib.suppress(OSError):  # another run has been faster
             if stat.S_ISDIR(folder.lstat().st_mode):
-                yield folder.rename(folder.with_name(TEMP_PREFIX + lock_owner(os.getpid())))
+                yield folder.rename(folder.with_name(own))
 
 
 def recover_killed_runs(tree: WorkTree) -> None:
