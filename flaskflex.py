@@ -2821,6 +2821,9 @@ LIVE_REF = "refs/flaskflex/live"  # the commit that a host serves: `flaskflex.py
 HOST_SECONDS = 3.0  # how long check waits for a host to say so, when all else is done
 
 
+HINT_PATHS = 100  # more of an application's own files make no command that can be pasted
+
+
 def listed(paths: Sequence[str]) -> str:
     """Return the first five paths as a text, with the number of the others."""
     return ", ".join(paths[:5]) + (f" and {len(paths) - 5} more" if len(paths) > 5 else "")
@@ -3241,12 +3244,13 @@ def ask_and_compare(root: Path, virtualenv: Virtualenv, timeout: float, report: 
     changed = sorted(path for path in tracked.keys() | now.keys() if tracked.get(path) != now.get(path))
     if changed:
         yield Finding("warn", f"the application changes files that git tracks: {listed(changed)}",
-                      untrack_line(changed[:5], map(pattern, changed[:5])))
+                      untrack_line(changed[:HINT_PATHS], map(pattern, changed[:HINT_PATHS])))
     made = sorted(file_states(root, *others).keys() - untracked.keys())
     if made:
-        places = new_places(made, {*tracked, *untracked})
+        ignored = split_nul(git_output(root, "ls-files", "-z", "--ignored", "--directory", *others))
+        places = new_places(made, {*tracked, *untracked, *ignored})
         yield Finding("warn", f"the application makes files while it runs: {listed(made)}",
-                      ignore_line(map(pattern, places[:5])))
+                      ignore_line(map(pattern, places[:HINT_PATHS])))
 
 
 def check_answer(project: Project, virtualenv: Virtualenv, options: argparse.Namespace,

@@ -458,20 +458,23 @@ def test_file_that_the_application_makes_is_told_and_never_to_be_added(
 def test_many_files_that_the_application_makes_are_counted_and_ignored_by_their_folder(
     project: Path, git: Git, environ: Environ, flaskflex: Flaskflex
 ) -> None:
-    code = ("for folder in ('cache/a', 'cache/b', 'mine'):\n"
+    code = ("for folder in ('cache/a', 'cache/b', 'mine', 'static/cache'):\n"
             "    os.makedirs(folder, exist_ok=True)\n"
             "    for number in range(20):\n"
             "        open(f'{folder}/{number}', 'w')\n")
     write(project / "application" / "mine" / "own.py", "")
+    write(project / "application" / "static" / "ignored" / "a.css", "")
+    write(project / ".gitignore", "ignored/\n")
     put(project, code + HELLO)
-    git("add", "application")
-    git("commit", "-q", "-m", "Makes many files", "application")
+    git("add", "application", ".gitignore")
+    git("commit", "-q", "-m", "Makes many files")
     write(project / "application" / "mine" / "new.py", "")
     found = item(flaskflex("check").out, "makes files while it runs")
-    assert found.text.endswith(" and 55 more") and len(found.hint) < 500
+    assert found.text.endswith(" and 75 more") and len(found.hint) < 1000
     run("sh", "-c", found.hint, cwd=project, env=environ)
-    assert git("ls-files", "-o", "--exclude-standard", "--", "application/cache") == ""
-    assert git("check-ignore", "application/mine/new.py", check=False) == ""
+    assert git("ls-files", "-o", "--exclude-standard") == "application/mine/new.py\n"
+    for place in ("mine/later.py", "static/later.css"):
+        assert git("check-ignore", f"application/{place}", check=False) == ""
 
 
 def test_file_that_git_tracks_and_the_application_changes_is_left_to_the_site(
