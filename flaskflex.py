@@ -3728,7 +3728,7 @@ class FlxRun(NamedTuple):
     root: Path
     variables: Mapping[str, str]
     mark: str
-    seconds: int  # for each line
+    seconds: float  # for each line
     log: Log
 
     def carry_out(self, lines: Sequence[FlxLine], pushed: Callable[[str], bytes], *, setup: bool) -> None:
@@ -3787,7 +3787,7 @@ class FlxRun(NamedTuple):
             while process.poll() is None and not reason:
                 self.log.show()
                 if time.monotonic() > deadline:
-                    reason = f"takes longer than {self.seconds} s (git config flaskflex.timeout SECONDS)"
+                    reason = f"takes longer than {self.seconds:g} s (git config flaskflex.timeout SECONDS)"
                 elif self.log.path.stat().st_size > limit:
                     reason = f"prints more than {OUTPUT_LIMIT >> 20} MB"
                 time.sleep(pause)
@@ -4076,9 +4076,13 @@ class HostedProject:
             variables.update(re.findall(r"^(\w+)=(.*)$", text, re.MULTILINE))
         return variables
 
-    def line_seconds(self) -> int:
-        """Return how long a line of .flx may take; raise Failure with git's message if that is no number."""
-        return int(self.git("config", "--type=int", f"--default={LINE_SECONDS}", "flaskflex.timeout"))
+    def line_seconds(self) -> float:
+        """Return how long a line of .flx may take; raise Failure if the setting is no number above 0."""
+        setting = self.setting("flaskflex.timeout") or f"{LINE_SECONDS}"
+        if not re.fullmatch(r"\d+(\.\d+)?", setting) or not float(setting):
+            raise Failure(f"flaskflex.timeout is {setting!r}, which is not a number of seconds",
+                          "On the host, in the repository: git config flaskflex.timeout 600")
+        return float(setting)
 
     def try_commit(self, old: str, new: str, log: Log) -> None:
         """Try a commit on a copy of the site, which stays as it is; raise Failure if it does not run."""
