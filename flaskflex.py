@@ -4338,13 +4338,16 @@ def list_project(hosted: HostedProject, report: Report) -> None:
 
 
 def list_projects(folder: Path, report: Report) -> None:
-    """Report each project that is hosted in a folder, or why it cannot be read."""
+    """Report each project that is hosted in a folder; then raise Failure if any cannot be read."""
     found = [HostedProject(path) for path in sorted(folder.glob("*.git")) if (path / "flaskflex").is_dir()]
+    problems = {}
     for hosted in found:
         try:
             list_project(hosted, report)
         except (Failure, OSError) as error:
-            report.fact(f"{hosted.name} ", f"cannot be read: {error}")
+            problems[hosted.name] = f"{error}\n{getattr(error, 'hint', '')}".rstrip()
+    if problems:
+        raise Failure(f"{', '.join(problems)} cannot be read", "\n".join(problems.values()))
     if not found:
         report.fact("Nothing", f"is hosted in {folder} (flaskflex.py host NAME makes a project)")
 

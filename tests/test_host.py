@@ -167,6 +167,18 @@ def test_what_fails_is_refused_and_the_site_is_as_it_was(what: str, live: Hosted
     assert not processes_of(live.folder)
 
 
+@pytest.mark.parametrize("setting", ["10m", "0"])
+def test_a_time_for_lines_that_is_no_number_of_seconds_is_refused_with_the_way_out(
+    setting: str, live: Hosted
+) -> None:
+    live.git("config", "flaskflex.timeout", setting, cwd=live.repository)
+    live.commit()
+    out = live.push(status=1)
+    assert f"flaskflex.timeout is '{setting}', which is not a number of seconds" in out, out
+    run("sh", "-ec", out[out.index("git config"):].splitlines()[0], cwd=live.repository, env=live.environ)
+    live.push()
+
+
 @pytest.mark.parametrize("what", ["a missing package", "a line that fails"])
 def test_a_first_push_that_fails_leaves_what_was_there(what: str, new: Hosted) -> None:
     write(new.site / ".env", "SECRET=1", mode=0o600)
