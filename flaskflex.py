@@ -4633,9 +4633,13 @@ def write_site(name: str, domains: Sequence[str]) -> None:
         return
     run_as("root", "a2enmod", "--quiet", "suexec", "fcgid", "rewrite")
     with temporary_folder("/tmp") as folder:
-        for path, text in new.items():
+        for path, text in new.items():  # Apache listens already to what a site that is enabled says
+            text = re.sub(r"(?im)^([ \t]*)Listen[ \t]", r"\1#Listen ", text)
             write_beside(folder / path.name, text.encode(), 0o644)
-        run_as("root", "apache2ctl", "-t", "-c", f"Include {folder}/*.conf")
+        try:
+            run_as("root", "apache2ctl", "-t", "-c", f"Include {folder}/*.conf")
+        except Failure as failure:
+            raise Failure(str(failure), failure.hint.replace(str(folder), str(SITES))) from None
     for path, text in new.items():
         write_beside(path, text.encode(), 0o644)
     switch_sites("a2ensite", disabled)

@@ -200,13 +200,16 @@ def test_names_in_a_site_that_its_owner_has_edited_count_and_stay(host: HostMach
     host.add("edited")
     site = host.root / "etc/apache2/sites-available/flaskflex-edited.conf"
     own = "\tservername edited.example.org\n\tServerAlias WWW.edited.example *.edited.example\n"
-    site.write_text(site.read_text().replace("    ServerName edited.example.org\n", own))
+    listen = f"Listen {host.address}:8081\n"
+    site.write_text(listen + site.read_text().replace("    ServerName edited.example.org\n", own))
+    host.run("apache2ctl graceful")
     out = host.host("edited", "--key", "/home/student/.ssh/id_ed25519.pub")
     assert "edited.example.org/, http://WWW.edited.example/, http://*.edited.example/\n" in out
     assert own in site.read_text()
     assert "flaskflex-edited.conf" in host.host("other", "--domain", "www.edited.example", status=1)
     host.host("edited", "--domain", "new.example")
     assert re.findall("(?i)server(?:name|alias).*", site.read_text()) == ["ServerName new.example"]
+    assert site.read_text().startswith(listen)
 
 
 def test_a_site_that_apache_refuses_is_taken_back_and_all_others_go_on(host: HostMachine) -> None:
@@ -216,6 +219,7 @@ def test_a_site_that_apache_refuses_is_taken_back_and_all_others_go_on(host: Hos
     host.run("cd /root; sed 's/^    MergeSlashes Off/    Nonsense On/' flaskflex.py >broken.py")
     out = host.run(f"cd /root; {broken} host bad --domain bad.example.org", status=1)
     assert "Nonsense" in out and "flaskflex: error" in out
+    assert "of /etc/apache2/sites-available/flaskflex-bad.conf" in out and "/tmp" not in out
     assert host.run("cd /etc/apache2; ls -l sites-*; cat sites-available/*") == before
     host.run("apache2ctl graceful")
     assert host.ask("good.example.org").status == 503
