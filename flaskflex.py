@@ -4815,7 +4815,8 @@ def require_packages(packages: Sequence[str]) -> None:
 
 def host_on_machine(options: argparse.Namespace, report: Report) -> None:
     """Make, change or remove a project of this machine, as root; raise Failure if that cannot be."""
-    own_script()  # without it nothing is begun
+    if not options.remove:
+        own_script()  # without it nothing is begun
     if os.geteuid() != 0:
         raise Failure("users and sites are for root to make, on a machine of one's own",
                       f"Type: {shell_line('sudo', 'python3', *sys.argv)}")
