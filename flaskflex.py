@@ -112,11 +112,11 @@ from typing import (
 )
 from urllib.parse import unquote, urlsplit
 
-with contextlib.suppress(ImportError):  # not on Windows
+with contextlib.suppress(ImportError):  # not on Windows; and the last one not on Android
     import fcntl
-    import grp
     import pwd
     import resource
+    import grp
 
 if TYPE_CHECKING:
     import socket
