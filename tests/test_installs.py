@@ -324,4 +324,5 @@ def test_the_phantom_package_is_dropped_and_flaskflex_with_its_own_needs(
     assert result.status == 0, result
     lines = [line for line in (project / "req.txt").read_text().splitlines() if not line.startswith("#")]
     assert lines == [FLUP]
-    assert "pkg-resources" in result.err and "flaskflex" in result.err
+    listed = "==0.0.0" in pip("freeze")  # Debian 12's own pip leaves it out by itself
+    assert ("pkg-resources" in result.err, "flaskflex" in result.err) == (listed, True)
