@@ -3,12 +3,12 @@ from __future__ import annotations
 
 import configparser
 import contextlib
+import fcntl
 import http.client
 import os
 import re
 import shlex
 import shutil
-import tempfile
 from pathlib import Path
 from typing import Dict, Iterator, NamedTuple, Optional
 
@@ -117,14 +117,14 @@ class HostMachine(NamedTuple):
 def copy_or_make_prepared(own: HostMachine, kept: Path) -> None:
     """Give a machine /srv/prepared, a virtualenv with Flask and flup; it is made once a session."""
     place = own.root / "srv" / "prepared"
-    if kept.exists():
-        shutil.copytree(kept, place, symlinks=True)
-        return
-    own.run("python3 -m venv /srv/prepared; /srv/prepared/bin/pip install -q flask flup==1.0.3")
-    with tempfile.TemporaryDirectory(dir=kept.parent) as folder:
-        copy = shutil.copytree(place, Path(folder, "copy"), symlinks=True)
-        with contextlib.suppress(OSError):  # another machine was faster
-            copy.rename(kept)
+    with open(f"{kept}.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not kept.exists():
+            own.run("python3 -m venv /srv/prepared; /srv/prepared/bin/pip install -q flask flup==1.0.3")
+            shutil.copytree(place, f"{kept}.new", symlinks=True)
+            os.rename(f"{kept}.new", kept)
+            return
+    shutil.copytree(kept, place, symlinks=True)
 
 
 def prepare_machine(own: HostMachine, environ: Environ) -> None:
