@@ -292,7 +292,8 @@ def test_no_command_of_roots_falls_into_a_trap_in_a_home(trap: str, armed: HostM
     listed = armed.host()
     armed.run(f"cd /root; {PROGRAM} host mallory --key /home/student/.ssh/id_ed25519.pub --database || true")
     after = victims(armed)
-    armed.run(f"rm -rf {home}; mv /tmp/home-before {home}; pkill -u mallory sleep || true")
+    armed.run("pkill -KILL -u mallory || true; "  # what was cut off may still write
+              f"rm -rf {home} || {{ sleep 1; rm -rf {home}; }}; mv /tmp/home-before {home}")
     assert after == before
     assert armed.run("ls -A /root/.ssh 2>/dev/null || true; cat /etc/flaskflex-secret") == f"{SECRET}\n"
     assert "0" not in armed.run("cat /tmp/ran").split()
