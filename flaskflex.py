@@ -2819,8 +2819,6 @@ def request_page(root: Path, environ: Environ, timeout: float, report: Report) -
 
 LIVE_REF = "refs/flaskflex/live"  # the commit that a host serves: `flaskflex.py host` keeps it
 HOST_SECONDS = 3.0  # how long check waits for a host to say so, when all else is done
-
-
 HINT_PATHS = 100  # more of an application's own files make no command that can be pasted
 
 
@@ -5064,7 +5062,7 @@ def demo(options: argparse.Namespace, report: Report) -> int:
 # --- the command line ---
 
 
-def number(kind: type[float], most: int, what: str) -> Callable[[str], float]:
+def number_type(kind: type[float], most: int, what: str) -> Callable[[str], float]:
     """Return what reads a number above 0 from the command line; `what` says in an error what it is for."""
     def read(text: str) -> float:
         with contextlib.suppress(ValueError):
@@ -5087,7 +5085,7 @@ def add_check_parser(commands: Subparsers) -> None:
     parser = commands.add_parser("check", help="tell whether this project would deploy")
     parser.set_defaults(run=check)
     parser.add_argument("--timeout", metavar="SECONDS", default=ANSWER_SECONDS,
-                        type=number(float, 86400, "a number of seconds"),
+                        type=number_type(float, 86400, "a number of seconds"),
                         help="how long the application may take to answer (30)")
     parser.add_argument("--fresh", action="store_true",
                         help="ask in a new virtualenv made from req.txt, as the server would make it")
@@ -5099,7 +5097,7 @@ def add_serve_parser(commands: Subparsers) -> None:
     parser = commands.add_parser("serve", help="serve this project on 127.0.0.1 as a host would")
     parser.set_defaults(run=serve)
     parser.add_argument("--port", metavar="PORT", default=8000,
-                        type=number(int, 65535, "the number of a port"),
+                        type=number_type(int, 65535, "the number of a port"),
                         help="the port to listen on (8000)")
     add_project_options(parser, "run the application in")
 
