@@ -1456,7 +1456,10 @@ def note_frozen(project: Project, contents: Iterable[Optional[bytes]]) -> None:
 
 def recorded_fingerprints(project: Project) -> set[str]:
     """Return the fingerprints of the frozen parts that flaskflex committed, or wrote last."""
-    recorded = read_text_or_empty(project.index_file.with_name(FROZEN_NOTE)).split()
+    recorded = []
+    with contextlib.suppress(FileNotFoundError):
+        with open_regular(project.index_file.with_name(FROZEN_NOTE)) as file:
+            recorded = file.read().decode("ascii", "replace").split()
     for _, message in flaskflex_commits(project, "req.txt"):
         recorded += re.findall(rf"^{TEMPLATE_TRAILER}: req\.txt ([0-9a-f]+)$", message, re.MULTILINE)
     return set(recorded)
