@@ -115,13 +115,10 @@ def run(*command: Any, cwd: Path, env: Environ, check: bool = True, **options: A
     return text
 
 
-def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Path:
-    """A folder that all processes of a session (pytest -n) share: who needs it first makes what is in it."""
-    base = factory.getbasetemp()
-    if "PYTEST_XDIST_WORKER" in os.environ:  # then that is one worker's own
-        base = base.parent
-    folder, made = base / name, base / f"{name}.made"
-    with open(base / f"{name}.lock", "w") as lock:
+def make_once(folder: Path, make: Callable[[Path], object]) -> Path:
+    """A folder that several processes share: who needs it first makes what is in it."""
+    made = folder.with_name(f"{folder.name}.made")
+    with open(folder.with_name(f"{folder.name}.lock"), "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not made.exists():
             shutil.rmtree(folder, ignore_errors=True)  # of one that has failed
@@ -129,6 +126,14 @@ def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path],
             make(folder)
             made.touch()
     return folder
+
+
+def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Path:
+    """A folder that all processes of a session (pytest -n) share."""
+    base = factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:  # then that is one worker's own
+        base = base.parent
+    return make_once(base / name, make)
 
 
 @pytest.fixture(scope="session")

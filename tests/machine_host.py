@@ -3,7 +3,6 @@ from __future__ import annotations
 
 import configparser
 import contextlib
-import fcntl
 import http.client
 import os
 import re
@@ -15,7 +14,7 @@ from typing import Dict, Iterator, NamedTuple, Optional
 import hosting
 import pytest
 from apache import eventually
-from conftest import PASSED_ON, SCRIPT, Environ
+from conftest import PASSED_ON, SCRIPT, Environ, make_once
 from machine import PATIENCE, QUICK, Machine, running_machine
 
 KEY = "/home/student/.ssh/id_ed25519.pub"
@@ -117,14 +116,14 @@ class HostMachine(NamedTuple):
 def copy_or_make_prepared(own: HostMachine, kept: Path) -> None:
     """Give a machine /srv/prepared, a virtualenv with Flask and flup; it is made once a session."""
     place = own.root / "srv" / "prepared"
-    with open(f"{kept}.lock", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not kept.exists():
-            own.run("python3 -m venv /srv/prepared; /srv/prepared/bin/pip install -q flask flup==1.0.3")
-            shutil.copytree(place, f"{kept}.new", symlinks=True)
-            os.rename(f"{kept}.new", kept)
-            return
-    shutil.copytree(kept, place, symlinks=True)
+
+    def make(folder: Path) -> None:
+        own.run("python3 -m venv /srv/prepared; /srv/prepared/bin/pip install -q flask flup==1.0.3")
+        shutil.copytree(place, folder, symlinks=True, dirs_exist_ok=True)
+
+    make_once(kept, make)
+    if not place.exists():
+        shutil.copytree(kept, place, symlinks=True)
 
 
 def prepare_machine(own: HostMachine, environ: Environ) -> None:
