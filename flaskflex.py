@@ -3915,7 +3915,7 @@ def ask_url(url: str) -> Finding:
     except urllib.error.HTTPError as error:
         status = error.code
     except (TimeoutError, socket.timeout):  # one and the same from Python 3.10 on; a connection was made
-        return Finding("fail", f"GET {url} gives no answer within {ANSWER_SECONDS:g} s",
+        return Finding("fail", f"GET {url} got no answer within {ANSWER_SECONDS:g} s",
                        "See the site's error log.")
     except (OSError, ValueError, http.client.HTTPException) as error:
         return Finding("warn", f"{url} cannot be asked from here: {error}")
