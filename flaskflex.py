@@ -4973,6 +4973,25 @@ def check(options: argparse.Namespace, report: Report) -> int:
     return 1 if "fail" in levels else 0
 
 
+def lines_from(log: io.FileIO) -> Iterator[str]:
+    """Yield the lines that come from a pipe, without their ends, until all who write to it are gone.
+
+    A line of more than LOG_SIZE bytes comes in pieces.
+    """
+    begun, ended = b"", False
+    while not ended:
+        # A signal that comes at the very start of a call that waits is seen at its end: so no wait is long.
+        while not select.select([log], [], [], 1)[0]:
+            pass
+        piece = log.read(LOG_SIZE)
+        ended = not piece
+        *lines, begun = (begun + piece).split(b"\n")
+        if begun and (ended or len(begun) > LOG_SIZE):
+            lines, begun = [*lines, begun], b""
+        for line in lines:
+            yield line.decode("utf-8", "backslashreplace")
+
+
 def serve(options: argparse.Namespace, report: Report) -> int:
     """Serve the project by an Apache of its own until that is interrupted, and tell what it logs.
 
@@ -4986,12 +5005,12 @@ def serve(options: argparse.Namespace, report: Report) -> int:
                       "your application to application/app.py.")
     environ = application_environ(virtualenv, report)
     reader, writer = os.pipe()
-    with open(reader, encoding="utf-8", errors="backslashreplace") as log, \
+    with open(reader, "rb", buffering=0) as log, \
             running_apache(project.root, environ, writer, port=options.port) as port:
         os.close(writer)
         report.fact("Serving", f"http://127.0.0.1:{port}/ (Ctrl-C ends it)")
-        for line in iter(lambda: log.readline(LOG_SIZE), ""):
-            line = plain_log(line, project.root)
+        for line in lines_from(log):
+            line = plain_log(f"{line}\n", project.root)
             if line:
                 report.line(line.rstrip("\n"))
     raise Failure("Apache has ended", "Start it again: python flaskflex.py serve")

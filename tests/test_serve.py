@@ -9,6 +9,8 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, List, NamedTuple
 
@@ -142,6 +144,52 @@ def test_changed_code_is_live_after_a_touch(project: Path, serve: Serve) -> None
     write(project / "application" / "app.py", HELLO.replace("Hello!", "Changed!"))
     (project / "public_html" / "dispatch.fcgi").touch()
     assert eventually(lambda: served.site.get("/").text == "Changed!")
+
+
+def test_a_signal_just_before_the_wait_for_the_log_is_seen() -> None:
+    module = load_flaskflex()
+    reader, writer = os.pipe()
+    interrupted, in_time = threading.Event(), []
+
+    def signal_that_interrupts_no_call() -> None:
+        time.sleep(0.1)
+        signal.pthread_kill(threading.get_ident(), signal.SIGUSR1)
+        in_time.append(interrupted.wait(5))
+        os.close(writer)
+
+    def handle(signum: int, frame: object) -> None:
+        interrupted.set()
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGUSR1, handle)
+    other = threading.Thread(target=signal_that_interrupts_no_call)
+    try:
+        with open(reader, "rb", buffering=0) as log, pytest.raises(KeyboardInterrupt):
+            other.start()
+            list(module.lines_from(log))
+        other.join()
+        assert in_time == [True]
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+
+
+def test_lines_of_the_log_are_whole_and_a_long_one_comes_in_pieces() -> None:
+    module = load_flaskflex()
+    reader, writer = os.pipe()
+
+    def write_log() -> None:
+        with open(writer, "wb", buffering=0) as log:
+            for piece in (b"one\ntw", b"o\n\n", b"x" * 200_000, b"\n\xff end"):
+                log.write(piece)
+                time.sleep(0.01)
+
+    other = threading.Thread(target=write_log)
+    other.start()
+    with open(reader, "rb", buffering=0) as log:
+        lines = list(module.lines_from(log))
+    other.join()
+    assert lines[:3] == ["one", "two", ""] and lines[-1] == "\\xff end"
+    assert "".join(lines[3:-1]) == "x" * 200_000 and max(map(len, lines)) <= 2 * module.LOG_SIZE
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
@@ -346,10 +394,26 @@ def test_slow_application_has_the_time_that_was_given(project: Path, flaskflex: 
     assert processes_in(project) == []
 
 
-def test_fresh_asks_through_apache_too(project: Path, git: Git, flaskflex: Flaskflex) -> None:
-    write(project / "public_html" / ".htaccess", "Foo bar\n")
-    git("commit", "-q", "-m", "A wrong word", "public_html/.htaccess")
-    assert "Invalid command 'Foo'" in item(flaskflex("check", "--fresh").out, "GET /").text
+def test_fresh_asks_through_apache_and_its_copy_is_removed_whatever_the_application_makes_of_it(
+    project: Path, tmp_path: Path, environ: Environ, git: Git, flaskflex: Flaskflex
+) -> None:
+    kept = write(tmp_path / "kept" / "file", "kept\n", 0o600)
+    write(project / "application" / "app.py", HELLO + f"""\
+os.makedirs("locked/locked")
+os.symlink({str(kept.parent)!r}, "link")
+os.symlink({str(kept)!r}, "locked/link")
+os.chmod("locked", 0)
+top = os.path.dirname(os.path.dirname(os.getcwd()))
+os.mkdir(os.path.join(top, "more"))
+os.chmod(os.path.join(top, "more"), 0o500)
+""")
+    write(project / "req.txt", "flask\n")
+    git("commit", "-q", "-m", "Makes a mess", "application", "req.txt")
+    write(project / "public_html" / ".htaccess", "Foo bar\n")  # what is committed counts
+    found = item(flaskflex("check", "--fresh").out, "GET /")
+    assert found.level == "ok" and found.text.endswith("through Apache")
+    assert list(Path(environ["TMPDIR"]).iterdir()) == []
+    assert kept.read_text() == "kept\n" and kept.stat().st_mode & 0o777 == 0o600
 
 
 def test_paths_of_virtualenv_and_cache_that_are_too_long_for_mod_fcgid_are_used_all_the_same(
