@@ -762,27 +762,6 @@ def test_fresh_virtualenv_that_cannot_be_made_fails_in_pips_own_words(
     assert "Could not open requirements file" in found.hint
 
 
-def test_fresh_copy_is_removed_whatever_the_application_makes_of_it(
-    project: Path, tmp_path: Path, environ: Environ, git: Git, flaskflex: Flaskflex
-) -> None:
-    kept = write(tmp_path / "kept" / "file", "kept\n", 0o600)
-    put(project, f"""\
-os.makedirs("locked/locked")
-os.symlink({str(kept.parent)!r}, "link")
-os.symlink({str(kept)!r}, "locked/link")
-os.chmod("locked", 0)
-top = os.path.dirname(os.path.dirname(os.getcwd()))
-os.mkdir(os.path.join(top, "more"))
-os.chmod(os.path.join(top, "more"), 0o500)
-""" + HELLO)
-    git("commit", "-q", "-m", "Makes a mess", "application")
-    write(project / "req.txt", "flask\n")
-    git("commit", "-q", "-m", "Requirements", "req.txt")
-    assert item(flaskflex("check", "--fresh").out, "GET /").level == "ok"
-    assert list(Path(environ["TMPDIR"]).iterdir()) == []
-    assert kept.read_text() == "kept\n" and kept.stat().st_mode & 0o777 == 0o600
-
-
 def test_interrupted_making_of_the_fresh_virtualenv_leaves_nothing(
     project: Path, tmp_path: Path, environ: Environ
 ) -> None:
@@ -824,13 +803,14 @@ def test_example_answers_under_check(example: str, status: int, outcomes: Dict[s
 
 
 @pytest.fixture(scope="module")
-def host(deployed: Path) -> Iterator[Host]:
+def host(deployed: Path, host_virtualenv: Path) -> Iterator[Host]:
     """Apache, with each of the examples at a host of its own."""
     with running_host() as host:
         first = host.homes / "first"
         shutil.copytree(deployed / NAME, first)
+        shutil.copytree(host_virtualenv, first / ".venv", symlinks=True)
         host.hand_over(first)
-        host.apply_changes(first, "setup", "deploy", "permission")
+        host.apply_changes(first, "deploy", "permission")
         for example in EXAMPLES:
             project = host.homes / example.rpartition("/")[2]
             shutil.copytree(first, project, ignore=shutil.ignore_patterns(".venv", ".git"))
