@@ -37,10 +37,12 @@ PASSED_ON = (
 
 Environ = Dict[str, str]
 
-# These files take longest. They come first, so that none is left for one process alone at the end.
+# These files take longest. They come first, so that none is left for one process alone at the end, and those
+# that wait much (for servers, users and timeouts) beside those that do not.
 LONGEST = [
-    "answer", "machine_host", "isolation", "host", "host_cut", "requirements", "interrupted", "host_live",
-    "tutorial", "two_machines", "installs", "environments", "setups", "readme",
+    "machine_host", "host", "interrupted", "requirements", "answer", "isolation", "environments", "host_cut",
+    "host_live", "hostile", "apache", "installs", "setups", "two_machines", "check", "serve", "tutorial",
+    "readme", "untouched", "history", "attacks",
 ]
 
 
@@ -149,8 +151,11 @@ def virtualenv(tmp_path_factory: pytest.TempPathFactory, session_environ: Enviro
     """A virtualenv with Flask and nothing else, shared by all tests: none may change it."""
     def make(folder: Path) -> None:
         path = make_virtualenv(folder / "env", session_environ, "flask")
-        pip = next(path.glob("lib/python*/site-packages/pip/__main__.py"))
+        packages = next(path.glob("lib/python*/site-packages"))
+        pip = packages / "pip" / "__main__.py"
         pip.write_text(REMEMBERED_FREEZE + pip.read_text())
+        # With setuptools, as older Pythons' virtualenvs have it, this has a look at each import.
+        (packages / "distutils-precedence.pth").unlink(missing_ok=True)
 
     return made_once(tmp_path_factory, "shared", make) / "env"
 
@@ -159,28 +164,30 @@ def virtualenv(tmp_path_factory: pytest.TempPathFactory, session_environ: Enviro
 # rest of a run, and always prints the same of the same distributions: if FREEZE in the environment names a
 # folder, it is done once for these. An editable install is another matter: there, the disk has a say.
 REMEMBERED_FREEZE = """\
-import glob, os, sys
+import os, sys
 
-SITE_PACKAGES = glob.escape(sys.prefix) + "/lib/python*/site-packages"
+def distributions(folder):
+    for name in sorted(os.listdir(folder)):
+        for file in ("METADATA", "direct_url.json") if name.endswith(".dist-info") else ():
+            path = os.path.join(folder, name, file)
+            if os.path.exists(path):
+                with open(path, "rb") as content:
+                    yield os.fsencode(name) + content.read()
 
-def distributions():
-    for name in ("METADATA", "direct_url.json"):
-        for path in sorted(glob.glob(SITE_PACKAGES + "/*.dist-info/" + name)):
-            with open(path, "rb") as file:
-                yield os.fsencode(path[len(sys.prefix):]) + file.read()
-
-def remembered(folder):
-    import contextlib, hashlib, io
-    state = b"\\0".join(distributions())
-    path = os.path.join(folder, hashlib.sha256(state).hexdigest())
-    if b'"editable"' not in state and not glob.glob(SITE_PACKAGES + "/*.egg-*"):
+def remembered(memory):
+    import zlib  # and not hashlib, which loads much
+    site_packages = os.path.join(sys.prefix, "lib", "python%d.%d" % sys.version_info[:2], "site-packages")
+    state = b"\\0".join(distributions(site_packages))
+    path = os.path.join(memory, "%d-%d" % (len(state), zlib.crc32(state)))
+    if b'"editable"' not in state and not any(".egg-" in name for name in os.listdir(site_packages)):
         if not os.path.exists(path):
+            import contextlib, io
             from pip._internal.cli.main import main
             with contextlib.redirect_stdout(io.StringIO()) as output:
                 status = main(["freeze"])
             if status:
                 sys.exit(status)
-            with open(path + str(os.getpid()), "w", errors="surrogateescape") as file:
+            with open(path + "-" + str(os.getpid()), "w", errors="surrogateescape") as file:
                 file.write(output.getvalue())
             os.rename(file.name, path)
         with open(path, errors="surrogateescape") as file:
@@ -212,6 +219,20 @@ def warm_cache(
 
     made_once(tmp_path_factory, "warming", make)
     return Path(session_environ["XDG_CACHE_HOME"])
+
+
+@pytest.fixture(scope="session")
+def host_virtualenv(tmp_path_factory: pytest.TempPathFactory, session_environ: Environ) -> Path:
+    """A virtualenv by the system's Python, as a host has it, with Flask and flup: to be copied only.
+
+    The programs in a copy are still those of this one: `bin/python -m pip` is the copy's.
+    """
+    def make(folder: Path) -> None:
+        run("python3", "-m", "venv", "env", cwd=folder, env=session_environ)
+        run("env/bin/python", "-m", "pip", "install", "-q", "flask", "flup==1.0.3", cwd=folder,
+            env=session_environ)
+
+    return made_once(tmp_path_factory, "server", make) / "env"
 
 
 IDENTITY = {

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import py_compile
 import shutil
 import subprocess
 import sys
@@ -152,6 +153,7 @@ def make_hosted(folder: Path, environ: Environ) -> Hosted:
     hosted = Hosted(folder, own)
     (folder / "host").mkdir(parents=True)
     hosted.flaskflex("host", NAME)
+    py_compile.compile(str(hosted.repository / "flaskflex" / "flaskflex.py"))  # once, and not in each copy
     run("git", "clone", "-q", hosted.repository, hosted.clone, cwd=folder, env=own)
     write(hosted.clone / "public_html" / "dispatch.fcgi", DISPATCH, mode=0o755)
     htaccess = (SCRIPT.parent / "templates" / "htaccess").read_text(encoding="utf-8")

@@ -7,14 +7,15 @@ import shutil
 import socket
 import subprocess
 import sys
-import venv
 from pathlib import Path
 from typing import Callable, Dict, List, Tuple
 
 import pytest
 from apache import eventually
 from conftest import SCRIPT, Environ, Flaskflex, run
-from helpers import assert_refused, load_flaskflex, site_packages, snapshot, untouched, write
+from helpers import (
+    assert_refused, light_virtualenv, load_flaskflex, site_packages, snapshot, untouched, write,
+)
 from hosting import APPLICATION, FLX, NAME, Hosted, processes_of
 from installing import certified, serving
 
@@ -195,17 +196,19 @@ def test_a_first_push_that_fails_leaves_what_was_there(what: str, new: Hosted) -
     assert (new.site / ".env").read_text() == "SECRET=1"
 
 
-def test_a_trial_has_programs_and_editable_installs_of_its_own(live: Hosted) -> None:
+def test_a_trial_has_programs_and_editable_installs_of_its_own(live: Hosted, virtualenv: Path) -> None:
     """A copied virtualenv names the site's Python in its programs: pip would change the live one."""
-    (live.site / ".venv").rmdir()
-    venv.create(live.site / ".venv", with_pip=True)
-    packages = site_packages(live.site / ".venv")
+    own = live.site / ".venv"
+    own.rmdir()
+    packages = site_packages(light_virtualenv(own, virtualenv))
+    program = (virtualenv / "bin" / "pip").read_text()
+    write(own / "bin" / "pip", program.replace(str(virtualenv), str(own)), mode=0o755)
     (live.site / "absolute").symlink_to(live.site / ".venv")
     write(packages / "editable.pth", f"{live.site}/library\n{live.site}2/library\n")
     record = live.folder / "record"
     live.commit(".flx", "[deploy]\n"
                 f"cat .venv/lib/python*/site-packages/editable.pth >> {record}\n"
-                f".venv/bin/pip --version >> {record}\n"
+                f"head -n 1 .venv/bin/pip >> {record}; .venv/bin/pip --version >> {record}\n"
                 f"readlink absolute >> {record}\n"
                 f".venv/bin/python -c 'import sys; print(sys.prefix)' >> {record}\n"
                 "false\n")
@@ -214,7 +217,8 @@ def test_a_trial_has_programs_and_editable_installs_of_its_own(live: Hosted) -> 
     lines = record.read_text().splitlines()
     trial = live.repository / "flaskflex" / "trial"
     assert lines[0] == f"{trial}/library" and lines[1] == f"{live.site}2/library"
-    assert f"{trial}/.venv/" in lines[2] and lines[3:] == [f"{trial}/.venv"] * 2
+    assert lines[2].startswith(f"#!{trial}/.venv/bin/python") and lines[3].startswith("pip ")
+    assert lines[4:] == [f"{trial}/.venv"] * 2
 
 
 def test_output_without_a_line_end_and_subjects_in_any_encoding_do_no_harm(live: Hosted) -> None:
@@ -352,7 +356,9 @@ def build_wheel(folder, *_):
 """
 
 
-def test_a_line_can_install_from_git_over_https(new: Hosted, tmp_path: Path) -> None:
+def test_a_line_can_install_from_git_over_https(
+    new: Hosted, tmp_path: Path, host_virtualenv: Path
+) -> None:
     certificate, context = certified(tmp_path, new.environ)
     source = tmp_path / "greeting"
     write(source / "pyproject.toml", PYPROJECT)
@@ -362,8 +368,8 @@ def test_a_line_can_install_from_git_over_https(new: Hosted, tmp_path: Path) -> 
         new.git(*command, cwd=source)
     with serving(tmp_path, context=context) as (address, _):
         url = f"{address.replace('127.0.0.1', 'localhost')}/greeting/.git"
-        new.commit(".flx", "[setup]\npython3 -m venv .venv\n[deploy]\n"
-                           f"GIT_SSL_CAINFO={certificate} .venv/bin/pip install git+{url}\n"
+        new.commit(".flx", f"[setup]\ncp -a {host_virtualenv} .venv\n[deploy]\n"
+                           f"GIT_SSL_CAINFO={certificate} .venv/bin/python -m pip install git+{url}\n"
                            ".venv/bin/python -c 'import greeting'\n")
         new.push()
     new.served()

@@ -37,13 +37,14 @@ def index():
 
 
 @pytest.fixture(scope="module")
-def wheels(tmp_path_factory: pytest.TempPathFactory, session_environ: Environ) -> Path:
+def wheels(
+    tmp_path_factory: pytest.TempPathFactory, host_virtualenv: Path, session_environ: Environ
+) -> Path:
     """The only packages that pip finds on the host, for the host's Python, which need not be the tests'."""
-    folder, own = tmp_path_factory.mktemp("wheels"), tmp_path_factory.mktemp("env")
-    run("python3", "-m", "venv", own, cwd=own, env=session_environ)
+    folder = tmp_path_factory.mktemp("wheels")
     for release in FLASK:
-        run(own / "bin" / "python", "-m", "pip", "download", "-q", "-d", folder, f"flask=={release}",
-            "flup==1.0.3", cwd=folder, env=session_environ)
+        run(host_virtualenv / "bin" / "python", "-m", "pip", "download", "-q", "-d", folder,
+            f"flask=={release}", "flup==1.0.3", cwd=folder, env=session_environ)
     return folder
 
 
@@ -144,8 +145,12 @@ def serving(hosted: Hosted) -> List[str]:
     return [line for line in processes_of(hosted.site) if "dispatch.fcgi" in line]
 
 
-def test_a_word_that_apache_does_not_know_is_put_back(hosted: Hosted, apache: Host) -> None:
+def test_a_word_that_apache_does_not_know_is_put_back(
+    hosted: Hosted, apache: Host, host_virtualenv: Path
+) -> None:
     """What only the live site's Apache refuses does not stay live, and can be pushed again."""
+    flx = (hosted.clone / ".flx").read_text().replace("python3 -m venv", f"cp -a {host_virtualenv}")
+    hosted.commit(".flx", flx)
     hosted.push()
     served = hosted.served()
     hosted.commit("public_html/.htaccess", "Nonsense On\n")

@@ -48,6 +48,13 @@ def victims(host: HostMachine) -> str:
         "pgrep -u victim sleep")
 
 
+@pytest.fixture(scope="module")
+def untouched(host: HostMachine) -> str:
+    """What victims() returns before the first attack."""
+    host.ask("victim.example.org")  # its application runs
+    return victims(host)
+
+
 # What mallory's code, shell, hooks and [deploy] lines can do: they are the same user's.
 COMMANDS = {
     "list the neighbour's home": "ls /var/www/victim",
@@ -93,12 +100,13 @@ COMMANDS = {
 
 
 @pytest.mark.parametrize("attack", COMMANDS)
-def test_no_command_of_a_project_reaches_another_or_root(attack: str, host: HostMachine) -> None:
+def test_no_command_of_a_project_reaches_another_or_root(
+    attack: str, host: HostMachine, untouched: str
+) -> None:
     host.ask("victim.example.org")  # its application runs
-    before = victims(host)
     out = host.as_user("mallory", f"({COMMANDS[attack]}) 2>&1 && exit 9 || exit 3", status=3)
     assert SECRET not in out
-    assert victims(host) == before
+    assert victims(host) == untouched
 
 
 SEEN = {  # what the neighbour itself reads by the same commands
@@ -161,9 +169,10 @@ def armed(host: HostMachine) -> HostMachine:
 
 
 @pytest.mark.parametrize("attack", HTACCESS)
-def test_no_htaccess_of_a_project_shows_anything_of_a_neighbours(attack: str, armed: HostMachine) -> None:
+def test_no_htaccess_of_a_project_shows_anything_of_a_neighbours(
+    attack: str, armed: HostMachine, untouched: str
+) -> None:
     text, path = HTACCESS[attack]
-    before = victims(armed)
     armed.as_user("mallory", f"printf '%s\\n' {shlex.quote(text)} >{PUBLIC}/.htaccess; "
                              f"grep -v '^#' good.htaccess >>{PUBLIC}/.htaccess")
     if "RewriteEngine Off" in text:
@@ -174,7 +183,7 @@ def test_no_htaccess_of_a_project_shows_anything_of_a_neighbours(attack: str, ar
     assert f"{armed.run('id -u victim').strip()} 0 Hello!" not in answer.text, answer
     assert answer.status in (200, 400, 401, 403, 404, 500), answer
     assert armed.ask("victim.example.org").status == 200
-    assert victims(armed) == before
+    assert victims(armed) == untouched
 
 
 # What mallory makes of public_html and the folders above it, as its user, and a path to ask for.
@@ -222,9 +231,10 @@ PUSHES = {
 
 
 @pytest.mark.parametrize("attack", PUSHES)
-def test_no_pushed_tree_is_written_outside_of_the_site(attack: str, armed: HostMachine) -> None:
+def test_no_pushed_tree_is_written_outside_of_the_site(
+    attack: str, armed: HostMachine, untouched: str
+) -> None:
     keys = armed.run("cat /var/www/mallory/.ssh/authorized_keys; ls -A /var/www/mallory /var/www")
-    before = victims(armed)
     script = PUSHES[attack]
     if script.startswith("raw="):
         script = ("tree=$(git rev-parse HEAD^{tree}); python3 -c 'import subprocess, sys\n"
@@ -245,7 +255,7 @@ def test_no_pushed_tree_is_written_outside_of_the_site(attack: str, armed: HostM
                                    "git clone -q ssh://mallory@mallory.example.org/~/mallory.git 2>&1")
     assert not script.startswith("tree=") or "Refused" in out, out
     assert armed.run("cat /var/www/mallory/.ssh/authorized_keys; ls -A /var/www/mallory /var/www") == keys
-    assert victims(armed) == before
+    assert victims(armed) == untouched
     assert "pwned" not in armed.run("cat /var/www/mallory/config /var/www/mallory/mallory.git/config "
                                     "2>/dev/null || true")
     assert armed.run("ls /tmp/ran-sub 2>&1 || true").startswith("ls: cannot")
@@ -281,20 +291,28 @@ TRAPS = {
 }
 
 
+@pytest.fixture(scope="module")
+def hurried(armed: HostMachine) -> None:
+    """Let root wait only a moment for what runs as a project's user."""
+    armed.run("sed -i 's/^USER_SECONDS = 60.0/USER_SECONDS = 3.0/' /root/flaskflex.py")
+    armed.compile()
+
+
+@pytest.mark.usefixtures("hurried")
 @pytest.mark.parametrize("trap", TRAPS)
-def test_no_command_of_roots_falls_into_a_trap_in_a_home(trap: str, armed: HostMachine) -> None:
+def test_no_command_of_roots_falls_into_a_trap_in_a_home(
+    trap: str, armed: HostMachine, untouched: str
+) -> None:
     home = "/var/www/mallory"
     armed.run(f"rm -rf /tmp/home-before; cp -a {home} /tmp/home-before; rm -f /tmp/ran; echo >/tmp/ran; "
               f"chmod 666 /tmp/ran")
-    before = victims(armed)
-    armed.run("sed -i 's/^USER_SECONDS = 60.0/USER_SECONDS = 3.0/' /root/flaskflex.py")  # to wait less
     armed.as_user("mallory", TRAPS[trap])
     listed = armed.host()
     armed.run(f"cd /root; {PROGRAM} host mallory --key /home/student/.ssh/id_ed25519.pub --database || true")
     after = victims(armed)
     armed.run("pkill -KILL -u mallory || true; "  # what was cut off may still write
               f"rm -rf {home} || {{ sleep 1; rm -rf {home}; }}; mv /tmp/home-before {home}")
-    assert after == before
+    assert after == untouched
     assert armed.run("ls -A /root/.ssh 2>/dev/null || true; cat /etc/flaskflex-secret") == f"{SECRET}\n"
     assert "0" not in armed.run("cat /tmp/ran").split()
     assert "victim.example.org" in listed and "\033" not in listed and "\a" not in listed
