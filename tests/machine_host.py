@@ -19,6 +19,7 @@ from machine import PATIENCE, QUICK, Machine, running_machine
 
 KEY = "/home/student/.ssh/id_ed25519.pub"
 PROGRAM = "python3 /root/flaskflex.py"  # where only root can read it
+FROM_BYTECODE = "cd /root; python3 -m flaskflex"  # the same in less time, if its bytecode is up to date
 
 APPLICATION = '''\
 import os
@@ -79,8 +80,8 @@ class HostMachine(NamedTuple):
                         f"PATH=/usr/bin:/bin sh -ec {shlex.quote(script)} </dev/null", status)
 
     def host(self, *args: str, status: int = 0) -> str:
-        """Run flaskflex host as root, from its bytecode if that is up to date; return all that it printed."""
-        return self.run(f"cd /root; python3 -m flaskflex host {shlex.join(args)}", status)
+        """Run flaskflex host as root; return all that it printed."""
+        return self.run(f"{FROM_BYTECODE} host {shlex.join(args)}", status)
 
     def compile(self) -> None:
         """Compile flaskflex.py: without that, each of the many runs does it again."""

@@ -9,7 +9,7 @@ from typing import Dict, Iterator, Tuple
 
 import pytest
 from conftest import SCRIPT, Environ
-from machine_host import PROGRAM, HostMachine, running_host_machine, start_mariadb
+from machine_host import FROM_BYTECODE, HostMachine, running_host_machine, start_mariadb
 
 pytestmark = pytest.mark.once
 
@@ -308,7 +308,7 @@ def test_no_command_of_roots_falls_into_a_trap_in_a_home(
               f"chmod 666 /tmp/ran")
     armed.as_user("mallory", TRAPS[trap])
     listed = armed.host()
-    armed.run(f"cd /root; {PROGRAM} host mallory --key /home/student/.ssh/id_ed25519.pub --database || true")
+    armed.run(f"{FROM_BYTECODE} host mallory --key /home/student/.ssh/id_ed25519.pub --database || true")
     after = victims(armed)
     armed.run("pkill -KILL -u mallory || true; "  # what was cut off may still write
               f"rm -rf {home} || {{ sleep 1; rm -rf {home}; }}; mv /tmp/home-before {home}")

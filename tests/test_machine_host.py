@@ -8,8 +8,9 @@ from typing import Iterator, List
 import pytest
 from apache import eventually
 from conftest import Environ
-from machine_host import APPLICATION, FLX, PROGRAM, HostMachine, running_host_machine, start_mariadb
-
+from machine_host import (
+    APPLICATION, FLX, FROM_BYTECODE, PROGRAM, HostMachine, running_host_machine, start_mariadb,
+)
 
 pytestmark = pytest.mark.once
 
@@ -90,13 +91,20 @@ def taken(host: HostMachine) -> HostMachine:
     return host
 
 
+@pytest.fixture(scope="module")
+def untouched(taken: HostMachine) -> str:
+    """What state() returns before the first refusal."""
+    return state(taken)
+
+
 @pytest.mark.parametrize("case", REFUSED)
-def test_what_cannot_be_is_refused_and_changes_nothing(case: str, taken: HostMachine) -> None:
+def test_what_cannot_be_is_refused_and_changes_nothing(
+    case: str, taken: HostMachine, untouched: str
+) -> None:
     args, reason = REFUSED[case]
-    before = state(taken)
-    out = taken.run(f"cd /root; {PROGRAM} host {args}", status=1)
+    out = taken.run(f"{FROM_BYTECODE} host {args}", status=1)
     assert reason in out and "flaskflex: error: " in out and "Traceback" not in out, out
-    assert state(taken) == before
+    assert state(taken) == untouched
 
 
 def test_without_root_or_a_package_or_debian_it_says_so(taken: HostMachine) -> None:

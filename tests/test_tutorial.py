@@ -48,6 +48,7 @@ def host(tmp_path_factory: pytest.TempPathFactory, session_environ: Environ) -> 
             host.name(domain)
         host.run(SERVE_DOWNLOADS)
         host.run("useradd -m -s /bin/bash you")
+        host.as_user("you", "git config --global init.defaultBranch trunk")  # whatever theirs is called
         write(host.root / "srv/yes", "#!/bin/sh\necho yes\n", mode=0o755)
         yield host
 
@@ -68,5 +69,10 @@ def test_each_command_of_the_tutorial_works_as_it_stands(host: HostMachine) -> N
     assert f"git clone ssh://{NAME}@{DOMAIN}/~/{NAME}.git" in said
     seen = type_in(host, "\n".join(further))
     assert re.findall("Hello(?:, world| again)!", seen) == ["Hello, world!", "Hello again!"], seen
+    assert re.search(r"^ +ok   .*GET / answers 200 OK", seen, re.MULTILINE)
     assert host.ask(DOMAIN).text == "Hello again!"
+    asked = [line for line in host.as_user(NAME, f"cat {NAME}/req.txt").splitlines() if line[0] != "#"]
+    installed = host.as_user(NAME, f"{NAME}/.venv/bin/python -Im pip freeze").splitlines()
+    assert sorted(asked) == sorted(installed) and "Flask-Login" in "".join(installed)
+    assert "trunk" in host.as_user(NAME, f"git -C {NAME}.git branch")
     assert SCRIPT.read_bytes() == (host.root / "home/you" / NAME / "flaskflex.py").read_bytes()
