@@ -4579,10 +4579,14 @@ def site_files(name: str) -> list[Path]:
     return [SITES / f"flaskflex-{name}.conf", SITES / f"flaskflex-{name}-le-ssl.conf"]
 
 
+def read_site(site: Path) -> str:
+    """Return the text of a site's file, "" without one; it may be in any encoding (os.fsencode undoes this)."""
+    return os.fsdecode(site.read_bytes()) if site.exists() else ""
+
+
 def served_domains(name: str) -> list[str]:
     """Return the domains of a project, as its site's file has them, which its owner may have edited."""
-    site = site_files(name)[0]
-    text = site.read_text() if site.exists() else ""
+    text = read_site(site_files(name)[0])
     lines = re.findall(r"(?im)^[ \t]*Server(?:Name|Alias)[ \t]+(.+)$", text)
     return [domain for line in lines for domain in line.split()]
 
@@ -4623,9 +4627,9 @@ def write_site(name: str, domains: Sequence[str]) -> None:
     Raise Failure if Apache refuses that, before a site is changed.
     """
     common, site = SITES / "000-flaskflex.conf", site_files(name)[0]
-    old = {path: path.read_text() for path in (common, site) if path.exists()}
-    new = {common: old.get(common, APACHE_DEFAULT),
-           site: old.get(site, APACHE_SITE.replace("yourprojectname", name))}
+    old = {path: read_site(path) for path in (common, site)}
+    new = {common: old[common] or APACHE_DEFAULT,
+           site: old[site] or APACHE_SITE.replace("yourprojectname", name)}
     if domains:
         names = "".join(f"    ServerAlias {domain}\n" for domain in domains).replace("Alias", "Name", 1)
         new[site] = re.sub(r"(?im)(^[ \t]*Server(Name|Alias)[ \t].*\n)+", names, new[site], count=1)
@@ -4636,13 +4640,13 @@ def write_site(name: str, domains: Sequence[str]) -> None:
     with temporary_folder("/tmp") as folder:
         for path, text in new.items():  # Apache listens already to what a site that is enabled says
             text = re.sub(r"(?im)^([ \t]*)Listen[ \t]", r"\1#Listen ", text)
-            write_beside(folder / path.name, text.encode(), 0o644)
+            write_beside(folder / path.name, os.fsencode(text), 0o644)
         try:
             run_as("root", "apache2ctl", "-t", "-c", f"Include {folder}/*.conf")
         except Failure as failure:
             raise Failure(str(failure), failure.hint.replace(str(folder), str(SITES))) from None
     for path, text in new.items():
-        write_beside(path, text.encode(), 0o644)
+        write_beside(path, os.fsencode(text), 0o644)
     switch_sites("a2ensite", disabled)
     reload_apache()
 

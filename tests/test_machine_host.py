@@ -208,16 +208,18 @@ def test_names_in_a_site_that_its_owner_has_edited_count_and_stay(host: HostMach
     host.add("edited")
     site = host.root / "etc/apache2/sites-available/flaskflex-edited.conf"
     own = "\tservername edited.example.org\n\tServerAlias WWW.edited.example *.edited.example\n"
-    listen = f"Listen {host.address}:8081\n"
-    site.write_text(listen + site.read_text().replace("    ServerName edited.example.org\n", own))
+    listen = f"# für alle\nListen {host.address}:8081\n"
+    text = listen + site.read_text().replace("    ServerName edited.example.org\n", own)
+    site.write_text(text, encoding="latin-1")
     host.run("apache2ctl graceful")
     out = host.host("edited", "--key", "/home/student/.ssh/id_ed25519.pub")
     assert "edited.example.org/, http://WWW.edited.example/, http://*.edited.example/\n" in out
-    assert own in site.read_text()
+    assert own in site.read_text(encoding="latin-1")
     assert "flaskflex-edited.conf" in host.host("other", "--domain", "www.edited.example", status=1)
     host.host("edited", "--domain", "new.example")
-    assert re.findall("(?i)server(?:name|alias).*", site.read_text()) == ["ServerName new.example"]
-    assert site.read_text().startswith(listen)
+    text = site.read_text(encoding="latin-1")
+    assert re.findall("(?i)server(?:name|alias).*", text) == ["ServerName new.example"]
+    assert text.startswith(listen)
 
 
 def test_a_site_that_apache_refuses_is_taken_back_and_all_others_go_on(host: HostMachine) -> None:
