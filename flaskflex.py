@@ -4580,7 +4580,7 @@ def site_files(name: str) -> list[Path]:
 
 
 def read_site(site: Path) -> str:
-    """Return the text of a site's file, "" without one; it may be in any encoding (os.fsencode undoes this)."""
+    """Return the text of a site's file in whatever encoding, as os.fsdecode does; "" without one."""
     return os.fsdecode(site.read_bytes()) if site.exists() else ""
 
 
