@@ -4591,6 +4591,11 @@ def served_domains(name: str) -> list[str]:
     return [domain for line in lines for domain in line.split()]
 
 
+def asked_domains(name: str) -> list[str]:
+    """Return those of a project's domains that --domain takes: its owner may have added a wildcard."""
+    return [domain for domain in served_domains(name) if re.fullmatch(DOMAIN, domain.lower())]
+
+
 def check_apache(name: str, domains: Sequence[str]) -> None:
     """Raise Failure if Apache's files are wrong or unsafe already, or another site has one of the domains."""
     file = ""
@@ -4675,7 +4680,7 @@ def remove_project(name: str, report: Report) -> None:
     if name not in project_users():
         raise Failure(f"there is no project {name} on this machine", "host without a NAME lists them.")
     archive, dump = ARCHIVES / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}.tar.gz", ARCHIVES / f"{name}.sql"
-    domains = [domain for domain in served_domains(name) if re.fullmatch(DOMAIN, domain.lower())]
+    domains = asked_domains(name)
     sites = [path.stem for path in site_files(name) if (SITES_ENABLED / path.name).exists()]
     try:
         switch_sites("a2dissite", sites)
@@ -4760,6 +4765,7 @@ def make_project(options: argparse.Namespace, report: Report) -> None:
     make_user(name)
     if options.restore:
         restore_home(name, os.path.abspath(options.restore))
+    as_restored = bool(options.restore) and asked_domains(name) == options.domain
     url = options.url or (f"http://{named[0]}/" if named else "")
     try:
         run_flaskflex(name, name, "--closed", *(["--url", url] if url else []))
@@ -4772,7 +4778,7 @@ def make_project(options: argparse.Namespace, report: Report) -> None:
         make_database(name)
         if options.restore:
             restore_database(name, os.path.abspath(options.restore))
-    write_site(name, named)
+    write_site(name, [] if as_restored else named)
     if not LOGROTATE_FILE.exists():
         write_beside(LOGROTATE_FILE, LOGROTATE.encode(), 0o644)
     report.fact("Project", f"{name}, a user with the home {HOMES / name}")

@@ -396,10 +396,13 @@ def test_a_removed_project_is_gone_and_comes_back_as_it_was_from_its_archive(mar
     host.as_user("gone", "echo visitors >gone/todo.db; mkfifo gone/fifo; ln -s /etc/shadow gone/link; "
                          "chmod 0 gone/todo.db; touch /tmp/left; (sleep 1000; touch back) >/dev/null 2>&1 &")
     host.run("mariadb gone -e 'CREATE TABLE t (x INT); INSERT INTO t VALUES (42)'")
-    host.run("cd /etc/apache2/sites-available; sed -i 's/FcgidIdleTimeout 300/FcgidIdleTimeout 301/' "
-             "flaskflex-gone.conf; mkdir -p /var/spool/cron/crontabs; "
+    host.run("cd /etc/apache2/sites-available; sed -i 's/FcgidIdleTimeout 300/FcgidIdleTimeout 301/; "
+             "s/ServerName .*/&\\n    ServerAlias *.gone.example.org/' flaskflex-gone.conf; "
+             "mkdir -p /var/spool/cron/crontabs; "
              "echo '1 1 * * * true' >/var/spool/cron/crontabs/gone; "
              "chmod 666 /var/www/gone/gone/public_html/.htaccess")
+    site = host.run("cat /etc/apache2/sites-enabled/flaskflex-gone.conf")
+    assert "FcgidIdleTimeout 301\n" in site and "    ServerAlias *.gone.example.org\n" in site
     user = int(host.run("id -u gone"))
     assert host.ask("gone.example.org", "/?long-ago").status == 200
     variables = host.run("cat /var/www/gone/gone.git/flaskflex/variables")
@@ -421,7 +424,7 @@ def test_a_removed_project_is_gone_and_comes_back_as_it_was_from_its_archive(mar
     assert host.run("cat /var/www/gone/gone.git/flaskflex/variables") == variables
     assert host.run("mariadb -N gone -e 'SELECT x FROM t'") == "42\n"
     assert int(host.run("id -u gone")) > user  # nobody becomes the owner of what a removed one has left
-    assert "FcgidIdleTimeout 301\n" in host.run("cat /etc/apache2/sites-enabled/flaskflex-gone.conf")
+    assert host.run("cat /etc/apache2/sites-enabled/flaskflex-gone.conf") == site
     assert host.run("cat /var/spool/cron/crontabs/gone; cd /var/www/gone/gone; "
                     "stat -c %a public_html/.htaccess") == (
         "1 1 * * * true\n666\n")
