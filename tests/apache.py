@@ -6,6 +6,7 @@ which end it. It is never root: tests that run as root start it as the user that
 from __future__ import annotations
 
 import contextlib
+import functools
 import ctypes
 import http.client
 import json
@@ -142,6 +143,7 @@ class Site(NamedTuple):
             return b"".join(iter(lambda: connection.recv(65536), b""))
 
 
+@functools.lru_cache(maxsize=None)
 def why_not(modules: Sequence[str] = NEEDED) -> Optional[str]:
     """Why no Apache with these modules can be started here, or None."""
     if not shutil.which("apache2", path=SYSTEM_PATH):

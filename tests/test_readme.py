@@ -1,4 +1,4 @@
-"""What is written is true: pages are compared with what they are about. test_tutorial.py runs the commands."""
+"""What is written is true: pages are compared with what they are about. Commands: see test_tutorial.py."""
 from __future__ import annotations
 
 import os
