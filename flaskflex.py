@@ -3503,6 +3503,15 @@ class FileChange(NamedTuple):
     new_id: str
 
 
+class FilePlan(NamedTuple):
+    """What becomes of the files in which two commits differ, by path."""
+
+    written: set[str]  # will be there as the second commit has them
+    removed: set[str]
+    in_the_way: set[str]  # would be written, and are the site's own or cannot be there
+    kept: set[str]  # stay, though the second commit lacks them
+
+
 def is_real_folder(path: Path) -> bool:
     """Return True for a folder that is no link to one."""
     return path.is_dir() and not path.is_symlink()
@@ -3551,29 +3560,40 @@ class Checkout(NamedTuple):
 
         Raise Failure, with no file changed, if another file is in the way; with keep it stays.
         """
+        self.load_index(old)
+        changes, edited = self.changes(old, new), self.edited()
+        plan = self.plan(changes, edited, ours)
+        if plan.in_the_way and not keep:
+            raise in_the_way_failure(self.repository.with_suffix(""), sorted(plan.in_the_way))
+        written = plan.written - plan.in_the_way
+        self.require_writable([*written, *filter(self.has_file, plan.removed)])
+        self.git("read-tree", "-i", "-m", old, new)
+        self.replace(written, plan.removed)
+        return (edited - changes.keys() - ours) | plan.kept
+
+    def load_index(self, commit: str) -> None:
+        """Let the index have the files of a commit; raise as git() does."""
         self.index_file.with_name(f"{self.index_file.name}.lock").unlink(missing_ok=True)  # of a killed git
         try:
-            self.git("read-tree", "-i", "-m", old)
+            self.git("read-tree", "-i", "-m", commit)
         except Failure:  # the index is damaged, after a power cut perhaps: git looks at the files again
             self.index_file.unlink(missing_ok=True)
-            self.git("read-tree", old)
-        changes, edited = self.changes(old, new), self.edited()
-        candidates = {path for path, change in changes.items() if path in ours
-                      or self.has_file(path) and (path in edited or change.old_mode == ABSENT)}
-        deleted = {path for path, change in changes.items() if change.new_mode == ABSENT}
-        kept = {path for path in deleted
-                if path in candidates - ours or is_data(path) and self.has_file(path)}
-        unlinked = {path for path in deleted - kept if self.may_unlink(path)}
-        differing = self.stage({path: changes[path] for path in candidates})
-        there = {path for path in candidates - differing if changes[path].old_mode == changes[path].new_mode}
-        written = changes.keys() - deleted - there
-        in_the_way = differing - ours | {path for path in written if self.is_blocked(path, unlinked)}
-        if in_the_way and not keep:
-            raise in_the_way_failure(self.repository.with_suffix(""), sorted(in_the_way))
-        self.require_writable([*(written - in_the_way), *filter(self.has_file, unlinked)])
-        self.git("read-tree", "-i", "-m", old, new)
-        self.replace(written - in_the_way, unlinked)
-        return (edited - changes.keys() - ours) | kept
+            self.git("read-tree", commit)
+
+    def plan(self, changes: Mapping[str, FileChange], edited: set[str], ours: set[str]) -> FilePlan:
+        """Return what becomes of the files that change, by the rules of update(); raise as git() does."""
+        lacking = {path for path, change in changes.items() if change.new_mode == ABSENT}
+        # All others are as the old commit has them, or not there.
+        doubtful = {path for path, change in changes.items() if path in ours
+                    or self.has_file(path) and (path in edited or change.old_mode == ABSENT)}
+        kept = {path for path in lacking if path in doubtful - ours or is_data(path) and self.has_file(path)}
+        removed = {path for path in lacking - kept if self.may_unlink(path)}
+        differing = self.stage({path: changes[path] for path in doubtful})
+        as_wanted = {path for path in doubtful - differing
+                     if changes[path].old_mode == changes[path].new_mode}
+        written = changes.keys() - lacking - as_wanted
+        blocked = {path for path in written if self.is_blocked(path, removed)}
+        return FilePlan(written, removed, differing - ours | blocked, kept)
 
     def edited(self) -> set[str]:
         """Return the paths of files that are not as the index has them; raise as git() does."""
