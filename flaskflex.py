@@ -3506,10 +3506,10 @@ class FileChange(NamedTuple):
 class FilePlan(NamedTuple):
     """What becomes of the files in which two commits differ, by path."""
 
-    written: set[str]  # will be there as the second commit has them
-    removed: set[str]
-    in_the_way: set[str]  # would be written, and are the site's own or cannot be there
-    kept: set[str]  # stay, though the second commit lacks them
+    written: set[str]  # put there as the second commit has them
+    removed: set[str]  # because the second commit lacks them
+    in_the_way: set[str]  # not written: the site has files of its own there
+    kept: set[str]  # left there, though the second commit lacks them
 
 
 def is_real_folder(path: Path) -> bool:
@@ -3565,10 +3565,9 @@ class Checkout(NamedTuple):
         plan = self.plan(changes, edited, ours)
         if plan.in_the_way and not keep:
             raise in_the_way_failure(self.repository.with_suffix(""), sorted(plan.in_the_way))
-        written = plan.written - plan.in_the_way
-        self.require_writable([*written, *filter(self.has_file, plan.removed)])
+        self.require_writable([*plan.written, *filter(self.has_file, plan.removed)])
         self.git("read-tree", "-i", "-m", old, new)
-        self.replace(written, plan.removed)
+        self.replace(plan.written, plan.removed)
         return (edited - changes.keys() - ours) | plan.kept
 
     def load_index(self, commit: str) -> None:
@@ -3581,9 +3580,11 @@ class Checkout(NamedTuple):
             self.git("read-tree", commit)
 
     def plan(self, changes: Mapping[str, FileChange], edited: set[str], ours: set[str]) -> FilePlan:
-        """Return what becomes of the files that change, by the rules of update(); raise as git() does."""
+        """Return what becomes of the files that change, by the rules of update(); raise as git() does.
+
+        It leaves in the index, as the new commit has them, those files that the site may have otherwise.
+        """
         lacking = {path for path, change in changes.items() if change.new_mode == ABSENT}
-        # All others are as the old commit has them, or not there.
         doubtful = {path for path, change in changes.items() if path in ours
                     or self.has_file(path) and (path in edited or change.old_mode == ABSENT)}
         kept = {path for path in lacking if path in doubtful - ours or is_data(path) and self.has_file(path)}
@@ -3592,8 +3593,8 @@ class Checkout(NamedTuple):
         as_wanted = {path for path in doubtful - differing
                      if changes[path].old_mode == changes[path].new_mode}
         written = changes.keys() - lacking - as_wanted
-        blocked = {path for path in written if self.is_blocked(path, removed)}
-        return FilePlan(written, removed, differing - ours | blocked, kept)
+        in_the_way = differing - ours | {path for path in written if self.is_blocked(path, removed)}
+        return FilePlan(written - in_the_way, removed, in_the_way, kept)
 
     def edited(self) -> set[str]:
         """Return the paths of files that are not as the index has them; raise as git() does."""
@@ -4612,8 +4613,9 @@ def served_domains(name: str) -> list[str]:
 
 
 def asked_domains(name: str) -> list[str]:
-    """Return those of a project's domains that --domain takes: its owner may have added a wildcard."""
-    return [domain for domain in served_domains(name) if re.fullmatch(DOMAIN, domain.lower())]
+    """Return those of a project's domains that --domain takes, in small letters: no wildcard, for example."""
+    domains = [domain.lower() for domain in served_domains(name)]
+    return [domain for domain in domains if re.fullmatch(DOMAIN, domain)]
 
 
 def check_apache(name: str, domains: Sequence[str]) -> None:
@@ -4785,7 +4787,7 @@ def make_project(options: argparse.Namespace, report: Report) -> None:
     make_user(name)
     if options.restore:
         restore_home(name, os.path.abspath(options.restore))
-    as_restored = bool(options.restore) and asked_domains(name) == options.domain
+    as_restored = bool(options.restore) and asked_domains(name) == named
     url = options.url or (f"http://{named[0]}/" if named else "")
     try:
         run_flaskflex(name, name, "--closed", *(["--url", url] if url else []))
@@ -4802,7 +4804,7 @@ def make_project(options: argparse.Namespace, report: Report) -> None:
     if not LOGROTATE_FILE.exists():
         write_beside(LOGROTATE_FILE, LOGROTATE.encode(), 0o644)
     report.fact("Project", f"{name}, a user with the home {HOMES / name}")
-    report.fact("Site", ", ".join(f"http://{domain}/" for domain in domains))
+    report.fact("Site", ", ".join(f"http://{domain}/" for domain in served_domains(name)))
     report.fact("Keys", f"{keys} (more: --key FILE; fewer: --revoke FILE)")
     report.fact("Clone", f"git clone ssh://{name}@{domains[0]}/~/{name}.git")
     report.fact("Next", NEXT)
@@ -5006,11 +5008,11 @@ def check(options: argparse.Namespace, report: Report) -> int:
 def lines_from(log: io.FileIO) -> Iterator[str]:
     """Yield the lines that come from a pipe, without their ends, until all who write to it are gone.
 
-    A line of more than LOG_SIZE bytes comes in pieces.
+    A line of more than LOG_SIZE bytes may come in pieces.
     """
     begun, ended = b"", False
     while not ended:
-        # A signal that comes at the very start of a call that waits is seen at its end: so no wait is long.
+        # If a signal comes just before a call that waits, Python sees it when the call returns.
         while not select.select([log], [], [], 1)[0]:
             pass
         piece = log.read(LOG_SIZE)

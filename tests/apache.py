@@ -6,8 +6,8 @@ which end it. It is never root: tests that run as root start it as the user that
 from __future__ import annotations
 
 import contextlib
-import functools
 import ctypes
+import functools
 import http.client
 import json
 import os
@@ -144,7 +144,7 @@ class Site(NamedTuple):
 
 
 @functools.lru_cache(maxsize=None)
-def why_not(modules: Sequence[str] = NEEDED) -> Optional[str]:
+def why_not(modules: Tuple[str, ...] = NEEDED) -> Optional[str]:
     """Why no Apache with these modules can be started here, or None."""
     if not shutil.which("apache2", path=SYSTEM_PATH):
         return "apache2 is not installed (Debian's package apache2)"

@@ -37,8 +37,8 @@ PASSED_ON = (
 
 Environ = Dict[str, str]
 
-# These files take longest. They come first, so that none is left for one process alone at the end, and those
-# that wait much (for servers, users and timeouts) beside those that do not.
+# These files take longest, so they come first: none is left for one process alone at the end. Those that wait
+# much (for servers, users and timeouts) stand beside those that do not.
 LONGEST = [
     "machine_host", "host", "interrupted", "requirements", "answer", "isolation", "environments", "host_cut",
     "host_live", "hostile", "apache", "installs", "setups", "two_machines", "check", "serve", "tutorial",

@@ -435,6 +435,15 @@ def test_a_removed_project_is_gone_and_comes_back_as_it_was_from_its_archive(mar
     assert "is there already" in host.run(f"cd /root; {restore}", status=1)
 
 
+def test_a_project_can_be_restored_for_another_domain(host: HostMachine) -> None:
+    host.add("moved")
+    archive, = re.findall("--restore=(.*)$", host.host("moved", "--remove"), re.MULTILINE)
+    out = host.host("moved", "--domain", "again.example.org", "--restore", archive)
+    assert re.search("^Site +http://again.example.org/$", out, re.MULTILINE)
+    site = host.run("cat /etc/apache2/sites-enabled/flaskflex-moved.conf")
+    assert re.findall("Server(?:Name|Alias) .*", site) == ["ServerName again.example.org"]
+
+
 # MariaDB's client, which reads a dump, and its server do not see the same end of this text.
 TWO_MEANINGS = (
     b"DELIMITER //\nCREATE PROCEDURE p() SELECT '\xbf\\' # ' ;; /*\n, \"*/ GRANT ALL PRIVILEGES ON *.* TO "

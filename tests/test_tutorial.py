@@ -71,7 +71,8 @@ def test_each_command_of_the_tutorial_works_as_it_stands(host: HostMachine) -> N
     assert re.findall("Hello(?:, world| again)!", seen) == ["Hello, world!", "Hello again!"], seen
     assert re.search(r"^ +ok   .*GET / answers 200 OK", seen, re.MULTILINE)
     assert host.ask(DOMAIN).text == "Hello again!"
-    asked = [line for line in host.as_user(NAME, f"cat {NAME}/req.txt").splitlines() if line[0] != "#"]
+    lines = host.as_user(NAME, f"cat {NAME}/req.txt").splitlines()
+    asked = [line for line in lines if not line.startswith("#")]
     installed = host.as_user(NAME, f"{NAME}/.venv/bin/python -Im pip freeze").splitlines()
     assert sorted(asked) == sorted(installed) and "Flask-Login" in "".join(installed)
     assert "trunk" in host.as_user(NAME, f"git -C {NAME}.git branch")
