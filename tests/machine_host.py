@@ -119,11 +119,15 @@ class HostMachine(NamedTuple):
 
 
 def copy_or_make_prepared(own: HostMachine, kept: Path) -> None:
-    """Give a machine /srv/prepared, a virtualenv with Flask and flup; it is made once a session."""
+    """Give a machine /srv/prepared, a virtualenv with Flask and flup; it is made once a session.
+
+    Each push copies it: it does without pip, which is most of a virtualenv.
+    """
     place = own.root / "srv" / "prepared"
 
     def make(folder: Path) -> None:
-        own.run("python3 -m venv /srv/prepared; /srv/prepared/bin/pip install -q flask flup==1.0.3")
+        own.run("python3 -m venv /srv/prepared; cd /srv/prepared; bin/pip install -q flask flup==1.0.3; "
+                "bin/pip uninstall -qy setuptools pip 2>&1")
         shutil.copytree(place, folder, symlinks=True, dirs_exist_ok=True)
 
     make_once(kept, make)
