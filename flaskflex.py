@@ -2713,9 +2713,9 @@ def running_apache(root: Path, environ: Environ, log: int, *, port: int = 0) -> 
         clear_abandoned(left)
     with temporary_folder("/tmp", "flaskflex-apache-") as folder, folder_lock(folder), \
             reserved_port(port) as number, tempfile.TemporaryFile("a+b") as errors:
-        (folder / "public_html").symlink_to(os.path.realpath(root / "public_html"))
+        (folder / "apache.conf").write_text(APACHE_CONF, encoding="utf-8")  # first: see clear_abandoned
         (folder / "modules.conf").write_text(load_modules(modules), encoding="utf-8")
-        (folder / "apache.conf").write_text(APACHE_CONF, encoding="utf-8")
+        (folder / "public_html").symlink_to(os.path.realpath(root / "public_html"))
         command = [*setpriv_command(root), program, "-d", str(folder), "-f", "apache.conf",
                    "-D", "FOREGROUND", "-D", "REQUESTS" if port else "ERRORS"]
         paths = {name: short_path(environ.get(name, ""), folder / name) for name in ("PATH", "PYTHONPATH")}

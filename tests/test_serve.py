@@ -16,7 +16,7 @@ from typing import Any, Callable, Dict, Iterator, List, NamedTuple
 
 import pytest
 from apache import PATIENCE, Site, eventually, why_not
-from conftest import Environ, Flaskflex, Git, run
+from conftest import Environ, Flaskflex, Git, run, without_coverage
 from deployed import copy_deployed, deploy, item, processes_in
 from helpers import assert_refused, load_flaskflex, write
 
@@ -214,6 +214,19 @@ def test_killed_it_ends_its_apache_and_the_next_run_clears_up(
     assert eventually(lambda: "apache2" not in " ".join(map(str, commands(served.folder))))
     assert item(flaskflex("check").out, "GET /").level == "ok"
     assert_gone(served)
+
+
+@pytest.mark.skipif(not shutil.which("strace"), reason="strace kills at the right moment")
+def test_killed_before_it_starts_its_apache_it_is_cleared_up_after_too(
+    project: Path, tmp_path: Path, environ: Environ, flaskflex: Flaskflex
+) -> None:
+    killed = run("strace", "-qq", "-o", tmp_path / "trace", "-e", "trace=/symlink", "-e",
+                 "inject=/symlink:signal=KILL", "python", "flaskflex.py", "check",
+                 cwd=project, env=without_coverage(environ), check=False)
+    left = re.search('"(/tmp/flaskflex-apache-[^/]+)/public_html"', (tmp_path / "trace").read_text())
+    assert left and Path(left[1]).is_dir(), killed
+    assert item(flaskflex("check").out, "GET /").level == "ok"
+    assert not Path(left[1]).exists()
 
 
 def commands(folder: Path) -> List[bytes]:
