@@ -4657,7 +4657,7 @@ def write_site(name: str, domains: Sequence[str]) -> None:
     old = {path: read_site(path) for path in (common, site)}
     new = {common: old[common] or APACHE_DEFAULT,
            site: old[site] or APACHE_SITE.replace("yourprojectname", name)}
-    if domains:
+    if domains and domains != asked_domains(name):  # else what its owner wrote, such as a wildcard, stays
         names = "".join(f"    ServerAlias {domain}\n" for domain in domains).replace("Alias", "Name", 1)
         new[site] = re.sub(r"(?im)(^[ \t]*Server(Name|Alias)[ \t].*\n)+", names, new[site], count=1)
     disabled = [path.stem for path in new if not (SITES_ENABLED / path.name).exists()]
@@ -4787,7 +4787,6 @@ def make_project(options: argparse.Namespace, report: Report) -> None:
     make_user(name)
     if options.restore:
         restore_home(name, os.path.abspath(options.restore))
-    as_restored = bool(options.restore) and asked_domains(name) == named
     url = options.url or (f"http://{named[0]}/" if named else "")
     try:
         run_flaskflex(name, name, "--closed", *(["--url", url] if url else []))
@@ -4800,7 +4799,7 @@ def make_project(options: argparse.Namespace, report: Report) -> None:
         make_database(name)
         if options.restore:
             restore_database(name, os.path.abspath(options.restore))
-    write_site(name, [] if as_restored else named)
+    write_site(name, named)
     if not LOGROTATE_FILE.exists():
         write_beside(LOGROTATE_FILE, LOGROTATE.encode(), 0o644)
     report.fact("Project", f"{name}, a user with the home {HOMES / name}")

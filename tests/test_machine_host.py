@@ -215,6 +215,8 @@ def test_names_in_a_site_that_its_owner_has_edited_count_and_stay(host: HostMach
     out = host.host("edited", "--key", "/home/student/.ssh/id_ed25519.pub")
     assert "edited.example.org/, http://WWW.edited.example/, http://*.edited.example/\n" in out
     assert own in site.read_text(encoding="latin-1")
+    host.host("edited", "--domain", "edited.example.org", "--domain", "www.edited.example")
+    assert own in site.read_text(encoding="latin-1")
     assert "flaskflex-edited.conf" in host.host("other", "--domain", "www.edited.example", status=1)
     host.host("edited", "--domain", "new.example")
     text = site.read_text(encoding="latin-1")
