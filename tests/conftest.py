@@ -42,7 +42,7 @@ Environ = Dict[str, str]
 LONGEST = [
     "machine_host", "host", "interrupted", "requirements", "answer", "isolation", "environments", "host_cut",
     "host_live", "hostile", "apache", "installs", "setups", "two_machines", "check", "serve", "tutorial",
-    "readme", "untouched", "history", "attacks",
+    "untouched", "history", "attacks",
 ]
 
 
@@ -221,18 +221,22 @@ def warm_cache(
     return Path(session_environ["XDG_CACHE_HOME"])
 
 
-@pytest.fixture(scope="session")
-def host_virtualenv(tmp_path_factory: pytest.TempPathFactory, session_environ: Environ) -> Path:
+def make_host_virtualenv(environ: Environ) -> Path:
     """A virtualenv by the system's Python, as a host has it, with Flask and flup: to be copied only.
 
-    The programs in a copy are still those of this one: `bin/python -m pip` is the copy's.
+    It is made once for all that share a home. The programs in a copy are still those of this one:
+    `bin/python -m pip` is the copy's.
     """
     def make(folder: Path) -> None:
-        run("python3", "-m", "venv", "env", cwd=folder, env=session_environ)
-        run("env/bin/python", "-m", "pip", "install", "-q", "flask", "flup==1.0.3", cwd=folder,
-            env=session_environ)
+        run("python3", "-m", "venv", "env", cwd=folder, env=environ)
+        run("env/bin/python", "-m", "pip", "install", "-q", "flask", "flup==1.0.3", cwd=folder, env=environ)
 
-    return made_once(tmp_path_factory, "server", make) / "env"
+    return make_once(Path(environ["HOME"]) / "host", make) / "env"
+
+
+@pytest.fixture(scope="session")
+def host_virtualenv(session_environ: Environ) -> Path:
+    return make_host_virtualenv(session_environ)
 
 
 IDENTITY = {

@@ -14,7 +14,7 @@ from typing import Dict, Iterator, NamedTuple, Optional
 import hosting
 import pytest
 from apache import eventually
-from conftest import PASSED_ON, SCRIPT, Environ, make_once
+from conftest import PASSED_ON, SCRIPT, Environ, make_host_virtualenv
 from machine import PATIENCE, QUICK, Machine, running_machine
 
 KEY = "/home/student/.ssh/id_ed25519.pub"
@@ -118,23 +118,6 @@ class HostMachine(NamedTuple):
                                        "git push origin HEAD:main", status)
 
 
-def copy_or_make_prepared(own: HostMachine, kept: Path) -> None:
-    """Give a machine /srv/prepared, a virtualenv with Flask and flup; it is made once a session.
-
-    Each push copies it: it does without pip, which is most of a virtualenv.
-    """
-    place = own.root / "srv" / "prepared"
-
-    def make(folder: Path) -> None:
-        own.run("python3 -m venv /srv/prepared; cd /srv/prepared; bin/pip install -q flask flup==1.0.3; "
-                "bin/pip uninstall -qy setuptools pip 2>&1")
-        shutil.copytree(place, folder, symlinks=True, dirs_exist_ok=True)
-
-    make_once(kept, make)
-    if not place.exists():
-        shutil.copytree(kept, place, symlinks=True)
-
-
 def prepare_machine(own: HostMachine, environ: Environ) -> None:
     """Give a machine what a host has anyway: its servers, a student with a key, and what pip needs."""
     root = own.root
@@ -157,7 +140,9 @@ def prepare_machine(own: HostMachine, environ: Environ) -> None:
                            "git config --global user.email student@example.org")
     (root / "home/student/.ssh/config").write_text(SSH_CONFIG)
     own.compile()
-    copy_or_make_prepared(own, Path(environ["HOME"]) / "prepared")
+    # Each push copies it: it does without pip, which is most of a virtualenv.
+    shutil.copytree(make_host_virtualenv(environ), root / "srv" / "prepared", symlinks=True,
+                    ignore=shutil.ignore_patterns("pip*", "setuptools*", "pkg_resources"))
     project = root / "srv" / "project"
     for folder in ("application", "public_html"):
         (project / folder).mkdir(parents=True)
