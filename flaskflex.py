@@ -93,6 +93,7 @@ import argparse
 import atexit
 import contextlib
 import errno
+import gc
 import io
 import itertools
 import re
@@ -5239,7 +5240,9 @@ def parse_arguments(argv: Optional[Sequence[str]]) -> argparse.Namespace:
 
 
 def prepare_process() -> None:
-    """Make the process independent of what surrounds it: its streams, its PATH, the variables of git."""
+    """Make the process quick, and independent of what surrounds it: streams, PATH, the variables of git."""
+    gc.disable()  # a run leaves hardly any garbage, and to look for it takes an eighth of its time
+    atexit.register(gc.freeze)  # at its end, Python looks once more at all that is not frozen
     # A stream that was closed (>&-) is None: then what we print goes nowhere.
     sys.stdout = sys.stdout or open(os.devnull, "w")
     sys.stderr = sys.stderr or open(os.devnull, "w")
