@@ -80,6 +80,8 @@ def hermetic_environ(home: Path) -> Environ:
     )
     environ.update(coverage_environ())
     (home / "tmp").mkdir(parents=True, exist_ok=True)
+    # Otherwise git looks after each commit and push for work to do, from 2.47 on behind the user's back.
+    (home / ".gitconfig").write_text("[maintenance]\n\tauto = false\n")
     return environ
 
 
