@@ -4757,6 +4757,20 @@ def restore_database(name: str, archive: str) -> None:
            str(HOMES / name / VARIABLES.format(name)), as_user)
 
 
+def require_restorable(name: str, archive: str, *, database: bool) -> None:
+    """Raise Failure if an archive does not hold a project of that name, and a database if one is asked for."""
+    listing = ("tar", "-tPzf", archive, "--occurrence=1")
+    run_as("root", *listing, str(HOMES / name))
+    held = False
+    with contextlib.suppress(Failure):
+        held = bool(run_as("root", *listing, str(ARCHIVES / f"{name}.sql")))
+    if held and not database:
+        raise Failure(f"{archive} holds a database, which is restored only with --database",
+                      "Type the same with --database.")
+    if database and not held:
+        raise Failure(f"{archive} holds no database", "Restore the project without --database.")
+
+
 def require_possible(options: argparse.Namespace, domains: Sequence[str]) -> None:
     """Raise Failure if what was asked for cannot be: now, when nothing has been changed."""
     name = options.name
@@ -4770,9 +4784,10 @@ def require_possible(options: argparse.Namespace, domains: Sequence[str]) -> Non
         require_free_name(name)
     elif options.restore:
         raise Failure(f"{name} is there already, and --restore is for a project that was removed",
-                      f"To remove it first: host {name} --remove")
+                      "To remove it first: "
+                      + shell_line("sudo", "python3", sys.argv[0], "host", name, "--remove"))
     if options.restore:
-        run_as("root", "tar", "-tPzf", os.path.abspath(options.restore), "--occurrence=1", str(HOMES / name))
+        require_restorable(name, os.path.abspath(options.restore), database=options.database)
     if options.database:
         require_free_database(name)
     check_apache(name, domains)
@@ -4806,6 +4821,9 @@ def make_project(options: argparse.Namespace, report: Report) -> None:
     report.fact("Project", f"{name}, a user with the home {HOMES / name}")
     report.fact("Site", ", ".join(f"http://{domain}/" for domain in served_domains(name)))
     report.fact("Keys", f"{keys} (more: --key FILE; fewer: --revoke FILE)")
+    if options.database:
+        report.fact("Database", f"{name}, as its user is called; [replace] in .flx knows DB_HOST, DB_USER and "
+                    "DB_PASSWORD")
     report.fact("Clone", f"git clone ssh://{name}@{domains[0]}/~/{name}.git")
     report.fact("Next", NEXT)
 

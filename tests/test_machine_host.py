@@ -422,6 +422,8 @@ def test_a_removed_project_is_gone_and_comes_back_as_it_was_from_its_archive(mar
     archive, = re.findall(r"/var/backups/flaskflex/gone-[0-9-]+\.tar\.gz$", out, re.MULTILINE)[:1]
     assert host.run(f"stat -c '%U %a' {archive.rpartition('/')[0]}") == "root 700\n"
     restore, = re.findall("^Restore +sudo (.*)$", out, re.MULTILINE)
+    assert "only with --database" in host.run(f"cd /root; {restore.replace(' --database ', ' ')}", status=1)
+    assert host.run("! id gone 2>&1")  # nothing is begun that would lack the database
     host.run(f"cd /root; {restore}")
     assert eventually(lambda: host.ask("gone.example.org").status == 200)
     assert host.ask("gone.example.org").text[4:] == page[4:]
@@ -438,6 +440,9 @@ def test_a_removed_project_is_gone_and_comes_back_as_it_was_from_its_archive(mar
     (host.root / "home/student/gone/more").write_text("more")
     assert "Live" in host.push("gone")
     assert "is there already" in host.run(f"cd /root; {restore}", status=1)
+    archive, = re.findall("--restore=(.*)$", host.host("gone-2", "--remove"), re.MULTILINE)
+    assert "holds no database" in host.host("gone-2", "--domain=gone-2.example.org", "--database",
+                                            f"--restore={archive}", status=1)
 
 
 def test_a_project_can_be_restored_for_another_domain(host: HostMachine) -> None:
