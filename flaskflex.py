@@ -759,8 +759,9 @@ def read_virtualenv(source: str, path: Path) -> Virtualenv:
         raise Failure(f"{source} names {path}, which is not a virtualenv", again)
     python = interpreter(path)
     if not python.exists():
+        links = f"{shell_line(str(python))}*"  # venv leaves these as they are; --clear would remove all files
         raise Failure(f"the Python of the virtualenv {path} is gone",
-                      f"Make it again: {shell_line('python3', '-m', 'venv', '--clear', str(path))}")
+                      f"Make it again: rm {links} && {shell_line('python3', '-m', 'venv', str(path))}")
     return Virtualenv(path, python, python_version(path, python))
 
 

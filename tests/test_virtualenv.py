@@ -12,7 +12,8 @@ from typing import Callable, Dict, List, Optional
 import pytest
 from conftest import Environ, Flaskflex, run
 from helpers import (
-    add_distribution, assert_prepared, assert_refused, light_virtualenv, site_packages, untouched, write,
+    add_distribution, assert_prepared, assert_refused, light_virtualenv, site_packages, snapshot, untouched,
+    write,
 )
 
 
@@ -208,6 +209,26 @@ def test_one_that_is_named_and_is_none_is_an_error_that_says_so(
     with untouched(project):
         result = flaskflex(*named)
     assert_refused(result, str(tmp_path / name), words)
+
+
+def test_a_python_that_is_gone_is_made_again_by_the_hint_and_nothing_beside_it_is_lost(
+    project: Path, tmp_path: Path, environ: Environ, flaskflex: Flaskflex
+) -> None:
+    own = tmp_path / "all of it" / "env"
+    venv.create(own, symlinks=True)
+    shutil.copytree(project, own, dirs_exist_ok=True)  # `python3 -m venv .` in a clone
+    for python in (own / "bin").glob("python*"):
+        python.unlink()
+        python.symlink_to("/nowhere/python")
+    before = snapshot(own / ".git")
+    result = flaskflex("--venv", own)
+    assert_refused(result, f"{own} is gone")
+    hint, = re.findall("^Make it again: (.*)$", result.err, re.MULTILINE)
+    run("sh", "-ec", f"{hint} --without-pip", cwd=tmp_path, env=environ)
+    assert snapshot(own / ".git") == before
+    assert (own / "flaskflex.py").read_bytes() == (project / "flaskflex.py").read_bytes()
+    assert run(own / "bin" / "python", "-c", "import sys; print(sys.prefix)", cwd=tmp_path,
+               env=environ) == f"{own}\n"
 
 
 def test_a_virtualenv_whose_pip_fails_is_refused_with_pips_words(
