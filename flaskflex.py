@@ -2993,6 +2993,15 @@ def is_data(path: str) -> bool:
     return bool(DATABASE.search(path) or SETTINGS.search(path))
 
 
+# Dotfiles, source code and settings.
+PRIVATE = re.compile(r"public_html/(.*/)?(\.(?!well-known/)|[^/]*\.(py|pyc|ini|cfg|toml|sql)$)")
+
+
+def is_exposed(path: str) -> bool:
+    """Return True if a path is that of something private, which Apache would show to everybody."""
+    return bool(PRIVATE.match(path)) or path.startswith("public_html/") and is_data(path)
+
+
 def without_data(*paths: str) -> list[str]:
     """Return the pathspecs that keep git add from the data in those paths that are folders.
 
@@ -3050,7 +3059,7 @@ def ignored_paths(root: Path, status: Mapping[str, str]) -> list[str]:
         names = os.listdir(root / path) if f"/{path}".endswith("/instance/") else [""]
         found += [path + name for name in names]
     return sorted(path for path in found if path not in FILES and not LOCAL.search(path)
-                  and not (root / path / "pyvenv.cfg").exists())
+                  and not is_exposed(path) and not (root / path / "pyvenv.cfg").exists())
 
 
 def check_ignored(project: Project, status: Mapping[str, str]) -> Iterator[Finding]:
@@ -3087,7 +3096,8 @@ def check_unwanted(tree: set[str], status: Mapping[str, str]) -> Iterator[Findin
     if data:
         yield Finding("warn", f"{listed(data)}: committed, so a push would replace what the host has there",
                       untrack_line(data, map(pattern, data)))
-    new = sorted(path for path, state in status.items() if state == "??" and is_data(path))
+    new = sorted(path for path, state in status.items()
+                 if state == "??" and is_data(path) and not is_exposed(path))
     if new:
         yield Finding("warn", f"{listed(new)}: local data or settings, not to be committed",
                       ignore_line(map(pattern, new)))
@@ -3167,14 +3177,10 @@ def check_processes(frozen: Sequence[Requirement]) -> Iterator[Finding]:
                       "Expect wrong answers now and then; run that part as a service of its own.")
 
 
-# Dotfiles, source code and settings.
-PRIVATE = re.compile(r"public_html/(.*/)?(\.(?!well-known/)|[^/]*\.(py|pyc|ini|cfg|toml|sql)$)")
-
-
-def check_public_html(root: Path, tree: set[str]) -> Iterator[Finding]:
-    """public_html holds nothing private, which Apache would show to everybody."""
-    exposed = sorted(path for path in tree if path not in FILES and (
-        PRIVATE.match(path) or path.startswith("public_html/") and is_data(path)))
+def check_public_html(root: Path, tree: set[str], status: Mapping[str, str]) -> Iterator[Finding]:
+    """public_html holds nothing private, committed or about to be."""
+    new = {path for path, state in status.items() if state == "??"}
+    exposed = sorted(path for path in tree | new if path not in FILES and is_exposed(path))
     taken = set(tree)
     for path in exposed:
         names = itertools.chain([path.rpartition("/")[2]],
@@ -3182,8 +3188,9 @@ def check_public_html(root: Path, tree: set[str]) -> Iterator[Finding]:
         target = free_path(root, (f"application/{name}" for name in names), taken)
         move = f"mkdir -p application && {shell_line('mv', path, target)}"
         commit = f"{shell_line('git', 'add', target)} && {commit_line('Move private files', path, target)}"
-        yield Finding("warn", f"{path} would be served to everybody",
-                      f"{move} && {untrack_line([path], [pattern(target)]) if is_data(path) else commit}")
+        if path in tree:
+            move += f" && {untrack_line([path], [pattern(target)]) if is_data(path) else commit}"
+        yield Finding("warn", f"{path} would be served to everybody", move)
     if not exposed:
         yield Finding("ok", "public_html holds no source code, no database and no dotfile")
 
@@ -3374,7 +3381,7 @@ def check_committed(project: Project) -> Iterator[Finding]:
     yield from check_unwanted(tree, status)
     yield from check_pointers(project, tree)
     yield from check_flx(project, tree)
-    yield from check_public_html(project.root, tree)
+    yield from check_public_html(project.root, tree, status)
 
 
 # --- host ---

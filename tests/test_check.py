@@ -328,6 +328,9 @@ def test_project_that_is_well_has_no_fault_in_it(look: Look) -> None:
      r"application/instance/config\.py.*scp"),
     ("echo lib/ > .gitignore; mkdir -p public_html/lib; touch public_html/lib/a.css",
      r"public_html/lib/.*--force"),
+    ("echo '*.orig' > .gitignore; touch application/app.py.bak; git add -f application/app.py.bak; "
+     "touch application/app.py.orig; echo .env >> .gitignore; touch public_html/.env application/.env",
+     r"not have application/\.env: "),
 ])
 def test_what_git_ignores_is_told_by_kind(arrange: str, kept: str, project: Path, look: Look) -> None:
     run("sh", "-ec", f"{arrange}; git add .; git commit -qm x", cwd=project, env=dict(os.environ))
@@ -675,18 +678,18 @@ def test_what_would_be_served_by_mistake_is_told_and_moved_by_the_hint(
     for name in (*EXPOSED, *PUBLIC):
         write(project / "public_html" / name, name)
     commit(git)
-    write(project / "public_html" / "later.py")
+    write(project / "public_html" / "later.py", "later.py")
     write(project / "application" / "uncommitted.db", "a visitor's")
     result = flaskflex("check")
     assert result.status == 0
     told = [item for item in troubles(result.out) if "public_html" in item.text]
     assert {item.level for item in told} == {"warn"}
     told_of = [item.text.partition(" would be served")[0] for item in told]
-    assert told_of == sorted(f"public_html/{name}" for name in EXPOSED)
+    assert told_of == sorted(f"public_html/{name}" for name in (*EXPOSED, "later.py"))
     for found in told:
         type_in(found.hint)
     kept = sorted(path.read_text() for path in (project / "application").rglob("*") if path.is_file())
-    assert kept == sorted([APPLICATION, "a visitor's", *EXPOSED])  # none has replaced another
+    assert kept == sorted([APPLICATION, "a visitor's", *EXPOSED, "later.py"])  # none has replaced another
     assert (project / "application" / "app.py").read_text() == APPLICATION  # there was one already
     assert git("show", "HEAD:application/public_html_app.py") == "app.py"
     assert item(flaskflex("check").out, "^public_html").level == "ok"
