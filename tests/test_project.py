@@ -179,6 +179,7 @@ def test_what_git_sets_for_its_hooks_does_not_lead_to_another_repository(
 
 @pytest.mark.parametrize("folder, words", [
     ("plain", "not in a git repository"),
+    (".", "cd yourprojectname"),
     ("host.git", "bare"),
     ("yourprojectname/.git", ".git"),
     ("yourprojectname/.git/objects", ".git"),
