@@ -2225,6 +2225,12 @@ def headline(log: str) -> str:
     return APACHE_LINE.sub("", (own or lines or [""])[-1].strip())
 
 
+def entry_point(root: Path, tree: set[str]) -> str:
+    """Return the path of the module that the host serves: wsgi.py if there is one, as with `flask run`."""
+    path = "application/wsgi.py"
+    return path if path in tree or (root / path).exists() else "application/app.py"
+
+
 def offered_name(source: str) -> str:
     """Return the name by which a module offers the Flask object or a factory of it, "" if none is seen."""
     found = re.search(r"^(?:def )?(app|application|create_app|make_app)\b", source, re.MULTILINE)
@@ -2258,18 +2264,21 @@ def known_hint(log: str, root: Path) -> str:
         return "chmod 755 public_html/dispatch.fcgi"
     if re.search(r"\* Serving Flask app|\* Running on|is in use by another program", log):
         return 'app.run() starts a server of its own: put that line under if __name__ == "__main__":'
+    entry = entry_point(root, set())
+    if not (root / entry).exists():
+        return f"The push holds no {entry}. In the project: git add application, commit, and push again."
     variable = re.search(r"(?:<frozen os>|/os\.py)\", line \d+, in __getitem__\n(?: .*\n)*KeyError: '(.+)'",
                          log)
     if variable:
-        return ("The host does not have the variables of your shell. Let python-dotenv read it from .env, of "
-                "which the host gets its own:\n"
+        return ("The host does not have the variables of your shell. Let python-dotenv read it from .env, "
+                "and copy that to the host once (scp), because it is not pushed:\n"
                 f"{shell_line('echo', f'{variable[1]}=VALUE')} >> .env && echo /.env >> .gitignore\n"
-                "python -m pip install python-dotenv")
+                "python -m pip install python-dotenv && python flaskflex.py")
     missing = re.search(r"ModuleNotFoundError: No module named '(\w+)", log)
     if missing is None:
         return ""
     return (old_name_hint(missing[1], log, root)
-            or f"If {missing[1]} is a package: python -m pip install {missing[1]}")
+            or f"If {missing[1]} is a package: python -m pip install {missing[1]} && python flaskflex.py")
 
 
 def failure_finding(what: str, log: str, root: Path) -> Finding:
@@ -2685,8 +2694,9 @@ def reserved_port(port: int) -> Iterator[int]:
         try:
             reservation.bind(("127.0.0.1", port))
         except OSError as error:
+            other = port + 1 if 1024 <= port < 65535 else 8000
             raise Failure(f"port {port} cannot be used: {error.strerror}",
-                          f"Name another: python flaskflex.py serve --port {port + 1}") from None
+                          f"Name another: python flaskflex.py serve --port {other}") from None
         yield reservation.getsockname()[1]
 
 
@@ -2768,12 +2778,6 @@ def ask_through_apache(root: Path, environ: Environ, timeout: float) -> Response
     with tempfile.TemporaryFile("a+b") as log, running_apache(root, environ, log.fileno()) as port:
         response = timed(lambda deadline: http_response(port, deadline), timeout)
         return response._replace(log=plain_log(end_of_log(log), root), way="through Apache")
-
-
-def entry_point(root: Path, tree: set[str]) -> str:
-    """Return the path of the module that the host serves: wsgi.py if there is one, as with `flask run`."""
-    path = "application/wsgi.py"
-    return path if path in tree or (root / path).exists() else "application/app.py"
 
 
 def missing_parts(root: Path) -> str:
@@ -2988,7 +2992,7 @@ SETTINGS = re.compile(r"(^|/)(\.env(\.(?!example|sample)\w+)?$|instance/(?!\.git
 
 # What is made again everywhere, and what only the developer has a use for.
 LOCAL = re.compile(r"(^|/)(__pycache__|node_modules|\.(DS_Store|coverage|idea|vscode|[\w-]*cache))(/|$)"
-                   r"|(\.egg-info/|\.py[co]|\.log|\.swp|~|/Thumbs\.db)$")
+                   r"|(\.egg-info/|\.py[co]|\.log|\.swp|\.bak|\.orig|~|/Thumbs\.db)$")
 
 
 def is_data(path: str) -> bool:
@@ -3074,7 +3078,7 @@ def check_ignored(project: Project, status: Mapping[str, str]) -> Iterator[Findi
     code = kinds["code"][:5]
     add = shell_line("git", "add", "--force", "--", *code, *without_data(*code))
     hints = {
-        "data": "The host has data of its own: let a line of [setup] in .flx make the tables.",
+        "data": "The host has data of its own: let a line of [deploy] in .flx make the tables that it lacks.",
         "settings": "Copy them to the host once (scp): settings and secrets do not belong in git.",
         "code": f"If the application needs them, and no secret is in them:\n{add} && "
                 f"{commit_line('Add files that .gitignore names')}",
@@ -4769,7 +4773,7 @@ def restore_database(name: str, archive: str) -> None:
 
 
 def require_restorable(name: str, archive: str, *, database: bool) -> None:
-    """Raise Failure if an archive does not hold a project of that name, and a database if one is asked for."""
+    """Raise Failure if an archive does not hold a project of that name, or its database was forgotten."""
     listing = ("tar", "-tPzf", archive, "--occurrence=1")
     run_as("root", *listing, str(HOMES / name))
     held = False
@@ -4833,8 +4837,7 @@ def make_project(options: argparse.Namespace, report: Report) -> None:
     report.fact("Site", ", ".join(f"http://{domain}/" for domain in served_domains(name)))
     report.fact("Keys", f"{keys} (more: --key FILE; fewer: --revoke FILE)")
     if options.database:
-        report.fact("Database", f"{name}, as its user is called; [replace] in .flx knows DB_HOST, DB_USER and "
-                    "DB_PASSWORD")
+        report.fact("Database", f"{name}; [replace] in .flx knows DB_HOST, DB_USER and DB_PASSWORD")
     report.fact("Clone", f"git clone ssh://{name}@{domains[0]}/~/{name}.git")
     report.fact("Next", NEXT)
 
@@ -5116,7 +5119,7 @@ def demo(options: argparse.Namespace, report: Report) -> int:
     folder = Path(options.directory, options.demo_directory).absolute()
     if folder.exists():
         raise Failure(f"{folder} exists already",
-                      "Name a folder that does not: python flaskflex.py demo DIR")
+                      "Name a folder that does not: python3 flaskflex.py demo DIR")
     require_git()
     script = own_script()
     hosted = HostedProject(folder / "host" / "yourprojectname.git")
