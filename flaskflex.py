@@ -3511,14 +3511,6 @@ class Log:
             self.show()
 
 
-class FileChange(NamedTuple):
-    """A file in which two commits differ: its modes in both (ABSENT: not there), its blob in the second."""
-
-    old_mode: str
-    new_mode: str
-    new_id: str
-
-
 class FilePlan(NamedTuple):
     """What becomes of the files in which two commits differ, by path."""
 
@@ -3578,11 +3570,13 @@ class Checkout(NamedTuple):
         """
         self.load_index(old)
         changes, edited = self.changes(old, new), self.edited()
-        plan = self.plan(changes, edited, ours)
+        coming = self._replace(index_file=self.index_file.with_suffix(".new"))
+        self.git("read-tree", "-i", "-m", f"--index-output={coming.index_file}", old, new)
+        plan = self.plan(changes, edited, ours, coming)
         if plan.in_the_way and not keep:
             raise in_the_way_failure(self.repository.with_suffix(""), sorted(plan.in_the_way))
         self.require_writable([*plan.written, *filter(self.has_file, plan.removed)])
-        self.git("read-tree", "-i", "-m", old, new)
+        os.replace(coming.index_file, self.index_file)
         self.replace(plan.written, plan.removed)
         return (edited - changes.keys() - ours) | plan.kept
 
@@ -3595,19 +3589,19 @@ class Checkout(NamedTuple):
             self.index_file.unlink(missing_ok=True)
             self.git("read-tree", commit)
 
-    def plan(self, changes: Mapping[str, FileChange], edited: set[str], ours: set[str]) -> FilePlan:
+    def plan(self, changes: Mapping[str, tuple[str, str]], edited: set[str], ours: set[str],
+             coming: Checkout) -> FilePlan:
         """Return what becomes of the files that change, by the rules of update(); raise as git() does.
 
-        It leaves in the index, as the new commit has them, those files that the site may have otherwise.
+        `coming` is this folder with the index of the new commit.
         """
-        lacking = {path for path, change in changes.items() if change.new_mode == ABSENT}
-        doubtful = {path for path, change in changes.items() if path in ours
-                    or self.has_file(path) and (path in edited or change.old_mode == ABSENT)}
+        lacking = {path for path, (_, new_mode) in changes.items() if new_mode == ABSENT}
+        doubtful = {path for path, (old_mode, _) in changes.items() if path in ours
+                    or self.has_file(path) and (path in edited or old_mode == ABSENT)}
         kept = {path for path in lacking if path in doubtful - ours or is_data(path) and self.has_file(path)}
         removed = {path for path in lacking - kept if self.may_unlink(path)}
-        differing = self.stage({path: changes[path] for path in doubtful})
-        as_wanted = {path for path in doubtful - differing
-                     if changes[path].old_mode == changes[path].new_mode}
+        differing = coming.edited() & doubtful if doubtful else set()
+        as_wanted = {path for path in doubtful - differing if changes[path][0] == changes[path][1]}
         written = changes.keys() - lacking - as_wanted
         in_the_way = differing - ours | {path for path in written if self.is_blocked(path, removed)}
         return FilePlan(written - in_the_way, removed, in_the_way, kept)
@@ -3618,28 +3612,18 @@ class Checkout(NamedTuple):
                           "--ignore-submodules=all")
         return set(split_nul(output))
 
-    def changes(self, old: str, new: str) -> dict[str, FileChange]:
-        """Return the files in which two commits differ, by path, without submodules; raise as git() does."""
+    def changes(self, old: str, new: str) -> dict[str, tuple[str, str]]:
+        """Return the modes in two commits of each file in which they differ; raise as git() does.
+
+        A submodule is no file: its mode is ABSENT, like that of a file that a commit lacks.
+        """
         fields = split_nul(self.git("diff-tree", "-r", "-z", "--no-renames", old, new))
         changes = {}
         for facts, path in zip(fields[::2], fields[1::2]):  # :100644 100755 OLD NEW M
-            *modes, _, new_id, _ = facts.lstrip(":").split(" ")
-            old_mode, new_mode = (ABSENT if mode == GITLINK else mode for mode in modes)
+            old_mode, new_mode = facts[1:14].replace(GITLINK, ABSENT).split(" ")
             if (old_mode, new_mode) != (ABSENT, ABSENT):
-                changes[path] = FileChange(old_mode, new_mode, new_id)
+                changes[path] = old_mode, new_mode
         return changes
-
-    def stage(self, changes: Mapping[str, FileChange]) -> set[str]:
-        """Put files into the index as the new commit has them; return those that the folder has otherwise.
-
-        Raise as git() does.
-        """
-        entries = "".join(f"{0 if change.new_mode == ABSENT else change.new_mode} {change.new_id}\t{path}\0"
-                          for path, change in changes.items())
-        if not entries:
-            return set()
-        self.git("update-index", "-z", "--replace", "--index-info", stdin=os.fsencode(entries))
-        return self.edited() & changes.keys()
 
     def may_unlink(self, path: str) -> bool:
         """Return True if there is no folder at a path, and no link on the way to it."""
