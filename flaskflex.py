@@ -4407,7 +4407,8 @@ def host_in_folder(options: argparse.Namespace, report: Report) -> None:
 # --- host: a machine of one's own ---
 
 # Root writes to these folders, which are root's alone. What lies in a home is the project's: it is read and
-# written as the project's user, who could put a link to anywhere in its place at any moment.
+# written as the project's user, who could put a link to anywhere in its place at any moment. Whatever runs a
+# program here raises Failure if that fails, as run_as does.
 HOMES = Path("/var/www")  # below it, Debian's suexec runs programs
 LOGS = Path("/var/log/flaskflex")
 SITES = Path("/etc/apache2/sites-available")
@@ -4463,10 +4464,7 @@ def run_as(user: str, *command: str, stdin: str = "") -> str:
 
 
 def run_flaskflex(name: str, *args: str) -> str:
-    """Run a copy of this script (it may lie in root's own home) as a user; return what it prints.
-
-    Raise as run_as does.
-    """
+    """Run a copy of this script (it may lie in root's own home) as a user; return what it prints."""
     with tempfile.TemporaryDirectory(prefix="flaskflex-", dir="/tmp") as folder:  # root's own may be closed
         os.chmod(folder, 0o755)
         script = Path(folder, "flaskflex.py")
@@ -4475,12 +4473,12 @@ def run_flaskflex(name: str, *args: str) -> str:
 
 
 def read_in_home(name: str, path: str) -> str:
-    """Return the text of a file in a project's home, "" without one; raise as run_as does."""
+    """Return the text of a file in a project's home, "" without one."""
     return run_as(name, "sh", "-c", 'timeout 9 head -c 1000000 "$1" 2>/dev/null || true', "sh", path)
 
 
 def write_in_home(name: str, path: str, text: str) -> None:
-    """Write a file in a project's home that only its user can read; raise as run_as does."""
+    """Write a file in a project's home that only its user can read."""
     script = 'umask 077; mkdir -p "${1%/*}"; cat >"$1.flaskflex-new"; mv -f "$1.flaskflex-new" "$1"'
     run_as(name, "sh", "-ec", script, "sh", path, stdin=text)
 
@@ -4503,7 +4501,7 @@ def make_user(name: str) -> None:
     """Make the user of a project, with a home that Apache may enter and other users may not.
 
     Its id is above all that projects have had: files of one that was removed may be left anywhere, and
-    nobody else must become their owner. Raise as run_as does.
+    nobody else must become their owner.
     """
     home, highest_id = HOMES / name, ARCHIVES / "highest-user-id"
     highest = int(highest_id.read_text()) if highest_id.exists() else 999
@@ -4543,10 +4541,7 @@ def read_keys(files: Iterable[str]) -> dict[str, str]:
 
 
 def change_keys(name: str, added: Mapping[str, str], revoked: Mapping[str, str]) -> int:
-    """Let keys into a project, each once, and take others away; return how many it has now.
-
-    Raise as run_as does.
-    """
+    """Let keys into a project, each once, and take others away; return how many it has now."""
     path = ".ssh/authorized_keys"
     text = read_in_home(name, path)
     old = text.removesuffix("\n").split("\n") if text else []
@@ -4559,7 +4554,7 @@ def change_keys(name: str, added: Mapping[str, str], revoked: Mapping[str, str])
 
 
 def run_sql(statements: str) -> str:
-    """Run SQL as MariaDB's root, over its socket; return what it prints, raise as run_as does."""
+    """Run SQL as MariaDB's root, over its socket; return what it prints."""
     return run_as("root", "mariadb", "--batch", "--skip-column-names", stdin=statements)
 
 
@@ -4578,10 +4573,7 @@ def require_free_database(name: str) -> None:
 
 
 def make_database(name: str) -> None:
-    """Make a MariaDB database and its user, both named like the project, which gets to know the password.
-
-    Raise as run_as does.
-    """
+    """Make a MariaDB database and its user, both named like the project, which gets to know the password."""
     import secrets
 
     variables = VARIABLES.format(name)
@@ -4635,13 +4627,13 @@ def check_apache(name: str, domains: Sequence[str]) -> None:
 
 
 def switch_sites(command: str, sites: Sequence[str]) -> None:
-    """Enable or disable sites of Apache's, by a2ensite or a2dissite; raise as run_as does."""
+    """Enable or disable sites of Apache's, by a2ensite or a2dissite."""
     if sites:
         run_as("root", command, "--quiet", *sites)
 
 
 def reload_apache() -> None:
-    """Let Apache read its files again; it goes on with the requests that it has. Raise as run_as does."""
+    """Let Apache read its files again; it goes on with the requests that it has."""
     if Path("/run/systemd/system").is_dir():
         run_as("root", "systemctl", "reload-or-restart", "apache2")
     else:
@@ -4681,7 +4673,7 @@ def write_site(name: str, domains: Sequence[str]) -> None:
 def erase_project(name: str, places: Sequence[str], *, database: bool) -> None:
     """Remove a project's user, and all that is in places, in temporary folders and in the database.
 
-    Raise as run_as does: the next call goes on.
+    If that fails, the next call goes on.
     """
     removed = HOMES / f".{name}.flaskflex-removed"
     if os.path.lexists(HOMES / name):  # at once: what is left if this is cut off is not archived again
@@ -4734,10 +4726,7 @@ def remove_project(name: str, report: Report) -> None:
 
 
 def restore_home(name: str, archive: str) -> None:
-    """Put what an archive holds of a project's home there, as its user: root only reads the archive.
-
-    Raise as run_as does.
-    """
+    """Put what an archive holds of a project's home there, as its user: root only reads the archive."""
     script = 'runuser -u "$1" -- tar -xpPzf - "$2" <"$3"'
     run_as("root", "sh", "-ec", script, "sh", name, str(HOMES / name), archive)
     for place in (LOGS / name, CRONTABS / name, site_files(name)[0]):  # root's, written by root
@@ -4746,10 +4735,7 @@ def restore_home(name: str, archive: str) -> None:
 
 
 def restore_database(name: str, archive: str) -> None:
-    """Put what an archive holds of a project's database there, as its user: a dump may hold any statement.
-
-    Raise as run_as does.
-    """
+    """Put what an archive holds of a project's database there, as its user: a dump may hold any statement."""
     as_user = 'MYSQL_PWD=$(sed -n s/^DB_PASSWORD=//p "$2") exec mariadb -u "$1" "$1"'
     script = 'tar -xPzf "$1" "$2"; trap \'rm "$2"\' EXIT; runuser -u "$3" -- sh -c "$5" sh "$3" "$4" <"$2"'
     run_as("root", "sh", "-ec", script, "sh", archive, str(ARCHIVES / f"{name}.sql"), name,
