@@ -3825,19 +3825,15 @@ class FlxRun(NamedTuple):
             raise flx_failure(line, reason or f"ended with {process.returncode}")
 
 
-def has_lost_python(virtualenv: Path) -> bool:
-    """Return True if the system, upgraded perhaps, no longer has the Python of a site's virtualenv."""
+def needs_setup(root: Path, lines: Sequence[FlxLine]) -> bool:
+    """Return True if the virtualenv of a site, which [setup] makes, is gone, or its Python is."""
+    virtualenv = root / ".venv"
+    if not os.path.lexists(virtualenv):
+        return any(line.section == "setup" and ".venv" in line.text for line in lines)
     python = interpreter(virtualenv)
-    version = re.fullmatch(r"python3\.\d+", python.resolve().name)
+    version = re.fullmatch(r"python3\.\d+", python.resolve().name)  # of the system, upgraded perhaps
     return os.path.lexists(python) and not (
         python.exists() and (version is None or (virtualenv / "lib" / version[0]).is_dir()))
-
-
-def needs_setup(root: Path, lines: Sequence[FlxLine]) -> bool:
-    """Return True if the lines of [setup] make a virtualenv that a site has lost, or that lost its Python."""
-    virtualenv = root / ".venv"
-    makes_it = any(line.section == "setup" and ".venv" in line.text for line in lines)
-    return makes_it and not os.path.lexists(virtualenv) or has_lost_python(virtualenv)
 
 
 # --- host: a trial's copy of the site ---
