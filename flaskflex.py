@@ -4025,7 +4025,7 @@ class HostedProject:
     def locked(self, log: Log, holder: str) -> Iterator[None]:
         """Be the only one who works on this project; say for whom it waits until then.
 
-        The lock ends with its process. One that was killed leaves its marks in the file: what it had started
+        The lock ends with its process. One that was killed leaves its mark in the file: what it had started
         is ended.
         """
         with open(self.state / "lock", "a+b") as lock:
@@ -4041,7 +4041,7 @@ class HostedProject:
             for mark in lock.read().decode().split("\n")[1:]:
                 end_marked(mark)
             lock.truncate(0)
-            lock.write(f"{holder}\n{self.mark}\n{self.mark}-live".encode("utf-8", "backslashreplace"))
+            lock.write(f"{holder}\n{self.mark}".encode("utf-8", "backslashreplace"))
             lock.flush()
             os.environ[HOST_MARKER] = self.mark
             self.clear_up()
@@ -4078,8 +4078,7 @@ class HostedProject:
         if newly - ours and tree.holds(new):  # an earlier try had found nothing in the way
             ours |= newly
         kept = tree.update(old, new, ours, keep=keep)
-        mark = f"{self.mark}-live" if tree.root == self.site else self.mark
-        run = FlxRun(tree.root, self.variables(), mark, self.line_seconds(), log)
+        run = FlxRun(tree.root, self.variables(), self.mark, self.line_seconds(), log)
         run.carry_out(lines, lambda path: tree.git("cat-file", "--filters", f"{new}:{path}"),
                       setup=old == EMPTY_TREE or needs_setup(tree.root, lines))
         if self.setting("flaskflex.closed"):
@@ -4137,7 +4136,7 @@ class HostedProject:
                 self.deploy(self.checkout, EMPTY_TREE, new, log)
             report_answer(ask_site(self.site, self.mark), log)
         except BaseException:
-            end_marked(f"{self.mark}-live")
+            end_marked(self.mark)
             self.restore_before(log)
             raise
 
