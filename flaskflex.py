@@ -3978,7 +3978,6 @@ class HostedProject:
         self.checkout = Checkout(repository, self.site, self.state / "index")
         self.before = self.state / "before"  # what the site held before the first push, until that is live
         self.mark = f"{os.getpid()}-{time.time_ns()}"  # by it, processes that this one starts are known
-        self.described: dict[str, str] = {}
 
     def git(self, *args: str) -> str:
         """Return what git prints in the repository, without the last line break, or raise Failure."""
@@ -4001,10 +4000,10 @@ class HostedProject:
 
     def describe(self, commit: str) -> str:
         """Return a commit's short name and subject; raise Failure if it is not in the repository."""
-        if commit and commit not in self.described:
-            shown = self.git("log", "-1", "--no-show-signature", "--encoding=UTF-8", "--format=%h %s", commit)
-            self.described[commit] = shown[:100]
-        return self.described.get(commit, "nothing")
+        if not commit:
+            return "nothing"
+        shown = self.git("log", "-1", "--no-show-signature", "--encoding=UTF-8", "--format=%h %s", commit)
+        return shown[:100]
 
     def flx(self, commit: str) -> list[FlxLine]:
         """Return the lines of a commit's .flx, none if it has no such file."""
@@ -4175,8 +4174,8 @@ class HostedProject:
             self.restore_before(log)
         if new in ("", old):
             return True
-        log.fact("Going live", self.describe(new))
-        url = self.setting("flaskflex.url")
+        name, url = self.describe(new), self.setting("flaskflex.url")
+        log.fact("Going live", name)
         try:
             if not tried_here:
                 with starts_delayed(self.site):
@@ -4185,14 +4184,14 @@ class HostedProject:
                 answer = ask_url(url) if url else ask_site(self.site, self.mark)
                 # What ran in the site itself can fail now by a setting of Apache's only.
                 report_answer(answer._replace(level="warn") if tried_here else answer, log)
-            self.git("update-ref", "--create-reflog", "-m", f"push: {self.describe(new)}", LIVE_REF, new)
+            self.git("update-ref", "--create-reflog", "-m", f"push: {name}", LIVE_REF, new)
         except (Failure, OSError) as failure:
             log.failure("Failed", failure)
             if old:
                 self.put_back(new, old, log)
             return False
         self.forget_before()
-        log.fact("Live", self.describe(new))
+        log.fact("Live", name)
         log.write(url or f"Its document root is {self.site / 'public_html'}")
         return True
 
