@@ -3804,7 +3804,7 @@ class FlxRun(NamedTuple):
             process = subprocess.Popen(["/bin/sh", "-c", line.text], cwd=self.root, start_new_session=True,
                                        env=command_environ(self.mark), stdin=subprocess.DEVNULL,
                                        stdout=output, stderr=output)
-        reason, pause = "", 0.001
+        reason = ""
         try:
             while process.poll() is None and not reason:
                 self.log.show()
@@ -3812,8 +3812,8 @@ class FlxRun(NamedTuple):
                     reason = f"takes longer than {self.seconds:g} s (git config flaskflex.timeout SECONDS)"
                 elif self.log.path.stat().st_size > limit:
                     reason = f"prints more than {OUTPUT_LIMIT >> 20} MB"
-                time.sleep(pause)
-                pause = min(2 * pause, 0.004)
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    process.wait(0.004)
         finally:
             if process.poll() is None:
                 end_marked(self.mark)
