@@ -3395,7 +3395,6 @@ def check_committed(project: Project) -> Iterator[Finding]:
 
 EMPTY_TREE = "4b825dc642cb6eb9a060e54bf8d69288fbee4904"  # to git, what a site holds before its first push
 ABSENT = "000000"  # git's mode of a file that a commit lacks
-LINE_SECONDS = 600  # what a line of .flx may take, if git config flaskflex.timeout says nothing else
 HOST_MARKER = "FLASKFLEX_HOST"  # in the environment of what a push starts: which push that is
 OUTPUT_LIMIT = 16 << 20  # bytes that one line of .flx may print
 BACKLOG_LIMIT = 1 << 20  # bytes that may wait for a pusher who reads slowly
@@ -4094,7 +4093,7 @@ class HostedProject:
 
     def line_seconds(self) -> float:
         """Return how long a line of .flx may take; raise Failure if the setting is no number above 0."""
-        setting = self.setting("flaskflex.timeout") or f"{LINE_SECONDS}"
+        setting = self.setting("flaskflex.timeout") or "600"
         if not re.fullmatch(r"\d+(\.\d+)?", setting) or not float(setting):
             raise Failure(f"flaskflex.timeout is {setting!r}, which is not a number of seconds",
                           "On the host, in the repository: git config flaskflex.timeout 600")
@@ -4282,7 +4281,6 @@ def run_hook(hook: str, args: Sequence[str]) -> int:
 # --- host: the command ---
 
 NEXT = "python flaskflex.py in the clone, then git push"
-OLDEST_GIT = (2, 28)  # the first that has the hook reference-transaction
 
 # A relative core.hooksPath is taken from the repository, whatever the user's own says. Without --atomic each
 # branch of a push is moved before the next one is judged: the first is known as the one that deploys.
@@ -4305,7 +4303,7 @@ def own_script() -> Path:
 def make_repository(hosted: HostedProject) -> None:
     """Make the bare repository of a project: whole, or not at all. Raise Failure on foreign files."""
     found = re.search(r"(\d+)\.(\d+)", os.fsdecode(git_output(Path("/"), "version")))
-    if found and (int(found[1]), int(found[2])) < OLDEST_GIT:
+    if found and (int(found[1]), int(found[2])) < (2, 28):  # the first with the hook reference-transaction
         raise Failure(f"git {found[0]} is too old to host a project", "Install git 2.28 or newer.")
     for place in (hosted.repository, hosted.repository.with_suffix("")):
         if os.path.lexists(place) and not (is_real_folder(place) and not any(place.iterdir())):
@@ -4411,13 +4409,8 @@ LOGROTATE_FILE = Path("/etc/logrotate.d/flaskflex")
 ARCHIVES = Path("/var/backups/flaskflex")
 CRONTABS = Path("/var/spool/cron/crontabs")
 SYSTEM_PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
-SYSTEM_PYTHON = "/usr/bin/python3"  # every user of the machine can run it
 PACKAGES = ("git", "python3-venv", "openssh-server", "apache2", "apache2-suexec-pristine",
             "libapache2-mod-fcgid", "logrotate")
-MACHINE_OPTIONS = ("domain", "key", "revoke", "database", "restore", "remove")
-
-# With one of these an .htaccess can act as Apache's own user, who may read what any project serves.
-UNSAFE_MODULES = r"\b(php\d*|wsgi|perl|lua|proxy)_module\b"
 
 # A user and a DNS label; not what certbot would call the second file of another project's site.
 PROJECT_NAME = r"(?!.*-le-ssl$)[a-z]([a-z0-9-]{0,30}[a-z0-9])?"
@@ -4463,7 +4456,7 @@ def run_flaskflex(name: str, *args: str) -> str:
         os.chmod(folder, 0o755)
         script = Path(folder, "flaskflex.py")
         write_beside(script, own_script().read_bytes(), 0o644)
-        return run_as(name, SYSTEM_PYTHON, "-I", str(script), "host", *args)
+        return run_as(name, "/usr/bin/python3", "-I", str(script), "host", *args)
 
 
 def read_in_home(name: str, path: str) -> str:
@@ -4608,7 +4601,8 @@ def check_apache(name: str, domains: Sequence[str]) -> None:
     """Raise Failure if Apache's files are wrong or unsafe already, or another site has one of the domains."""
     file = ""
     for line in run_as("root", "apache2ctl", "-t", "-D", "DUMP_VHOSTS", "-D", "DUMP_MODULES").splitlines():
-        unsafe = re.search(UNSAFE_MODULES, line)
+        # By one of these an .htaccess can act as Apache's own user, who may read what any project serves.
+        unsafe = re.search(r"\b(php\d*|wsgi|perl|lua|proxy)_module\b", line)
         if unsafe:
             raise Failure(f"Apache has {unsafe[0]}, with which projects could read each other's files",
                           f"Host projects on a machine without it: sudo a2dismod --force '{unsafe[1]}*'")
@@ -4867,10 +4861,6 @@ def host_on_machine(options: argparse.Namespace, report: Report) -> None:
         make_project(options, report)
 
 
-# An address that can be asked for, and holds no password.
-URL = r"https?://([A-Za-z0-9.-]+|\[[0-9a-f:]+\])(:\d{1,5})?(/[!-~]*)?"
-
-
 def host(options: argparse.Namespace, report: Report) -> int:
     """Take pushes in a folder or on a machine of one's own, or list projects; return the exit status.
 
@@ -4880,9 +4870,11 @@ def host(options: argparse.Namespace, report: Report) -> int:
         return run_hook(options.hook[0], options.hook[1:])
     if os.name == "nt":
         raise Failure("Windows cannot be a host", "Use a machine with Linux, or WSL.")
-    if options.url and not re.fullmatch(URL, options.url):
+    # What can be asked for, and holds no password.
+    url = r"https?://([A-Za-z0-9.-]+|\[[0-9a-f:]+\])(:\d{1,5})?(/[!-~]*)?"
+    if options.url and not re.fullmatch(url, options.url):
         raise Failure(f"{options.url!r} is not the URL of a site", "It is like https://www.example.org/")
-    if any(getattr(options, option) for option in MACHINE_OPTIONS):
+    if any((options.domain, options.key, options.revoke, options.database, options.restore, options.remove)):
         host_on_machine(options, report)
         return 0
     require_git()
