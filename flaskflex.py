@@ -3459,7 +3459,7 @@ class Log:
         """Add lines, and show them; on a full disk they are only shown."""
         content = text.encode("utf-8", "backslashreplace") + b"\n"
         try:
-            with open(self.path, "a+b", buffering=0) as file:
+            with open(self.path, "a+b") as file:
                 size = file.tell()
                 if size and os.pread(file.fileno(), 1, size - 1) != b"\n":  # what a command printed last
                     content = b"\n" + content

@@ -959,6 +959,19 @@ def test_a_program_that_is_killed_while_a_site_is_copied_leaves_no_copy_that_cou
             FLASKFLEX.adopt_copy(tmp_path, tmp_path / "copy")
 
 
+def test_a_line_of_which_a_full_disk_takes_a_part_is_shown_whole(tmp_path: Path) -> None:
+    code = """
+import flaskflex, pathlib, resource
+log = flaskflex.Log(pathlib.Path("log"))
+resource.setrlimit(resource.RLIMIT_FSIZE, (10, 10))
+log.fact("Refused", "the reason")
+"""
+    environ = {**os.environ, "PYTHONPATH": str(SCRIPT.parent)}
+    done = subprocess.run([sys.executable, "-B", "-c", code], cwd=tmp_path, env=environ,
+                          stderr=subprocess.PIPE)
+    assert done.stderr == b"Refused     the reason\n"
+
+
 @pytest.mark.parametrize("backlog, close, level, words", [
     (1, False, "fail", "no answer within 0.2 s"),
     (1, True, "warn", "cannot be asked from here"),
