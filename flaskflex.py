@@ -3406,7 +3406,6 @@ CHECKOUT_SETTINGS = (
     "-c", "core.fileMode=false", "-c", "core.fsmonitor=false", "-c", "core.hooksPath=/dev/null",
     "-c", "core.attributesFile=/dev/null",
 )
-REPOSITORY_SETTINGS_ONLY = {"GIT_CONFIG_NOSYSTEM": "1", "GIT_CONFIG_GLOBAL": os.devnull}
 STAGE = ".flaskflex-new-"  # the folder in a site where files lie that are about to replace others
 
 
@@ -3548,7 +3547,8 @@ class Checkout(NamedTuple):
     def git(self, *args: str, stdin: bytes = b"") -> bytes:
         """Return what git prints about the files and the index; raise Failure with git's message."""
         folders = (f"--git-dir={self.repository}", f"--work-tree={self.root}")
-        environ = {**os.environ, **REPOSITORY_SETTINGS_ONLY, "GIT_INDEX_FILE": str(self.index_file)}
+        environ = {**os.environ, "GIT_CONFIG_NOSYSTEM": "1", "GIT_CONFIG_GLOBAL": os.devnull,
+                   "GIT_INDEX_FILE": str(self.index_file)}
         done = subprocess.run(["git", *folders, *CHECKOUT_SETTINGS, *args], cwd=self.root, env=environ,
                               input=stdin, capture_output=True)
         if done.returncode:
@@ -4282,14 +4282,6 @@ def run_hook(hook: str, args: Sequence[str]) -> int:
 
 NEXT = "python flaskflex.py in the clone, then git push"
 
-# A relative core.hooksPath is taken from the repository, whatever the user's own says. Without --atomic each
-# branch of a push is moved before the next one is judged: the first is known as the one that deploys.
-HOST_SETTINGS = {
-    "core.hooksPath": "hooks", "core.logAllRefUpdates": "always",
-    "receive.shallowUpdate": "true", "receive.advertiseAtomic": "false",
-    "receive.denyDeleteCurrent": "refuse", "receive.denyNonFastForwards": "false",
-}
-
 
 def own_script() -> Path:
     """Return the path of this script; raise Failure if it is no file: it came through a pipe."""
@@ -4323,8 +4315,14 @@ def renew_repository(hosted: HostedProject, *, url: Optional[str], closed: bool)
     """Make the settings, the hooks and the copy of this script as they have to be."""
     # A virtualenv may be gone tomorrow.
     python = sys.executable if sys.prefix == sys.base_prefix else os.path.realpath(sys.executable)
-    settings = {**HOST_SETTINGS, "flaskflex.python": python, "flaskflex.url": url or "",
-                "flaskflex.closed": "true" if closed else ""}
+    # A relative core.hooksPath is taken from the repository, whatever the user's own says. Without --atomic
+    # each branch of a push is moved before the next one is judged: the first is known as what deploys.
+    settings = {
+        "core.hooksPath": "hooks", "core.logAllRefUpdates": "always",
+        "receive.shallowUpdate": "true", "receive.advertiseAtomic": "false",
+        "receive.denyDeleteCurrent": "refuse", "receive.denyNonFastForwards": "false",
+        "flaskflex.python": python, "flaskflex.url": url or "", "flaskflex.closed": "true" if closed else "",
+    }
     for name, value in settings.items():
         if value and hosted.setting(name) != value:
             hosted.git("config", name, value)
