@@ -963,8 +963,10 @@ def test_a_line_of_which_a_full_disk_takes_a_part_is_shown_whole(tmp_path: Path)
     code = """
 import flaskflex, pathlib, resource
 log = flaskflex.Log(pathlib.Path("log"))
-resource.setrlimit(resource.RLIMIT_FSIZE, (10, 10))
+unlimited = resource.getrlimit(resource.RLIMIT_FSIZE)
+resource.setrlimit(resource.RLIMIT_FSIZE, (10, unlimited[1]))
 log.fact("Refused", "the reason")
+resource.setrlimit(resource.RLIMIT_FSIZE, unlimited)
 """
     environ = {**os.environ, "PYTHONPATH": str(SCRIPT.parent)}
     done = subprocess.run([sys.executable, "-B", "-c", code], cwd=tmp_path, env=environ,
