@@ -4693,11 +4693,12 @@ def remove_project(name: str, report: Report) -> None:
                    f"--result-file={dump}", name)
         places = [HOMES / name, LOGS / name, *site_files(name), CRONTABS / name, dump]
         kept = [str(place) for place in places if os.path.lexists(place)]
-        if os.path.lexists(HOMES / name):
-            run_as("root", "tar", "-cSPzf", f"{archive}.part", *kept)
+        earlier = max(ARCHIVES.glob(f"{name}-????????-??????.tar.gz"), default=None)
+        if earlier and not os.path.lexists(HOMES / name):  # of a removal that was cut off
+            archive = earlier
+        else:
+            run_as("root", "tar", "-cSPzf", f"{archive}.part", "--files-from=/dev/null", *kept)
             os.rename(f"{archive}.part", archive)
-        else:  # an earlier removal was cut off, and had made the archive
-            archive = max(ARCHIVES.glob(f"{name}-????????-??????.tar.gz"), default=archive)
     except BaseException:
         run_as("root", "rm", "-f", f"{archive}.part", str(dump))
         run_as("root", "usermod", "--expiredate", "", name)

@@ -480,6 +480,14 @@ def test_a_removal_that_was_cut_off_can_be_finished(host: HostMachine) -> None:
     assert "cut " not in host.host() and ".cut." not in host.run("ls -A /var/www")
 
 
+def test_a_project_whose_home_is_gone_leaves_its_database_in_an_archive(mariadb: HostMachine) -> None:
+    mariadb.add("homeless", "--database")
+    mariadb.run("mariadb homeless -e 'CREATE TABLE t (x INT)'; rm -rf /var/www/homeless")
+    archive, = re.findall("all that it had is in (.*)$", mariadb.host("homeless", "--remove"), re.MULTILINE)
+    assert "CREATE TABLE `t`" in mariadb.run(f"tar -xOPzf {archive} /var/backups/flaskflex/homeless.sql")
+    assert "homeless" not in mariadb.run("mariadb -N -e 'SHOW DATABASES'")
+
+
 def test_a_first_push_that_fails_keeps_what_the_projects_user_may_not_read(host: HostMachine) -> None:
     host.add("first")
     host.clone("first")
