@@ -3410,12 +3410,12 @@ STAGE = ".flaskflex-new-"  # the folder in a site where files lie that are about
 
 
 @contextlib.contextmanager
-def starts_delayed(site: Path) -> Iterator[None]:
+def starts_delayed(root: Path) -> Iterator[None]:
     """Let a process that starts meanwhile wait: dispatch.fcgi first takes a shared lock on the site's folder.
 
     One that never lets go of it delays a deploy no longer than an answer may take.
     """
-    handle = os.open(site, os.O_RDONLY)
+    handle = os.open(root, os.O_RDONLY)
     deadline = time.monotonic() + ANSWER_SECONDS
     try:
         while not try_lock(handle) and time.monotonic() < deadline:
@@ -4075,12 +4075,13 @@ class HostedProject:
         ours, newly = replaced_paths(self.flx(old)), replaced_paths(lines)
         if newly - ours and tree.holds(new):  # an earlier try had found nothing in the way
             ours |= newly
-        kept = tree.update(old, new, ours, keep=keep)
         run = FlxRun(tree.root, self.variables(), self.mark, self.line_seconds(), log)
-        run.carry_out(lines, lambda path: tree.git("cat-file", "--filters", f"{new}:{path}"),
-                      setup=old == EMPTY_TREE or needs_setup(tree.root, lines))
-        if self.setting("flaskflex.closed"):
-            close_to_others(tree.root)
+        with starts_delayed(tree.root):
+            kept = tree.update(old, new, ours, keep=keep)
+            run.carry_out(lines, lambda path: tree.git("cat-file", "--filters", f"{new}:{path}"),
+                          setup=old == EMPTY_TREE or needs_setup(tree.root, lines))
+            if self.setting("flaskflex.closed"):
+                close_to_others(tree.root)
         return kept
 
     def variables(self) -> dict[str, str]:
@@ -4130,8 +4131,7 @@ class HostedProject:
         copy_folder(self.site, self.state / "trial", log, whole=True)
         os.rename(self.state / "trial", self.before)
         try:
-            with starts_delayed(self.site):
-                self.deploy(self.checkout, EMPTY_TREE, new, log)
+            self.deploy(self.checkout, EMPTY_TREE, new, log)
             report_answer(ask_site(self.site, self.mark), log)
         except BaseException:
             end_marked(self.mark)
@@ -4177,8 +4177,7 @@ class HostedProject:
         log.fact("Going live", name)
         try:
             if not tried_here:
-                with starts_delayed(self.site):
-                    self.deploy(self.checkout, old or EMPTY_TREE, new, log)
+                self.deploy(self.checkout, old or EMPTY_TREE, new, log)
             if url or not (old or tried_here):  # without a URL the trial's answer counts, if the site is its
                 answer = ask_url(url) if url else ask_site(self.site, self.mark)
                 # What ran in the site itself can fail now by a setting of Apache's only.
@@ -4197,8 +4196,7 @@ class HostedProject:
     def put_back(self, new: str, old: str, log: Log) -> None:
         """Serve the old commit again, and let the branch name it, so that the new one can be pushed again."""
         try:
-            with starts_delayed(self.site):
-                self.deploy(self.checkout, new, old, log, keep=True)
+            self.deploy(self.checkout, new, old, log, keep=True)
         except (Failure, OSError) as failure:  # the branch still names the new one: the next call tries again
             log.failure("Failed", failure)
             log.fact("To finish", f"push again, or on the host: python3 flaskflex.py host {self.name}")
