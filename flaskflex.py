@@ -4611,13 +4611,9 @@ def check_apache(name: str, domains: Sequence[str]) -> None:
 
 
 def switch_sites(command: str, sites: Sequence[str]) -> None:
-    """Enable or disable sites of Apache's, by a2ensite or a2dissite."""
+    """Enable or disable sites by a2ensite or a2dissite, and let Apache read its files, as it goes on."""
     if sites:
         run_as("root", command, "--quiet", *sites)
-
-
-def reload_apache() -> None:
-    """Let Apache read its files again; it goes on with the requests that it has."""
     if Path("/run/systemd/system").is_dir():
         run_as("root", "systemctl", "reload-or-restart", "apache2")
     else:
@@ -4651,7 +4647,6 @@ def write_site(name: str, domains: Sequence[str]) -> None:
     for path, text in new.items():
         write_beside(path, os.fsencode(text), 0o644)
     switch_sites("a2ensite", disabled)
-    reload_apache()
 
 
 def erase_project(name: str, places: Sequence[str], *, database: bool) -> None:
@@ -4682,7 +4677,6 @@ def remove_project(name: str, report: Report) -> None:
     sites = [path.stem for path in site_files(name) if (SITES_ENABLED / path.name).exists()]
     try:
         switch_sites("a2dissite", sites)
-        reload_apache()
         run_as("root", "usermod", "--expiredate", "1", name)  # no login, no cron
         run_as(name, "sh", "-c", "kill -KILL -1 2>/dev/null || true")  # but the shell itself
         database = has_database(name)
@@ -4701,7 +4695,6 @@ def remove_project(name: str, report: Report) -> None:
         run_as("root", "rm", "-f", f"{archive}.part", str(dump))
         run_as("root", "usermod", "--expiredate", "", name)
         switch_sites("a2ensite", sites)
-        reload_apache()
         raise
     erase_project(name, kept, database=database)
     report.fact("Removed", f"{name}; all that it had is in {archive}")
