@@ -3830,9 +3830,10 @@ def needs_setup(root: Path, lines: Sequence[FlxLine]) -> bool:
     if not os.path.lexists(virtualenv):
         return any(line.section == "setup" and ".venv" in line.text for line in lines)
     python = interpreter(virtualenv)
+    if not python.exists():
+        return python.is_symlink()
     version = re.fullmatch(r"python3\.\d+", python.resolve().name)  # of the system, upgraded perhaps
-    return os.path.lexists(python) and not (
-        python.exists() and (version is None or (virtualenv / "lib" / version[0]).is_dir()))
+    return version is not None and not (virtualenv / "lib" / version[0]).is_dir()
 
 
 # --- host: a trial's copy of the site ---
