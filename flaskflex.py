@@ -4457,8 +4457,12 @@ def run_flaskflex(name: str, *args: str) -> str:
 
 
 def read_in_home(name: str, path: str) -> str:
-    """Return the text of a file in a project's home, "" without one."""
-    return run_as(name, "sh", "-c", 'timeout 9 head -c 1000000 "$1" 2>/dev/null || true', "sh", path)
+    """Return the text of a file in a project's home, "" without one; raise Failure if it is not all."""
+    script = f'test ! -e "$1" || timeout 9 head -c {READ_LIMIT} "$1"'
+    text = run_as(name, "sh", "-c", script, "sh", path)
+    if len(os.fsencode(text)) == READ_LIMIT:
+        raise Failure(f"{HOMES / name / path} is too large to be read", "Make it smaller, and try again.")
+    return text
 
 
 def write_in_home(name: str, path: str, text: str) -> None:

@@ -163,6 +163,16 @@ def test_keys_are_added_once_each_and_taken_away(host: HostMachine) -> None:
         "keyed 700\nkeyed 600\n")
 
 
+def test_keys_that_cannot_be_read_whole_are_not_replaced(host: HostMachine) -> None:
+    host.add("many")
+    host.run("cd /tmp; rm -f other; ssh-keygen -q -t ecdsa -N '' -f other")
+    for harm in ("yes '# many' | head -c 1100000 >>.ssh/authorized_keys", "chmod 0 .ssh/authorized_keys"):
+        host.as_user("many", harm)
+        before = host.run("sha256sum /var/www/many/.ssh/authorized_keys")
+        assert "authorized_keys" in host.host("many", "--key", "/tmp/other.pub", status=1)
+        assert host.run("sha256sum /var/www/many/.ssh/authorized_keys") == before
+
+
 def test_two_commands_at_once_make_two_projects(host: HostMachine) -> None:
     host.run("cd /root; for name in twin-a twin-b twin-c; do "
              f"{PROGRAM} host $name --domain $name.example.org >/tmp/$name.out 2>&1 & done; wait; "
