@@ -943,7 +943,7 @@ FLUP_PINS = f"{FLUP} --hash=sha256:ca9fd78e1cc0431da1236f73fafd1c01db684675b4d36
 # The last line of the frozen part: always the same, so that git merges two freezes like any other text.
 # That of version 1.0 held the fingerprint of what stands above it.
 MARKER = "# --- frozen above; your own lines go below, and stay ---\n"
-MARKER_LINE = re.compile(r"^# --- frozen above(?: \(([0-9a-f]{12})\))?[;:].*\n?", re.MULTILINE)
+MARKER_LINE = re.compile(r"^# --- frozen above(?: \([0-9a-f]{12}\))?[;:].*\n?", re.MULTILINE)
 
 # How --exclude is remembered, below the marker line.
 EXCLUDE_LINE = re.compile(r"^# flaskflex: exclude ([\w.-]+) *$", re.MULTILINE | re.ASCII)
@@ -1006,14 +1006,6 @@ class Freeze(NamedTuple):
     refused: dict[str, str]
     user_lines: str
     warnings: list[str]
-
-
-class RequirementsFile(NamedTuple):
-    """A req.txt of flaskflex's: the frozen part, the fingerprint in a marker of 1.0, and the user's lines."""
-
-    frozen: str
-    fingerprint: Optional[str]
-    user_lines: str
 
 
 def canonical(name: str) -> str:
@@ -1361,10 +1353,13 @@ def plan_freeze(output: str, virtualenv: Virtualenv, root: Path, user_lines: str
     return Freeze(virtualenv.version, frozenset(frozen), kept, refused, user_lines, warnings)
 
 
-def split_requirements(text: str) -> Optional[RequirementsFile]:
-    """Return the parts of a req.txt that flaskflex wrote, or None if its marker line is not there."""
+def split_requirements(text: str) -> tuple[str, str, str]:
+    """Return the frozen part of a req.txt, its marker line and the user's lines, as str.partition does.
+
+    Without a marker line, all of it is the first part: flaskflex did not write it.
+    """
     marker = MARKER_LINE.search(text)
-    return RequirementsFile(text[:marker.start()], marker[1], text[marker.end():]) if marker else None
+    return (text[:marker.start()], marker[0], text[marker.end():]) if marker else (text, "", "")
 
 
 def decode(content: bytes) -> str:
@@ -1376,8 +1371,8 @@ def decode(content: bytes) -> str:
 
 def frozen_fingerprint(content: bytes) -> str:
     """Return the fingerprint of the frozen part of a req.txt, "" if it has none."""
-    parts = split_requirements(decode(content))
-    return fingerprint(parts.frozen) if parts else ""
+    frozen, marker, _ = split_requirements(decode(content))
+    return fingerprint(frozen) if marker else ""
 
 
 def remember_excluded(user_lines: str, names: Iterable[str]) -> str:
@@ -1421,8 +1416,8 @@ def describe_changes(old: str, new: Sequence[Requirement], limit: int = 8) -> st
 def lacking_packages(project: Project, freeze: Freeze, virtualenv: Virtualenv) -> list[str]:
     """Return a warning if HEAD's req.txt freezes what the virtualenv lacks: a colleague may have added it."""
     blob = project.blobs.get("req.txt")
-    old = split_requirements(decode(blob.content)) if blob else None
-    lines = [line for name, line in parse_requirements(old.frozen if old else "")
+    frozen, marker, _ = split_requirements(decode(blob.content) if blob else "")
+    lines = [line for name, line in parse_requirements(frozen if marker else "")
              if name and canonical(name) not in freeze.names | {"flup"} and FROZEN_LINE.fullmatch(line)
              and not has_credentials(line)]
     command = shell_line(str(virtualenv.python), "-m", "pip", "install", *lines)
@@ -1433,10 +1428,9 @@ def lacking_packages(project: Project, freeze: Freeze, virtualenv: Virtualenv) -
 def require_installable(output: str, virtualenv: Virtualenv, tree: WorkTree,
                         exclude: Sequence[str]) -> Freeze:
     """Return what is to become of req.txt. Raise Failure with all that a server could not install."""
-    root, text = tree.project.root, decode(tree.read("req.txt").content or b"")
-    old = split_requirements(text)
-    user_lines = old.user_lines if old else ""
-    first = text[:len(text) - len(user_lines)].count("\n") + 1
+    root = tree.project.root
+    above, marker, user_lines = split_requirements(decode(tree.read("req.txt").content or b""))
+    first = f"{above}{marker}".count("\n") + 1
     freeze = plan_freeze(output, virtualenv, root, remember_excluded(user_lines, exclude))
     refused = [*freeze.refused.values(), *refused_lines(user_lines, root, first)]
     if refused:
@@ -1584,15 +1578,14 @@ def plan_template(path: str, file: WorkTreeFile, project: Project, *, force: boo
     return change._replace(action="keep", new_content=file.content, note="with your changes")
 
 
-def plan_requirements(file: WorkTreeFile, project: Project, freeze: Freeze,
-                      *, force: bool) -> Change:
+def plan_requirements(file: WorkTreeFile, project: Project, freeze: Freeze, *, force: bool) -> Change:
     """Return what is to become of req.txt: frozen anew above the marker line, left alone below it.
 
     Raise Refused if an edit would be lost that no commit holds, Failure if a secret would be shown or kept.
     """
     text = decode(file.content or b"")
+    frozen, marker, _ = split_requirements(text)
     committed = project.blobs.get("req.txt")
-    old = split_requirements(text)
     new = add_flup(freeze.requirements, freeze.user_lines)
     after = render_requirements(new, freeze.version, freeze.user_lines)
     added = ", and flup to serve them" if len(new) > len(freeze.requirements) else ""
@@ -1606,13 +1599,14 @@ def plan_requirements(file: WorkTreeFile, project: Project, freeze: Freeze,
     if secret:
         raise Failure(f"req.txt holds what looks like a password or a token in line {secret}",
                       "Nothing was changed. Take it out yourself: git would keep it for ever.")
-    change = change._replace(note=describe_changes(old.frozen if old else text, new))
-    own = old is not None and fingerprint(old.frozen) in {
-        old.fingerprint, frozen_fingerprint(committed.content if committed else b""),
-        *recorded_fingerprints(project)}
+    change = change._replace(note=describe_changes(frozen, new))
+    digits = fingerprint(frozen)
+    own = marker and (f"({digits})" in marker
+                      or committed and digits == frozen_fingerprint(committed.content)
+                      or digits in recorded_fingerprints(project))
     if own or force:
         return change._replace(action="update" if own else "replace")
-    raise Refused("was edited above its marker line, and no commit holds that edit" if old else FOREIGN)
+    raise Refused("was edited above its marker line, and no commit holds that edit" if marker else FOREIGN)
 
 
 def plan_files(tree: WorkTree, freeze: Freeze, *, force: bool) -> list[Change]:
@@ -3155,8 +3149,7 @@ def check_requirements(project: Project, virtualenv: Virtualenv, frozen: str,
     if refused:
         yield Finding("fail", f"req.txt cannot be installed: {'; '.join(refused)}", NOT_INSTALLABLE)
         return
-    old = split_requirements(text)
-    user_lines = old.user_lines if old else ""
+    user_lines = split_requirements(text)[2]
     plan = plan_freeze(frozen, virtualenv, project.root, user_lines)
     for warning in plan.warnings:
         report.warning(warning)
