@@ -399,16 +399,6 @@ class Blob(NamedTuple):
     content: bytes
 
 
-class Base(NamedTuple):
-    """What flaskflex committed last: its template's fingerprint, and that text.
-
-    content is None if no commit still holds that text.
-    """
-
-    template_hash: str
-    content: Optional[bytes]
-
-
 class Project(NamedTuple):
     """A git work tree and where its HEAD stands.
 
@@ -539,8 +529,8 @@ VERSION_TRAILER = "Flaskflex-Version"
 TEMPLATE_TRAILER = "Flaskflex-Template"
 
 
-def flaskflex_commits(project: Project, path: str) -> Iterator[tuple[str, str]]:
-    """Yield the commits of flaskflex's that touched a path, the newest first: (object name, message)."""
+def committed_fingerprints(project: Project, path: str) -> Iterator[tuple[str, str]]:
+    """Yield (commit, fingerprint) of what flaskflex wrote at a path, the newest first, by its trailers."""
     if project.commit is None:
         return
     found = project.git("rev-list", "--full-history", "--format=%B%x00",
@@ -552,25 +542,23 @@ def flaskflex_commits(project: Project, path: str) -> Iterator[tuple[str, str]]:
         commit = heading.split()[1]  # `commit 0123abc...`
         if commit in cut:  # where a shallow clone begins: there a commit seems to touch all files
             return
-        yield commit, message
-
-
-def find_base(project: Project, path: str) -> Optional[Base]:
-    """Return what flaskflex itself committed last at a path, None if it never did: git is its memory.
-
-    The newest commit of flaskflex's that is in the history of HEAD and touched the path names the template.
-    It may hold a merge with the user's edits, or have been amended: then an older one has the content.
-    """
-    template_hash = ""
-    for commit, message in flaskflex_commits(project, path):
         recorded = re.findall(rf"^{TEMPLATE_TRAILER}: {re.escape(path)} (\w+)$", message, re.MULTILINE)
-        if not recorded:
-            continue
-        template_hash = template_hash or recorded[-1]
+        yield from ((commit, digits) for digits in reversed(recorded))
+
+
+def find_base(project: Project, path: str) -> tuple[str, Optional[bytes]]:
+    """Return the fingerprint of the template that flaskflex committed last at a path, and its text.
+
+    Git is its memory; "" stands for a path at which it never committed one. That commit may hold a merge
+    with the user's edits, or have been amended: then an older one has the text, or none (None).
+    """
+    newest = ""
+    for commit, digits in committed_fingerprints(project, path):
+        newest = newest or digits
         blob = project.blobs_of(commit, [path]).get(path)
-        if blob and fingerprint(blob.content.decode("utf-8", "surrogateescape")) == recorded[-1]:
-            return Base(template_hash, blob.content)
-    return Base(template_hash, None) if template_hash else None
+        if blob and fingerprint(blob.content.decode("utf-8", "surrogateescape")) == digits:
+            return newest, blob.content
+    return newest, None
 
 
 def set_mode(descriptor: int, mode: int) -> None:
@@ -1455,13 +1443,11 @@ def note_frozen(project: Project, contents: Iterable[Optional[bytes]]) -> None:
 
 def recorded_fingerprints(project: Project) -> set[str]:
     """Return the fingerprints of the frozen parts that flaskflex committed, or wrote last."""
-    recorded = []
+    recorded = {digits for _, digits in committed_fingerprints(project, "req.txt")}
     with contextlib.suppress(FileNotFoundError):
         with open_regular(project.index_file.with_name(FROZEN_NOTE)) as file:
-            recorded = file.read().decode("ascii", "replace").split()
-    for _, message in flaskflex_commits(project, "req.txt"):
-        recorded += re.findall(rf"^{TEMPLATE_TRAILER}: req\.txt ([0-9a-f]+)$", message, re.MULTILINE)
-    return set(recorded)
+            recorded |= {*file.read().decode("ascii", "replace").split()}
+    return recorded
 
 
 # --- the files ---
@@ -1563,15 +1549,15 @@ def plan_template(path: str, file: WorkTreeFile, project: Project, *, force: boo
     text = normalize_newlines(file.content)
     if text == template:
         return change._replace(action="update", note="only its line endings")
-    base = find_base(project, path)
-    newer = base is not None and base.template_hash != fingerprint(TEMPLATES[path])
-    if base and newer and base.content is not None:
-        merged = template if text == base.content else merge_file(text, base.content, template)
+    base_hash, base = find_base(project, path)
+    newer = base_hash not in ("", fingerprint(TEMPLATES[path]))
+    if newer and base is not None:
+        merged = template if text == base else merge_file(text, base, template)
         if merged is not None:
             return change._replace(action="update" if merged == template else "merge", new_content=merged)
     if force:
         return change._replace(action="replace")
-    if base is None:
+    if not base_hash:
         raise Refused(FOREIGN)
     if newer:
         raise Refused("has changes of yours that conflict with the new template")
