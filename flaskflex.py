@@ -1742,28 +1742,19 @@ def install_pinned(name: str, pins: str, target: Path, virtualenv: Virtualenv) -
                "PIP_IGNORE_REQUIRES_PYTHON": "1"}  # the virtualenv's may be older than ours, which imports it
     command = [*pip_command(virtualenv, "install"), "--require-hashes", "--only-binary", ":all:",
                "--no-deps", "--target", str(target), "--requirement", str(requirements)]
-    done = subprocess.run(command, env=environ, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                          stderr=subprocess.STDOUT)
+    done = subprocess.run(command, env=environ, umask=0o077, stdin=subprocess.DEVNULL,
+                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     if done.returncode or not is_complete(target, pins):  # some settings send it elsewhere
         raise Failure(f"{name} is not installed here, and could not be fetched",
                       f"{hide_urls(error_text(done.stdout, 'pip'))}\n"
                       f"Run flaskflex again when the package index can be reached, or {INSTEAD[name]}")
 
 
-@contextlib.contextmanager
-def private_umask() -> Iterator[None]:
-    """Let what is made in the block be the user's alone."""
-    before = os.umask(0o077)
-    try:
-        yield
-    finally:
-        os.umask(before)
-
-
 def writable_cache(folder: Path) -> bool:
     """Make the cache's folder if need be; return True if it is private and a folder can be made in it."""
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        for place in (folder.parent, folder):
+            place.mkdir(0o700, parents=True, exist_ok=True)
         os.rmdir(tempfile.mkdtemp(dir=folder))
     except OSError:  # a home that cannot be written
         return False
@@ -1782,17 +1773,16 @@ def fetch(name: str, pins: str, virtualenv: Virtualenv, report: Report) -> Path:
     folder = cache / f"{name}-{fingerprint(pins)}"
     if is_private(folder) and is_complete(folder, pins):
         return folder
-    with private_umask():
-        lasting = writable_cache(cache) and not os.path.lexists(folder)
-        if not lasting:
-            cache = Path(os.path.realpath(tempfile.mkdtemp(prefix="flaskflex-")))
-            atexit.register(shutil.rmtree, cache, ignore_errors=True)
-        with tempfile.TemporaryDirectory(prefix=".fetching-", dir=cache) as temporary:
-            installed = Path(temporary, "installed")
-            with report.waiting(f"Fetching {name} from the package index"):
-                install_pinned(name, pins, installed, virtualenv)
-            with contextlib.suppress(OSError):  # another run was faster, and its folder is as good
-                installed.rename(cache / folder.name)
+    lasting = writable_cache(cache) and not os.path.lexists(folder)
+    if not lasting:
+        cache = Path(os.path.realpath(tempfile.mkdtemp(prefix="flaskflex-")))
+        atexit.register(shutil.rmtree, cache, ignore_errors=True)
+    with tempfile.TemporaryDirectory(prefix=".fetching-", dir=cache) as temporary:
+        installed = Path(temporary, "installed")
+        with report.waiting(f"Fetching {name} from the package index"):
+            install_pinned(name, pins, installed, virtualenv)
+        with contextlib.suppress(OSError):  # another run was faster, and its folder is as good
+            installed.rename(cache / folder.name)
     where = f"into {display_path(folder)}, for flaskflex alone"
     if not lasting:
         where = (f"for this run only: {display_path(folder)} is damaged, read-only, or not yours alone "
