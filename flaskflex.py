@@ -4854,11 +4854,9 @@ def host(options: argparse.Namespace, report: Report) -> int:
 # --- the commands ---
 
 
-Inspection = tuple[Project, Virtualenv, subprocess.Popen[bytes]]
-
-
 @contextlib.contextmanager
-def inspect(options: argparse.Namespace, report: Report) -> Iterator[Inspection]:
+def inspect(options: argparse.Namespace,
+            report: Report) -> Iterator[tuple[Project, Virtualenv, subprocess.Popen[bytes]]]:
     """Say which project and virtualenv are meant; yield both, with the pip freeze that runs meanwhile.
 
     Raise Failure if there are no such.
@@ -5093,29 +5091,7 @@ def add_project_options(parser: argparse.ArgumentParser, use: str) -> None:
                         help=f"{use} this virtualenv instead of the active one")
 
 
-def add_check_parser(commands: Subparsers) -> None:
-    """Add the command check."""
-    parser = commands.add_parser("check", help="tell whether this project would deploy")
-    parser.set_defaults(run=check)
-    parser.add_argument("--timeout", metavar="SECONDS", default=ANSWER_SECONDS,
-                        type=number_type(float, 86400, "a number of seconds"),
-                        help="how long the application may take to answer (30)")
-    parser.add_argument("--fresh", action="store_true",
-                        help="ask in a new virtualenv made from req.txt, as the server would make it")
-    add_project_options(parser, "compare with")
-
-
-def add_serve_parser(commands: Subparsers) -> None:
-    """Add the command serve."""
-    parser = commands.add_parser("serve", help="serve this project on 127.0.0.1 as a host would")
-    parser.set_defaults(run=serve)
-    parser.add_argument("--port", metavar="PORT", default=8000,
-                        type=number_type(int, 65535, "the number of a port"),
-                        help="the port to listen on (8000)")
-    add_project_options(parser, "run the application in")
-
-
-def add_host_parser(commands: Subparsers) -> None:
+def add_host_command(commands: Subparsers) -> None:
     """Add the command host."""
     parser = commands.add_parser("host", help="take pushes here: the other end of git push")
     parser.set_defaults(run=host)
@@ -5138,8 +5114,23 @@ def add_host_parser(commands: Subparsers) -> None:
     option("--remove", action="store_true", help="take the project off the machine, into an archive")
 
 
-def add_demo_parser(commands: Subparsers) -> None:
-    """Add the command demo."""
+def add_commands(commands: Subparsers) -> None:
+    """Add the commands, each with its own options."""
+    parser = commands.add_parser("check", help="tell whether this project would deploy")
+    parser.set_defaults(run=check)
+    parser.add_argument("--timeout", metavar="SECONDS", default=ANSWER_SECONDS,
+                        type=number_type(float, 86400, "a number of seconds"),
+                        help="how long the application may take to answer (30)")
+    parser.add_argument("--fresh", action="store_true",
+                        help="ask in a new virtualenv made from req.txt, as the server would make it")
+    add_project_options(parser, "compare with")
+    parser = commands.add_parser("serve", help="serve this project on 127.0.0.1 as a host would")
+    parser.set_defaults(run=serve)
+    parser.add_argument("--port", metavar="PORT", default=8000,
+                        type=number_type(int, 65535, "the number of a port"),
+                        help="the port to listen on (8000)")
+    add_project_options(parser, "run the application in")
+    add_host_command(commands)
     parser = commands.add_parser("demo", help="build a small example and run all of this on it")
     parser.set_defaults(run=demo)
     parser.add_argument("demo_directory", metavar="DIR", nargs="?", default="flaskflex-demo",
@@ -5167,9 +5158,7 @@ def build_parser() -> argparse.ArgumentParser:
     option("-m", "--message", metavar="TEXT", default="Prepare for deployment with flaskflex",
            help="the commit's message")
     option("-q", "--quiet", action="store_true", help="say nothing but errors")
-    commands = parser.add_subparsers(dest="command", metavar="[check|serve|host|demo]", title="commands")
-    for add in (add_check_parser, add_serve_parser, add_host_parser, add_demo_parser):
-        add(commands)
+    add_commands(parser.add_subparsers(dest="command", metavar="[check|serve|host|demo]", title="commands"))
     return parser
 
 
