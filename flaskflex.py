@@ -2107,25 +2107,19 @@ def has_path(path: str, paths: set[str]) -> bool:
     return normal == "." or normal in paths
 
 
-def pip_install_args(command: str) -> list[str]:
-    """Return what follows `pip [options] install` in a command, [] if it is not one."""
-    is_pip = False
-    words = [word.strip("\"'") for word in command.split()]
-    for position, word in enumerate(words):
-        if is_pip and word == "install":
-            return words[position + 1:]
-        is_pip = bool(re.fullmatch(r"pip[\d.]*", os.path.basename(word))) or is_pip and word.startswith("-")
-    return []
+# pip, some options, `install`, and what follows that.
+PIP_INSTALL = re.compile(r"""(?:^|[\s/"'])pip[\d.]*["']?(?:\s+-\S*){0,9}\s+install(\s.*)""")
 
 
 def command_warning(command: str, paths: set[str]) -> str:
     """Return why a server of today will not run a command, "" if nothing is known against it."""
-    args = pip_install_args(command)
-    if any(arg.startswith("--install-option") for arg in args):
+    found = PIP_INSTALL.search(command)
+    args = found[1] if found else ""
+    if re.search(r"\s--install-option", args):
         return "pip has no --install-option since 23.1"
-    if "--user" in args:
+    if re.search(r"\s--user(?!\S)", args):
         return "servers refuse pip install --user (PEP 668): install into a virtualenv"
-    for name in re.findall(r"\s(?:-r *|--requirement[ =])([\w./-]+)", " " + " ".join(args)):
+    for name in re.findall(r"""\s(?:-r\s*|--requirement[\s=])["']?([\w./-]+)""", args):
         if not has_path(name, paths):
             return f"{name} is not in the project"
     return ""
