@@ -2551,18 +2551,14 @@ def listening_socket() -> Iterator[tuple[socket.socket, socket.socket, socket.so
         yield listener, connection, another
 
 
-def ask_over_fastcgi(command: list[str], environ: Environ, request: Environ, timeout: float) -> Response:
-    """Start a FastCGI program as mod_fcgid does, its standard input a listening socket, and ask it.
-
-    `request` holds the CGI variables.
-    """
-    folder = request["DOCUMENT_ROOT"]
+def ask_over_fastcgi(script: Path, environ: Environ, timeout: float) -> Response:
+    """Start a FastCGI program as mod_fcgid does, its standard input a listening socket, and ask it."""
+    request, errors = cgi_environ(script), bytearray()
     with tempfile.TemporaryFile("a+b") as log, listening_socket() as (listener, connection, another), \
-            running(command, cwd=folder, env=environ, stdin=listener, stdout=log, stderr=log,
+            running([str(script)], cwd=script.parent, env=environ, stdin=listener, stdout=log, stderr=log,
                     preexec_fn=prepare_child) as process:
         listener.close()  # only the program has it now, and the connections end when that does
         try:
-            errors = bytearray()
             response = timed(lambda deadline: ask_program(connection, request, errors, deadline), timeout)
             lines = end_of_log(log) + errors.decode("utf-8", "backslashreplace")
             return response._replace(log=lines, way="over FastCGI")
@@ -2786,8 +2782,7 @@ def request_page(root: Path, environ: Environ, timeout: float, report: Report) -
             return ask_through_apache(root, environ, timeout)
         except Failure as failure:
             report.warning(f"{failure}, so .htaccess is not tried: {failure.hint}")
-    command = [shutil.which("python3", path=environ["PATH"]) or sys.executable, str(script)]
-    return ask_over_fastcgi(command, environ, cgi_environ(script), timeout)
+    return ask_over_fastcgi(script, environ, timeout)
 
 
 # --- check ---
