@@ -787,11 +787,6 @@ def activate_command(path: Path, windows: bool = os.name == "nt") -> str:
     return str(path / "Scripts" / "activate") if windows else shell_line("source", f"{path}/bin/activate")
 
 
-# Tools that keep a virtualenv elsewhere: the file that tells of one, and the command that prints where.
-VIRTUALENV_TOOLS = {"poetry.lock": "poetry env info --path", "Pipfile": "pipenv --venv",
-                    "hatch.toml": "hatch env find"}
-
-
 def activation_hint(folder: Path) -> str:
     """Return how to get a virtualenv: the project's, one beside it, that of a tool, or a new one."""
     root = project_root(folder)
@@ -799,7 +794,8 @@ def activation_hint(folder: Path) -> str:
                          (virtualenvs_in(root.parent), "There is one beside your project")):
         if found:
             return f"{where}; activate it: {activate_command(found[0])}"
-    for name, command in VIRTUALENV_TOOLS.items():
+    for name, command in (("poetry.lock", "poetry env info --path"), ("Pipfile", "pipenv --venv"),
+                          ("hatch.toml", "hatch env find")):  # these tools keep a virtualenv elsewhere
         if (root / name).exists():
             return f'Name the virtualenv that belongs to {name}: python flaskflex.py --venv "$({command})"'
     new = root.parent / "env"
@@ -888,21 +884,17 @@ def pip_command(virtualenv: Virtualenv, command: str) -> list[str]:
     return [python, *isolated, str(bundled_pip(virtualenv)), command]
 
 
-# The settings of a freeze. It is isolated (-I) from the project's files, and from what the user has set
-# for pip, uv and Python: nothing of this is of use here.
-FREEZE_ENVIRON = {"PIP_CONFIG_FILE": os.devnull, "PIP_LOCAL": "1", "UV_NO_CONFIG": "1", "UV_NO_CACHE": "1"}
-
-
 @contextlib.contextmanager
 def freezing(virtualenv: Virtualenv) -> Iterator[subprocess.Popen[bytes]]:
     """Run pip freeze while the caller does everything else: it takes longer than all the rest.
 
-    It ends with the block, whatever happens there. Raise Failure if there is no pip at all.
+    It ends with the block, whatever happens there. Nothing that the user has set for pip, uv and Python is
+    of use for it. Raise Failure if there is no pip at all.
     """
     environ = {name: value for name, value in os.environ.items()
                if not name.startswith(("PIP_", "UV_", "PYTHON"))}
-    command = pip_command(virtualenv, "freeze")
-    with subprocess.Popen(command, env={**environ, **FREEZE_ENVIRON}, stdin=subprocess.DEVNULL,
+    environ.update(PIP_CONFIG_FILE=os.devnull, PIP_LOCAL="1", UV_NO_CONFIG="1", UV_NO_CACHE="1")
+    with subprocess.Popen(pip_command(virtualenv, "freeze"), env=environ, stdin=subprocess.DEVNULL,
                           stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         try:
             yield process
@@ -2502,13 +2494,13 @@ def running(command: Sequence[str], *, patience: float = 1,
         linux_prctl(PR_SET_CHILD_SUBREAPER, subreaper.value)  # a hook of the host's wants them all
 
 
-LOG_LIMIT = 1 << 30  # bytes that an application may write into any one file, such as its log
-
-
 def prepare_child() -> None:
-    """In a new process, before its program starts: let it fill no disk, and end when flaskflex is killed."""
+    """In a new process, before its program starts: let it fill no disk, and end when flaskflex is killed.
+
+    It can write 1 GB into any one file, such as its log.
+    """
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    limit = min(size for size in (soft, hard, LOG_LIMIT) if size != resource.RLIM_INFINITY)
+    limit = min(size for size in (soft, hard, 1 << 30) if size != resource.RLIM_INFINITY)
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
     linux_prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
@@ -2660,14 +2652,14 @@ def reserved_port(port: int) -> Iterator[int]:
         yield reservation.getsockname()[1]
 
 
-ENVIRON_LIMIT = 127  # bytes: mod_fcgid cuts the rest of a variable's value off (INITENV_VAL_MAX)
-
-
 def short_path(path: str, link: Path) -> str:
-    """Return a PATH or PYTHONPATH that mod_fcgid takes whole: if it is long, the link leads to its first."""
-    first = path.partition(os.pathsep)[0]
-    if len(os.fsencode(path)) <= ENVIRON_LIMIT:
+    """Return a PATH or PYTHONPATH that mod_fcgid takes whole: if it is long, the link leads to its first.
+
+    Of a variable's value, mod_fcgid takes 127 bytes (INITENV_VAL_MAX).
+    """
+    if len(os.fsencode(path)) <= 127:
         return path
+    first = path.partition(os.pathsep)[0]
     link.symlink_to(os.path.dirname(first))
     return f"{link}/{os.path.basename(first)}{path[len(first):]}"
 
