@@ -535,13 +535,9 @@ def committed_fingerprints(project: Project, path: str) -> Iterator[tuple[str, s
         return
     found = project.git("rev-list", "--full-history", "--format=%B%x00",
                         f"--grep=^{VERSION_TRAILER}: [0-9]", project.commit, "--", path)
-    shallow = project.index_file.with_name("shallow")
-    cut = shallow.read_text() if shallow.exists() else ""
     for entry in found.decode("utf-8", "replace").split("\0")[:-1]:
         heading, _, message = entry.strip().partition("\n")
         commit = heading.split()[1]  # `commit 0123abc...`
-        if commit in cut:  # where a shallow clone begins: there a commit seems to touch all files
-            return
         recorded = re.findall(rf"^{TEMPLATE_TRAILER}: {re.escape(path)} (\w+)$", message, re.MULTILINE)
         yield from ((commit, digits) for digits in reversed(recorded))
 

@@ -140,6 +140,17 @@ def shallow_clone_that_begins_with_a_commit_of_flaskflexs(
     return clone_of_depth_1(project, git)
 
 
+def edited_in_a_shallow_clone_that_begins_with_the_base(
+    project: Path, git: Git, flaskflex: Flaskflex
+) -> Path:
+    git("commit", "-q", "--allow-empty", "-m", "first")
+    assert flaskflex().status == 0
+    git("push", "-q", "origin", "main")
+    clone = clone_of_depth_1(project, git)
+    edit(clone)
+    return clone
+
+
 def clone_of_depth_1(project: Path, git: Git) -> Path:
     git("clone", "-q", "--depth=1", (project.parent / "host.git").as_uri(), "../shallow")
     assert git("rev-list", "--count", "HEAD", cwd=project.parent / "shallow") == "1\n"
@@ -214,6 +225,7 @@ def a_link_to_a_file_that_is_not_committed(project: Path, git: Git, flaskflex: F
     (base_on_another_branch_only, "refuse", "refuse"),
     (shallow_clone, "refuse", "refuse"),
     (shallow_clone_that_begins_with_a_commit_of_flaskflexs, "keep or refuse", "refuse"),
+    (edited_in_a_shallow_clone_that_begins_with_the_base, "keep", "merge"),
     (deleted, "create", "create"),
     (deleted_and_committed, "create", "create"),
     (reverted, "create", "create"),
