@@ -2845,24 +2845,18 @@ def is_as_committed(project: Project, path: str, content: bytes, blob: Blob) -> 
 
 def check_files(project: Project) -> Iterator[Finding]:
     """The four files are there, and as they were committed: what is committed is what deploys."""
-    missing: list[str] = []
-    uncommitted: list[str] = []
-    gone: list[str] = []
-    changed: list[str] = []
     with WorkTree(project) as tree:
-        for path in FILES:
-            content, blob = tree.read(path).content, project.blobs.get(path)
-            if blob is None:
-                (missing if content is None else uncommitted).append(path)
-            elif content is None:
-                gone.append(path)
-            elif not is_as_committed(project, path, content, blob):
-                changed.append(path)
-    restore = shell_line("git", "checkout", "HEAD", "--", *gone)
+        here = {path: content for path in FILES if (content := tree.read(path).content) is not None}
+    missing = [path for path in FILES if path not in project.blobs and path not in here]
+    uncommitted = [path for path in here if path not in project.blobs]
+    gone = [path for path in project.blobs if path not in here]
+    changed = [path for path, blob in project.blobs.items()
+               if path in here and not is_as_committed(project, path, here[path], blob)]
     for paths, level, text, hint in (
         (missing, "fail", "missing", "python flaskflex.py"),
         (uncommitted, "fail", "not committed", "python flaskflex.py"),
-        (gone, "warn", "committed, but gone from the work tree", restore),
+        (gone, "warn", "committed, but gone from the work tree",
+         shell_line("git", "checkout", "HEAD", "--", *gone)),
         (changed, "warn", "changed here, and would deploy as in the last commit",
          commit_line("Update the deployment files", *changed)),
     ):
@@ -3018,22 +3012,20 @@ def ignored_paths(root: Path, status: Mapping[str, str]) -> list[str]:
 
 def check_ignored(project: Project, status: Mapping[str, str]) -> Iterator[Finding]:
     """The application has nothing here that .gitignore keeps from the host, where it may be missed."""
-    kinds: dict[str, list[str]] = {"data": [], "settings": [], "code": []}
-    for path in ignored_paths(project.root, status):
-        kind = "data" if DATABASE.search(path) else "settings" if SETTINGS.search(path) else "code"
-        kinds[kind].append(path)
-    code = kinds["code"][:5]
-    add = shell_line("git", "add", "--force", "--", *code, *without_data(*code))
-    hints = {
-        "data": "The host has data of its own: let a line of [deploy] in .flx make the tables that it lacks.",
-        "settings": "Copy them to the host once (scp): settings and secrets do not belong in git.",
-        "code": f"If the application needs them, and no secret is in them:\n{add} && "
-                f"{commit_line('Add files that .gitignore names')}",
-    }
-    for kind, paths in kinds.items():
+    ignored = ignored_paths(project.root, status)
+    data = [path for path in ignored if DATABASE.search(path)]
+    settings = [path for path in ignored if is_data(path) and not DATABASE.search(path)]
+    code = [path for path in ignored if not is_data(path)]
+    add = shell_line("git", "add", "--force", "--", *code[:5], *without_data(*code[:5]))
+    for paths, hint in (
+        (data, "The host has data of its own: let a line of [deploy] in .flx make the tables that it lacks."),
+        (settings, "Copy them to the host once (scp): settings and secrets do not belong in git."),
+        (code, f"If the application needs them, and no secret is in them:\n{add} && "
+               f"{commit_line('Add files that .gitignore names')}"),
+    ):
         if paths:
             them = "it" if len(paths) == 1 else "them"
-            yield Finding("warn", f"the host will not have {listed(paths)}: git ignores {them}", hints[kind])
+            yield Finding("warn", f"the host will not have {listed(paths)}: git ignores {them}", hint)
 
 
 def check_unwanted(tree: set[str], status: Mapping[str, str]) -> Iterator[Finding]:
