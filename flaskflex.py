@@ -92,7 +92,6 @@ if __name__ == "__main__":
 import argparse
 import atexit
 import contextlib
-import errno
 import gc
 import io
 import itertools
@@ -1712,13 +1711,6 @@ def cache_folder(environ: Environ, windows: bool = os.name == "nt") -> Path:
     return Path(os.path.realpath(base), "flaskflex")
 
 
-# What else the user can do if one of these cannot be fetched.
-INSTEAD = {
-    "GitPython": "install it for the Python that runs flaskflex, or leave the commit to you (--no-commit)",
-    "flup": f"install it in the virtualenv: python -m pip install {FLUP}",
-}
-
-
 def install_pinned(name: str, pins: str, target: Path, virtualenv: Virtualenv) -> None:
     """Install pinned, hashed wheels into a folder with pip. Raise Failure with pip's output if it cannot."""
     requirements = target.with_suffix(".txt")
@@ -1733,9 +1725,12 @@ def install_pinned(name: str, pins: str, target: Path, virtualenv: Virtualenv) -
     done = subprocess.run(command, env=environ, umask=0o077, stdin=subprocess.DEVNULL,
                           stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     if done.returncode or not is_complete(target, pins):  # some settings send it elsewhere
+        instead = f"install it in the virtualenv: python -m pip install {FLUP}"
+        if name == "GitPython":
+            instead = "install it for the Python that runs flaskflex, or leave the commit to you (--no-commit)"
         raise Failure(f"{name} is not installed here, and could not be fetched",
                       f"{hide_urls(error_text(done.stdout, 'pip'))}\n"
-                      f"Run flaskflex again when the package index can be reached, or {INSTEAD[name]}")
+                      f"Run flaskflex again when the package index can be reached, or {instead}")
 
 
 def writable_cache(folder: Path) -> bool:
@@ -1826,10 +1821,10 @@ def take_lock(lock: Path, folder: Path) -> None:
     owner_file.write_text(lock_owner(os.getpid()), encoding="utf-8")
     try:
         os.link(owner_file, lock)  # in one step, so that the lock is never without its owner's name
-    except OSError as error:
-        if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.ENOSYS):
-            raise
-        with open(lock, "x", encoding="utf-8") as file:  # this file system has no hard links
+    except FileExistsError:
+        raise
+    except OSError:  # this file system has no hard links
+        with open(lock, "x", encoding="utf-8") as file:
             file.write(lock_owner(os.getpid()))
 
 
