@@ -1808,10 +1808,8 @@ def is_running(pid: int) -> bool:
         return True
     try:
         os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:  # it is somebody else's
-        pass
+    except OSError as error:
+        return isinstance(error, PermissionError)  # it is somebody else's
     return True
 
 
@@ -1877,7 +1875,7 @@ def abandoned_folders(project: Project) -> Iterator[Path]:
     for folder in sorted(folders, key=lambda path: path.name != own):
         owner = folder.name[len(TEMP_PREFIX):]
         pid = owner.rpartition("-")[2]
-        if not re.fullmatch("[0-9]{1,10}", pid) or owner != lock_owner(int(pid)):
+        if not re.fullmatch("[0-9]{1,9}", pid) or owner != lock_owner(int(pid)):
             continue
         if is_running(int(pid)) and int(pid) != os.getpid():  # in containers, runs often have one number
             continue

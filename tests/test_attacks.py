@@ -98,9 +98,12 @@ def test_what_a_copied_repository_says_of_a_killed_run_removes_nothing_else(
     (folder / f".flaskflex-{'1' * 16}").symlink_to(victim)
     (project / f".flaskflex-{'1' * 16}").symlink_to(victim)
     mine = write(project / ".flaskflex-app.py", "mine\n")
-    assert flaskflex().status == 0
+    strange = project / ".git" / f".flaskflex-{flaskflex_module.lock_owner(2 ** 31)}"  # no process has that
+    strange.mkdir()
+    result = flaskflex()
+    assert result.status == 0, result
     assert victim.read_text() == mine.read_text() == "mine\n"
-    assert not folder.exists()
+    assert (folder.exists(), strange.exists()) == (False, True)
 
 
 # --- the repository ---
