@@ -402,8 +402,7 @@ class Project(NamedTuple):
     """A git work tree and where its HEAD stands.
 
     root is the work tree's folder; index_file lies in git's own folder; branch is None when HEAD is
-    detached, commit is None before the first one. blobs are our files as HEAD has them; ignored are those
-    of our paths that are untracked and ignored (by a .gitignore, say).
+    detached, commit is None before the first one. blobs are our files as HEAD has them.
     """
 
     root: Path
@@ -411,7 +410,6 @@ class Project(NamedTuple):
     branch: Optional[str] = None
     commit: Optional[str] = None
     blobs: Mapping[str, Blob] = {}
-    ignored: frozenset[str] = frozenset()
 
     def git(self, *args: str, stdin: bytes = b"") -> bytes:
         """Return what git prints in this project. Raise Failure with git's own message if it fails."""
@@ -463,15 +461,13 @@ def require_own_work_tree(folder: Path, root: Path) -> None:
 
 
 def read_head(project: Project) -> Project:
-    """Return a project with its branch, commit, blobs and ignored paths. Raise Failure for a submodule."""
+    """Return a project with its branch, commit and blobs. Raise Failure if public_html is a submodule."""
     branch = os.fsdecode(run_git(project.root, "symbolic-ref", "--quiet", "--short", "HEAD").stdout)
     commit = project.head_commit()
     blobs = project.blobs_of(commit, FILES) if commit else {}
     if commit and project.git("ls-tree", commit, "--", "public_html").startswith(GITLINK.encode()):
         raise Failure(*SUBMODULE)
-    ignored = os.fsdecode(run_git(project.root, "check-ignore", "--", *FILES).stdout).splitlines()
-    return project._replace(branch=branch.rstrip("\n") or None, commit=commit or None, blobs=blobs,
-                            ignored=frozenset(ignored))
+    return project._replace(branch=branch.rstrip("\n") or None, commit=commit or None, blobs=blobs)
 
 
 def find_project(folder: Path) -> Project:
@@ -4842,14 +4838,16 @@ def next_step(project: Project) -> str:
     return "git push"
 
 
-def report_changes(changes: Sequence[Change], committed: Sequence[Change], ignored: frozenset[str],
+def report_changes(changes: Sequence[Change], committed: Sequence[str], project: Project,
                    report: Report) -> None:
-    """Report what becomes of each file."""
+    """Report what becomes of each file, and which of those that are committed now git would ignore."""
+    asked = run_git(project.root, "check-ignore", "--", *committed) if committed else None
+    ignored = os.fsdecode(asked.stdout).split("\n") if asked else []
     for change in changes:
         notes = [change.note] if change.note else []
-        if change in committed and change.path in ignored:
+        if change.path in ignored:
             notes.append(".gitignore names it; it is committed all the same")
-        action = "commit" if change in committed and not change.needs_write else change.action
+        action = "commit" if change.path in committed and not change.needs_write else change.action
         if action != "unchanged":
             report.item(action, f"{change.path} ({'; '.join(notes)})" if notes else change.path)
 
@@ -4860,13 +4858,13 @@ def apply_changes(tree: WorkTree, changes: Sequence[Change], commit: Optional[Co
     pending = [change for change in changes if change.pending] if commit else []
     project = tree.project
     if not pending and not any(change.needs_write for change in changes):
-        report_changes(changes, [], project.ignored, report)
+        report_changes(changes, [], project, report)
         report.fact("Nothing", "to do: the project is prepared already")
         return
     with index_locked(project) as folder:
         save_replaced(project, changes, report)
         write_files(tree, changes, folder)
-        report_changes(changes, pending, project.ignored, report)
+        report_changes(changes, [change.path for change in pending], project, report)
         name = commit.make(pending, folder) if commit and pending else None
     if commit and name:
         report.fact("Committed", f"{name[:7]} {commit.message.splitlines()[0]}")
