@@ -1721,9 +1721,8 @@ def install_pinned(name: str, pins: str, target: Path, virtualenv: Virtualenv) -
     done = subprocess.run(command, env=environ, umask=0o077, stdin=subprocess.DEVNULL,
                           stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     if done.returncode or not is_complete(target, pins):  # some settings send it elsewhere
-        instead = f"install it in the virtualenv: python -m pip install {FLUP}"
-        if name == "GitPython":
-            instead = "install it for the Python that runs flaskflex, or leave the commit to you (--no-commit)"
+        instead = ("install it for the Python that runs flaskflex, or leave the commit to you (--no-commit)"
+                   if name == "GitPython" else f"install it in the virtualenv: python -m pip install {FLUP}")
         raise Failure(f"{name} is not installed here, and could not be fetched",
                       f"{hide_urls(error_text(done.stdout, 'pip'))}\n"
                       f"Run flaskflex again when the package index can be reached, or {instead}")
@@ -2835,7 +2834,8 @@ def is_as_committed(project: Project, path: str, content: bytes, blob: Blob) -> 
 def check_files(project: Project) -> Iterator[Finding]:
     """The four files are there, and as they were committed: what is committed is what deploys."""
     with WorkTree(project) as tree:
-        here = {path: content for path in FILES if (content := tree.read(path).content) is not None}
+        contents = {path: tree.read(path).content for path in FILES}
+    here = {path: content for path, content in contents.items() if content is not None}
     missing = [path for path in FILES if path not in project.blobs and path not in here]
     uncommitted = [path for path in here if path not in project.blobs]
     gone = [path for path in project.blobs if path not in here]
@@ -4812,9 +4812,11 @@ def host(options: argparse.Namespace, report: Report) -> int:
 # --- the commands ---
 
 
+Inspection = tuple[Project, Virtualenv, subprocess.Popen[bytes]]  # apart: to cog, a third bracket is a marker
+
+
 @contextlib.contextmanager
-def inspect(options: argparse.Namespace,
-            report: Report) -> Iterator[tuple[Project, Virtualenv, subprocess.Popen[bytes]]]:
+def inspect(options: argparse.Namespace, report: Report) -> Iterator[Inspection]:
     """Say which project and virtualenv are meant; yield both, with the pip freeze that runs meanwhile.
 
     Raise Failure if there are no such.
