@@ -4183,7 +4183,6 @@ def run_hook(hook: str, args: Sequence[str]) -> int:
 
     What it prints goes through the log alone: a pusher who does not read must not stop it.
     """
-    os.umask(0o022)
     linux_prctl(PR_SET_CHILD_SUBREAPER, 1)  # so that end_marked finds what has detached itself
     hosted, status = HostedProject(Path.cwd()), 0
     path = hosted.log_path(args[-1])
@@ -4295,7 +4294,6 @@ def host_in_folder(options: argparse.Namespace, report: Report) -> None:
 
     Raise Failure if there can be no such project there, or what was pushed last does not run.
     """
-    os.umask(0o022)
     folder = Path(options.directory).resolve()
     if not re.fullmatch(r"(?!.*\.(git|lock)$)[A-Za-z0-9][A-Za-z0-9._-]*", options.name):
         raise Failure(f"{options.name!r} is not a name for a project",
@@ -4359,7 +4357,7 @@ def run_as(user: str, *command: str, stdin: str = "") -> str:
     environ = {"HOME": entry.pw_dir, "USER": user, "LOGNAME": user, "PATH": SYSTEM_PATH, "LANG": "C.UTF-8"}
     home = entry.pw_dir if os.path.isdir(entry.pw_dir) else "/"
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                          cwd=home, env=environ, umask=0o022, start_new_session=True,
+                          cwd=home, env=environ, start_new_session=True,
                           user=entry.pw_uid, group=entry.pw_gid, extra_groups=[]) as process:
         try:
             output, errors = process.communicate(os.fsencode(stdin), None if user == "root" else USER_SECONDS)
@@ -4788,6 +4786,7 @@ def host(options: argparse.Namespace, report: Report) -> int:
 
     Raise Failure if what was asked for cannot be.
     """
+    os.umask(0o022)  # whatever the user's own is: Apache reads what is made here
     if options.hook:
         return run_hook(options.hook[0], options.hook[1:])
     if os.name == "nt":
