@@ -4496,8 +4496,7 @@ def make_database(name: str) -> None:
             f"CREATE USER IF NOT EXISTS '{name}'@'localhost';"
             f"ALTER USER '{name}'@'localhost' IDENTIFIED BY '{password}';"
             f"GRANT ALL ON `{name}`.* TO '{name}'@'localhost';")
-    write_in_home(name, variables,
-                  f"DB_HOST=localhost\nDB_USER={name}\nDB_PASSWORD={password}\n")
+    write_in_home(name, variables, f"DB_HOST=localhost\nDB_USER={name}\nDB_PASSWORD={password}\n")
 
 
 def site_files(name: str) -> list[Path]:
