@@ -3333,6 +3333,7 @@ CHECKOUT_SETTINGS = (
     "-c", "core.fileMode=false", "-c", "core.fsmonitor=false", "-c", "core.hooksPath=/dev/null",
     "-c", "core.attributesFile=/dev/null",
 )
+JOURNALS = ("-wal", "-journal", "-shm")  # what SQLite adds to a database's name, for files that belong to it
 STAGE = ".flaskflex-new-"  # the folder in a site where files lie that are about to replace others
 
 
@@ -3455,12 +3456,14 @@ def in_the_way_failure(site: Path, paths: Sequence[str]) -> Failure:
     taken: set[str] = set()
     moves = [(path, free_path(site, (path + ".old" * count for count in itertools.count(1)), taken))
              for path in paths]
+    moves += [(path + end, free + end) for path, free in moves for end in JOURNALS
+              if DATABASE.search(path) and (site / f"{path}{end}").exists()]
     return Failure("\n".join((
         f"the push would replace what the site made or changed itself: {', '.join(paths)}",
-        "Leave it to the site: take it out of git (and name it in .gitignore), and push again:",
+        "If it is data, leave it to the site: take it out of git, name it in .gitignore, and push again:",
         f"    {shell_line('git', 'rm', '-r', '--quiet', '--cached', '--', *paths)}",
         "    git commit -m 'The host has this file'",
-        "Or replace it: move it away on the host, and push again:",
+        "If somebody edited it there, move it away on the host, and push again:",
     )), "\n".join("    " + shell_line("mv", str(site / path), str(site / free)) for path, free in moves))
 
 
@@ -3495,7 +3498,8 @@ class Checkout(NamedTuple):
         Raise Failure, with no file changed, if another file is in the way; with keep it stays.
         """
         self.load_index(old)
-        changes, edited = self.changes(old, new), self.edited()
+        changes = self.changes(old, new)
+        edited = self.edited() | {path for path in changes if self.has_journal(path)}
         coming = self._replace(index_file=self.index_file.with_suffix(".new"))
         self.git("read-tree", "-i", "-m", f"--index-output={coming.index_file}", old, new)
         plan = self.plan(changes, edited, ours, coming)
@@ -3537,6 +3541,11 @@ class Checkout(NamedTuple):
         output = self.git("diff", "--name-only", "-z", "--no-ext-diff", "--no-renames",
                           "--ignore-submodules=all")
         return set(split_nul(output))
+
+    def has_journal(self, path: str) -> bool:
+        """Return True if a database of SQLite's has changes beside it (https://sqlite.org/tempfiles.html)."""
+        files = [self.root / f"{path}{end}" for end in JOURNALS if DATABASE.search(path)]
+        return any(file.is_file() and file.stat().st_size for file in files)
 
     def changes(self, old: str, new: str) -> dict[str, tuple[str, str]]:
         """Return the modes in two commits of each file in which they differ; raise as git() does.

@@ -1,10 +1,12 @@
 """The other end of git push: what is pushed is tried, and goes live or is refused."""
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
 import socket
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -448,6 +450,42 @@ def test_a_push_that_would_replace_it_is_refused_and_the_hint_works_when_typed(
 def test_the_other_hint_works_when_typed_on_the_host(live: Hosted) -> None:
     names = ["it's.db", "it's.db.old"]
     for name in (*names, "it's.db.old.old.old"):
+def test_visitors_rows_that_are_still_beside_a_database_keep_it(live: Hosted) -> None:
+    place = live.site / "application" / "todo.db"
+    seed(live.clone / "application" / "todo.db", "seed").close()
+    live.commit(".gitignore", "*.db-*\n")
+    live.git("add", "application")
+    live.git("commit", "-q", "-m", "A database")
+    live.push()
+    with contextlib.closing(seed(place, "visitor")):
+        assert (live.clone / "application" / "todo.db").read_bytes() == place.read_bytes()
+        seed(live.clone / "application" / "todo.db", "mine").close()
+        live.git("commit", "-qam", "Another")
+        out = live.push(status=1)
+        assert re.search("^Refused .*application/todo.db", out, re.MULTILINE)
+    typed = [line.strip() for line in out.splitlines() if re.match(" +mv ", line)]
+    with contextlib.closing(seed(place, "another")):
+        run("sh", "-ec", "\n".join(typed), cwd=live.folder, env=live.environ)
+    live.push()
+    assert rows(place) == ["seed", "mine"]
+    assert rows(place.with_name("todo.db.old")) == ["seed", "visitor", "another"]
+
+
+def seed(path: Path, row: str) -> sqlite3.Connection:
+    """Add a row to a database as SQLite does it in WAL mode: beside it, until all connections are closed."""
+    connection = sqlite3.connect(path)
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("CREATE TABLE IF NOT EXISTS rows (row)")
+    connection.execute("INSERT INTO rows VALUES (?)", [row])
+    connection.commit()
+    return connection
+
+
+def rows(path: Path) -> List[str]:
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        return [row for row, in connection.execute("SELECT row FROM rows")]
+
+
         write(live.site / "application" / name, name)
     for name in names:
         live.commit(f"application/{name}", "mine")
