@@ -3688,7 +3688,7 @@ class FlxRun(NamedTuple):
     seconds: float  # for each line
     log: Log
 
-    def carry_out(self, lines: Sequence[FlxLine], pushed: Callable[[str], bytes], *, setup: bool) -> None:
+    def carry_out(self, lines: Sequence[FlxLine], pushed: Callable[[str], bytes]) -> None:
         """Do what the lines say; pushed returns a file as the commit has it. Raise Failure if one fails."""
         for line in lines:
             if line.section not in FLX_SECTIONS:
@@ -3698,7 +3698,7 @@ class FlxRun(NamedTuple):
         self.put_values([line for line in lines if line.section == "replace"], pushed)
         for section, act in (("setup", self.run), ("deploy", self.run), ("permission", self.set_mode)):
             for line in lines:
-                if line.section == section and (setup or section != "setup"):
+                if line.section == section:
                     act(line)
 
     def put_values(self, lines: Sequence[FlxLine], pushed: Callable[[str], bytes]) -> None:
@@ -3770,6 +3770,21 @@ def needs_setup(root: Path, lines: Sequence[FlxLine]) -> bool:
         return python.is_symlink()
     version = re.fullmatch(r"python3\.\d+", python.resolve().name)  # of the system, upgraded perhaps
     return version is not None and not (virtualenv / "lib" / version[0]).is_dir()
+
+
+# A line of [setup] that names .venv itself, and not a program in it; or that installs packages.
+ABOUT_VIRTUALENV = re.compile(r"\.venv(?![\w/.-])|(?<![\w.-])(pip[\d.]*|uv)(?![\w.-])")
+
+
+def lines_to_run(root: Path, lines: Sequence[FlxLine], *, first: bool) -> list[FlxLine]:
+    """Return the lines of .flx that a push carries out: those of [setup] if it is the first one.
+
+    If the site has lost its virtualenv, those that make that are carried out again. Others of [setup] are
+    not: they may make tables anew, in which visitors have data by then.
+    """
+    again = needs_setup(root, lines)
+    return [line for line in lines if line.section != "setup" or first
+            or again and ABOUT_VIRTUALENV.search(line.text)]
 
 
 # --- host: a trial's copy of the site ---
@@ -4015,8 +4030,10 @@ class HostedProject:
         run = FlxRun(tree.root, self.variables(), self.mark, self.line_seconds(), log)
         with starts_delayed(tree.root):
             kept = tree.update(old, new, ours, keep=keep)
-            run.carry_out(lines, lambda path: tree.git("cat-file", "--filters", f"{new}:{path}"),
-                          setup=old == EMPTY_TREE or needs_setup(tree.root, lines))
+            if kept & newly and not keep:
+                raise in_the_way_failure(self.repository.with_suffix(""), sorted(kept & newly))
+            run.carry_out(lines_to_run(tree.root, lines, first=old == EMPTY_TREE),
+                          lambda path: tree.git("cat-file", "--filters", f"{new}:{path}"))
             if self.setting("flaskflex.closed"):
                 close_to_others(tree.root)
         return kept
