@@ -851,8 +851,18 @@ def test_replace_spares_what_the_site_has_itself(first: bool, new: Hosted) -> No
     write(new.site / "application" / "config.ini", "the site's own")
     new.commit("application/config.ini", "TOKEN")
     new.commit(".flx", FLX + "[replace]\napplication/config.ini TOKEN PROJECT_NAME\n")
-    assert re.search("^Refused .*application/config.ini", new.push(status=1), re.MULTILINE)
+    for _ in range(2):
+        assert re.search("^Refused .*application/config.ini", new.push(status=1), re.MULTILINE)
     assert (new.site / "application" / "config.ini").read_text() == "the site's own"
+
+
+def test_replace_spares_what_the_site_has_changed_since(live: Hosted) -> None:
+    live.commit("application/config.ini", "TOKEN")
+    live.push()
+    write(live.site / "application" / "config.ini", "TOKEN the application has more to say")
+    live.commit(".flx", FLX + "[replace]\napplication/config.ini TOKEN PROJECT_NAME\n")
+    with untouched(live.site):
+        assert re.search("^Refused .*application/config.ini", live.push(status=1), re.MULTILINE)
 
 
 def test_replace_writes_through_no_link(live: Hosted) -> None:
@@ -998,6 +1008,47 @@ def test_a_program_that_is_killed_while_a_site_is_copied_leaves_no_copy_that_cou
             FLASKFLEX.copy_folder(tmp_path, tmp_path / "copy", log, whole=True)
         else:
             FLASKFLEX.adopt_copy(tmp_path, tmp_path / "copy")
+
+def test_a_tag_is_no_commit_for_a_branch_and_the_hint_pushes_its_commit(new: Hosted) -> None:
+    new.git("tag", "-a", "-m", "v1", "v1")
+    with untouched(new.site):
+        out = new.push("origin", "v1:refs/heads/main", status=1)
+    typed, = re.findall("^(git push .*)$", out, re.MULTILINE)
+    run("sh", "-ec", typed.replace("TAG", "v1"), cwd=new.clone, env=new.environ)
+    assert new.served() == new.git("rev-parse", "HEAD")
+
+
+def test_what_was_changed_since_a_first_push_that_git_did_not_finish_stays(new: Hosted) -> None:
+    write(new.site / "application" / "todo.db", "old")
+    os.utime(new.site / "application" / "todo.db", (1, 1))
+    new.commit("application/book.json", "[]")
+    write(new.repository / "hooks" / "reference-transaction", "#!/bin/sh\ntest $1 != prepared\n", 0o755)
+    assert "Asked" in new.push(status=None)
+    assert (new.site / "application" / "app.py").exists() and new.ref("main") == ""
+    write(new.site / "application" / "todo.db", "old, and a visitor's")
+    write(new.site / "application" / "book.json", "[1]")
+    new.flaskflex("host", NAME)
+    assert not (new.site / "application" / "app.py").exists()
+    assert re.search("^Refused .*application/book.json", new.push(status=1), re.MULTILINE)
+    assert database(new) == "old, and a visitor's"
+    assert (new.site / "application" / "book.json").read_text() == "[1]"
+
+
+def test_a_branch_that_head_names_since_is_tried_before_it_is_served(live: Hosted) -> None:
+    served, good = live.served(), live.git("rev-parse", "HEAD")
+    live.commit(text="def hello(:\n")
+    assert "Stored" in live.push("origin", "HEAD:other")
+    live.git("symbolic-ref", "HEAD", "refs/heads/other", cwd=live.repository)
+    with untouched(live.site):
+        out = live.flaskflex("host", NAME, check=False)
+    assert re.search("^Failed .*SyntaxError", out, re.MULTILINE)
+    assert live.ref("refs/flaskflex/live") == served
+    live.git("reset", "-q", "--hard", good)
+    fixed = live.commit()
+    live.push("--force", "origin", "HEAD:other")
+    assert live.ref("refs/flaskflex/live") == live.ref("other") == fixed
+    live.assert_holds(fixed)
+
 
 
 def test_a_line_of_which_a_full_disk_takes_a_part_is_shown_whole(tmp_path: Path) -> None:
