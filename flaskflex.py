@@ -3996,7 +3996,7 @@ class HostedProject:
             os.environ[HOST_MARKER] = self.mark
             self.clear_up()
             log.path.touch()
-            for old in self.logs()[:-20]:
+            for old in [path for path in self.logs() if path != log.path][:-20]:
                 old.unlink()
             try:
                 yield

@@ -914,6 +914,36 @@ def test_what_the_hosts_user_has_set_for_git_does_not_matter(live: Hosted) -> No
     own.flaskflex("host", "another")
 
 
+def test_logs_from_a_time_when_the_clock_was_ahead_stop_no_push(live: Hosted) -> None:
+    for number in range(25):
+        os.utime(write(live.repository / "flaskflex" / "logs" / f"{number:040x}.log"), (2 ** 31, 2 ** 31))
+    commit = live.commit()
+    assert "Live" in live.push()
+    assert (live.repository / "flaskflex" / "logs" / f"{commit}.log").exists()
+
+
+def test_a_site_behind_a_link_is_itself_in_a_trial_and_its_disk_has_to_be_there(live: Hosted) -> None:
+    disk = live.folder / "disk"
+    write(live.site / ".venv" / "bin" / "tool", f"#!{live.site}/.venv/bin/python\n", 0o755)
+    write(live.folder / "data" / "todo.db", "a visitor's")
+    (live.site / "data").symlink_to("../../data")
+    disk.mkdir()
+    live.site.rename(disk / NAME)
+    live.site.symlink_to(disk / NAME)
+    (disk / NAME / "data").unlink()
+    (disk / NAME / "data").symlink_to("../../data")
+    live.commit(".flx", f"{FLX}[deploy]\nhead -n 1 .venv/bin/tool; cat data/todo.db; echo\n")
+    out = live.push()
+    trial = live.repository / "flaskflex" / "trial"
+    assert re.findall("^(#!.*|a visitor's)$", out, re.MULTILINE) == [
+        f"#!{trial}/.venv/bin/python", "a visitor's", f"#!{live.site}/.venv/bin/python", "a visitor's"]
+    (disk / NAME).rename(disk / "not mounted")
+    (disk / NAME).mkdir()
+    live.commit()
+    assert re.search(f"^Refused .*{disk / NAME} is empty", live.push(status=1), re.MULTILINE)
+    assert list((disk / NAME).iterdir()) == []
+
+
 def test_a_trial_that_cannot_be_removed_stops_no_push(live: Hosted) -> None:
     live.commit(".flx", f"{FLX}[deploy]\ntouch made; chattr +i made; false\n")
     live.push(status=1)
