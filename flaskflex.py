@@ -4793,8 +4793,11 @@ def host_on_machine(options: argparse.Namespace, report: Report) -> None:
     if not options.remove:
         own_script()  # without it nothing is begun
     if os.geteuid() != 0:
-        raise Failure("users and sites are for root to make, on a machine of one's own",
-                      f"Type: {shell_line('sudo', 'python3', *sys.argv)}")
+        hint = f"Type: {shell_line('sudo', 'python3', *sys.argv)}"
+        if options.remove:
+            hint += ("\nA project in a folder of yours has no more than two folders: "
+                     + shell_line("rm", "-r", f"{options.name}.git", f"{options.name}"))
+        raise Failure("users and sites are for root to make, on a machine of one's own", hint)
     if not re.fullmatch(PROJECT_NAME, options.name or ""):
         raise Failure(f"{options.name or ''!r} is not a name for a project of this machine",
                       "Use small letters, digits and hyphens, no more than 32, beginning with a letter.")
@@ -4820,7 +4823,10 @@ def host(options: argparse.Namespace, report: Report) -> int:
     url = r"https?://([A-Za-z0-9.-]+|\[[0-9a-f:]+\])(:\d{1,5})?(/[!-~]*)?"
     if options.url and not re.fullmatch(url, options.url):
         raise Failure(f"{options.url!r} is not the URL of a site", "It is like https://www.example.org/")
-    if any((options.domain, options.key, options.revoke, options.database, options.restore, options.remove)):
+    # Root's projects of the machine have no folder of root's: what names one alone renews it.
+    renewed = os.geteuid() == 0 and options.directory == "." and options.name in project_users()
+    if renewed or any((options.domain, options.key, options.revoke, options.database, options.restore,
+                       options.remove)):
         host_on_machine(options, report)
         return 0
     require_git()

@@ -124,8 +124,14 @@ def test_without_root_or_a_package_or_debian_it_says_so(taken: HostMachine) -> N
 
 
 def test_as_root_without_domain_a_folder_takes_the_pushes(taken: HostMachine) -> None:
-    assert "/tmp/folder/blog" in taken.run(f"mkdir /tmp/folder; cd /tmp/folder; {PROGRAM} host blog")
-    assert "/var/www" not in taken.run(f"cd /tmp/folder; {PROGRAM} host blog")
+    assert "/tmp/folder/own" in taken.run(f"mkdir /tmp/folder; cd /tmp/folder; {PROGRAM} host own")
+    assert "/tmp/folder/blog" in taken.run(f"{PROGRAM} -C /tmp/folder host blog")
+
+
+def test_the_name_of_a_project_of_the_machine_is_that_of_no_other_one(host: HostMachine) -> None:
+    said = host.add("known")
+    assert host.run(f"cd /tmp; {PROGRAM} host known") == said
+    assert host.run("ls -d /tmp/known* 2>/dev/null || true") == ""
 
 
 def keys(host: HostMachine, name: str) -> List[str]:
