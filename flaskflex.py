@@ -3895,7 +3895,7 @@ def report_answer(finding: Finding, log: Log) -> None:
     """Log how the application answered; raise Failure if it does not run."""
     if finding.level == "fail":
         raise Failure(finding.text, finding.hint)
-    log.fact("Asked", finding.text)
+    log.fact("Note" if finding.level == "warn" else "Asked", finding.text)
 
 
 def close_to_others(root: Path) -> None:
@@ -4195,7 +4195,8 @@ def take_push(hosted: HostedProject, log: Log, ref: str, old: str, new: str) -> 
     if ref != branch:
         short = re.sub("^refs/(heads|tags)/", "", ref)
         log.fact("Stored", f"{short}; only {branch.removeprefix('refs/heads/')} is deployed")
-        log.fact("To deploy", shell_line("git", "push", "origin", f"{short}^{{}}:{branch}"))
+        commit = short if ref.startswith("refs/heads/") else f"{short}^{{}}"
+        log.fact("To deploy", shell_line("git", "push", "origin", f"{commit}:{branch}"))
         return
     with hosted.locked(log, f"the push of {hosted.describe(new)}"):
         log.clear()
@@ -4236,6 +4237,9 @@ NEXT = "python flaskflex.py in the clone, then git push"
 
 def own_script() -> Path:
     """Return the path of this script; raise Failure if it is no file: it came through a pipe."""
+    if hosted.git("cat-file", "-t", new) != "commit":
+        raise Failure("what is pushed to a branch is a tag, and not a commit",
+                      shell_line("git", "push", "origin", f"TAG^{{}}:{branch}"))
     script = Path(__file__).resolve()
     if not script.is_file():
         raise Failure("flaskflex.py has to run again later, and is needed as a file",
