@@ -3607,10 +3607,10 @@ class Checkout(NamedTuple):
                 with contextlib.suppress(OSError):  # it is not empty
                     (self.root / folder).rmdir()
 
-    def remove_all(self) -> None:
-        """Remove the files that the index has, but no data that is not as it has it."""
+    def remove_all(self, *, edited_stay: bool) -> None:
+        """Remove the files that the index has; of those that are not as it has them, data or all stay."""
         with contextlib.suppress(Failure):  # the index may be lost
-            kept = {path for path in self.edited() if is_data(path)}
+            kept = {path for path in self.edited() if edited_stay or is_data(path)}
             paths = set(split_nul(self.git("ls-files", "-z"))) - kept
             self.remove(path for path in paths if self.may_unlink(path))
 
@@ -3806,43 +3806,47 @@ def remove_unwaited(folder: Path) -> None:
                          stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
-def copy_folder(source: Path, target: Path, log: Log, *, whole: bool) -> None:
-    """Copy a folder that is in use into another, with links, times and modes; raise Failure if that fails.
+def copy_folder(source: Path, target: Path, *, whole: bool, newer_stays: bool = False) -> list[str]:
+    """Copy a folder that is in use into another, with links, times and modes.
 
-    If it need not be copied whole, what may not be read is left out. Both are told in the log.
+    What is newer in the target is replaced, unless it stays. If the folder need not be copied whole, what may
+    not be read is left out: return what cp says of that. Raise Failure with cp's words if more is missing.
     """
-    reflink = ["--reflink=auto"] if sys.platform == "linux" else []
-    done = subprocess.run(["cp", "-a", *reflink, f"{source}/.", str(target)], stderr=subprocess.PIPE,
+    options = ["--reflink=auto", *(["--update"] if newer_stays else [])] if sys.platform == "linux" else []
+    done = subprocess.run(["cp", "-af", *options, f"{source}/.", str(target)], stderr=subprocess.PIPE,
                           env={**os.environ, "LC_ALL": "C"})
     lines = [line for line in done.stderr.decode("utf-8", "backslashreplace").splitlines()
              if "No such file" not in line]  # it was there a moment ago
     if done.returncode < 0:
         lines.append(f"cp was killed by signal {-done.returncode}")
-    for line in lines:
-        log.write(line)
     if any(whole or "Permission denied" not in line for line in lines):
         raise Failure(f"{source} cannot be copied to {target}",
-                      "The lines above say why. Is the host's disk full? (df)")
+                      "\n".join([*lines[-20:], "Is the host's disk full? (df)"]))
+    return lines
 
 
-def adopt_copy(site: Path, copy: Path) -> None:
+def adopt_copy(site: Path, names: Sequence[Path], copy: Path) -> None:
     """Make a copied site one of its own: links, the virtualenv's programs and editable installs name it.
 
-    Raise Failure if the site's virtualenv is elsewhere, or the links are not all found.
+    Before, they have one of the site's names. Raise Failure if the site's virtualenv is elsewhere, or the
+    links are not all found.
     """
     if (site / ".venv").is_symlink():
         raise Failure(f"{site}/.venv is a link, and a trial would change what it leads to",
                       f"On the host: {shell_line('rm', f'{site}/.venv')}\nThe next push makes a new one.")
     old, new = os.fsencode(site), os.fsencode(copy)
-    in_site = re.compile(re.escape(old) + rb"(?![\w.-])")  # not a neighbour whose name begins alike
+    in_site = re.compile(b"(?:%b)(?![\\w.-])"  # not a neighbour whose name begins alike
+                         % b"|".join(re.escape(os.fsencode(name)) for name in names))
     found = subprocess.run(["find", str(copy), "-type", "l", "-print0"], stdout=subprocess.PIPE)
     if found.returncode < 0:
         raise Failure(f"find was killed by signal {-found.returncode} in {copy}", "Push again.")
     for link in found.stdout.split(b"\0")[:-1]:
         target = os.readlink(link)
-        if in_site.match(target):
+        # A relative one that leads out of the site would lead elsewhere from here.
+        place = os.path.normpath(os.path.join(os.path.dirname(old + link[len(new):]), target))
+        if in_site.match(target) or not place.startswith(old + b"/"):
             os.unlink(link)
-            os.symlink(new + target[len(old):], link)
+            os.symlink(in_site.sub(lambda _: new, place, count=1), link)
     virtualenv = copy / ".venv"
     files = [*virtualenv.glob("bin/*"), virtualenv / "pyvenv.cfg"]
     for kind in ("*.pth", "*.egg-link", "__editable__*.py", "*.dist-info/direct_url.json"):
@@ -3927,6 +3931,7 @@ class HostedProject:
         self.site = repository.with_suffix("").resolve()  # its owner may have moved it to another disk
         self.state = repository / "flaskflex"  # the script that the hooks call, the lock, the logs
         self.checkout = Checkout(repository, self.site, self.state / "index")
+        self.tried = self.state / "tried"  # the commit that ran in the last trial
         self.before = self.state / "before"  # what the site held before the first push, until that is live
         self.mark = f"{os.getpid()}-{time.time_ns()}"  # by it, processes that this one starts are known
 
@@ -4059,8 +4064,9 @@ class HostedProject:
         log.fact("Trying", f"{self.describe(new)} (in a copy of the site)")
         trial = Checkout(self.repository, self.state / "trial", self.state / "trial-index")
         try:
-            copy_folder(self.site, trial.root, log, whole=False)
-            adopt_copy(self.site, trial.root)
+            for line in copy_folder(self.site, trial.root, whole=False):
+                log.write(line)
+            adopt_copy(self.site, (self.site, self.repository.with_suffix("")), trial.root)
             if self.checkout.index_file.exists():
                 shutil.copy2(self.checkout.index_file, trial.index_file)  # git compares its time with files'
             for path in sorted(self.deploy(trial, old, new, log)):
@@ -4081,27 +4087,40 @@ class HostedProject:
         Raise Failure if it does not run: the site holds again what it held before (a .env, perhaps).
         """
         log.fact("Trying", self.describe(new))
-        self.restore_before(log)
-        copy_folder(self.site, self.state / "trial", log, whole=True)
+        self.restore_before(visited=True)
+        copy_folder(self.site, self.state / "trial", whole=True)
         os.rename(self.state / "trial", self.before)
         try:
             self.deploy(self.checkout, EMPTY_TREE, new, log)
             report_answer(ask_site(self.site, self.mark), log)
         except BaseException:
             end_marked(self.mark)
-            self.restore_before(log)
+            self.restore_before(visited=False)
             raise
 
-    def restore_before(self, log: Log) -> None:
+    def try_out(self, old: str, new: str, log: Log) -> None:
+        """Try a commit where another one is live, or none (""); raise Failure if it does not run."""
+        if old:
+            self.try_commit(old, new, log)
+        else:
+            self.try_first(new, log)
+        write_beside(self.tried, new.encode(), 0o644)
+
+    def was_tried(self, commit: str) -> bool:
+        """Return True if a commit is the one that ran in the last trial."""
+        return self.tried.exists() and self.tried.read_text() == commit
+
+    def restore_before(self, *, visited: bool) -> None:
         """Let the site hold what it held before a first push that failed, or was cut off.
 
-        What has come since and is not the push's stays: somebody may have copied a .env there.
+        What has come since and is not the push's stays: somebody may have copied a .env there. If the site
+        may have been visited since, so does what was changed.
         """
         if self.before.exists():
-            self.checkout.remove_all()
+            self.checkout.remove_all(edited_stay=visited)
             if not (self.before / ".venv").exists():
                 remove_tree(self.site / ".venv")
-            copy_folder(self.before, self.site, log, whole=True)
+            copy_folder(self.before, self.site, whole=True, newer_stays=visited)
             self.forget_before()
 
     def forget_before(self) -> None:
@@ -4110,23 +4129,19 @@ class HostedProject:
             os.rename(self.before, self.state / "trial")
             remove_tree(self.state / "trial")
 
-    def go_live(self, log: Log) -> bool:
-        """Let the site serve what the branch names, if it does not yet; return False if that fails.
+    def put_back(self, new: str, old: str, log: Log) -> None:
+        """Serve the old commit again, and let the branch name it, so that the new one can be pushed again."""
+        try:
+            self.deploy(self.checkout, new, old, log, keep=True)
+        except (Failure, OSError) as failure:  # the branch still names the new one: the next call tries again
+            log.failure("Failed", failure)
+            log.fact("To finish", f"push again, or on the host: python3 flaskflex.py host {self.name}")
+            return
+        self.git("update-ref", "-m", "what was pushed did not run", self.branch(), old, new)
+        log.fact("Served", self.describe(old))
 
-        Then the old commit is put back. If this was cut off at any point, calling it again finishes.
-        """
-        new, old = self.commits()
-        self.site.mkdir(exist_ok=True)
-        if old and not any(self.site.iterdir()):  # somebody has removed it
-            old = ""
-        # The first commit is in the site since its trial, if that was not another pusher's.
-        tried_here = not old and self.before.exists() and self.checkout.holds(new)
-        if old:
-            self.forget_before()
-        elif not tried_here:
-            self.restore_before(log)
-        if new in ("", old):
-            return True
+    def replace_live(self, old: str, new: str, log: Log, *, tried_here: bool) -> bool:
+        """Let the site serve a new commit; if that fails, put the old one back, and return False."""
         name, url = self.describe(new), self.setting("flaskflex.url")
         log.fact("Going live", name)
         try:
@@ -4147,16 +4162,42 @@ class HostedProject:
         log.write(url or f"Its document root is {self.site / 'public_html'}")
         return True
 
-    def put_back(self, new: str, old: str, log: Log) -> None:
-        """Serve the old commit again, and let the branch name it, so that the new one can be pushed again."""
+    def held_commit(self, live: str) -> str:
+        """Return the commit that the site holds: the live one, "" if somebody has removed it.
+
+        Raise Failure if a link leads to the site, and nothing is there.
+        """
+        self.site.mkdir(exist_ok=True)
+        if any(self.site.iterdir()):
+            return live
+        if live and self.repository.with_suffix("").is_symlink():
+            raise Failure(f"{self.site} is empty, where {self.describe(live)} was served",
+                          "Is its disk mounted? If the site is to be made anew, remove the link to it.")
+        return ""
+
+    def go_live(self, log: Log) -> bool:
+        """Let the site serve what the branch names, if it does not yet; return False if that fails.
+
+        If this was cut off at any point, calling it again finishes.
+        """
+        new, live = self.commits()
+        old = self.held_commit(live)
+        # The first commit is in the site since its trial, if that was not another pusher's.
+        tried_here = not old and self.before.exists() and self.checkout.holds(new)
+        if old:
+            self.forget_before()
+        elif not tried_here:
+            self.restore_before(visited=True)
+        if new in ("", old):
+            return True
         try:
-            self.deploy(self.checkout, new, old, log, keep=True)
-        except (Failure, OSError) as failure:  # the branch still names the new one: the next call tries again
+            if not (tried_here or self.was_tried(new)):  # the owner has named another branch in HEAD, perhaps
+                self.try_out(old, new, log)
+                tried_here = not old
+        except (Failure, OSError) as failure:
             log.failure("Failed", failure)
-            log.fact("To finish", f"push again, or on the host: python3 flaskflex.py host {self.name}")
-            return
-        self.git("update-ref", "-m", "what was pushed did not run", self.branch(), old, new)
-        log.fact("Served", self.describe(old))
+            return False
+        return self.replace_live(old, new, log, tried_here=tried_here)
 
 
 # --- host: git's hooks ---
@@ -4176,10 +4217,8 @@ def try_push(hosted: HostedProject, log: Log, old: str, new: str) -> None:
     elif new == live:
         raise Failure("the last push can neither go live nor be taken back",
                       f"Its log on the host says why: {hosted.log_path(now)}")
-    elif live:
-        hosted.try_commit(live, new, log)
     else:
-        hosted.try_first(new, log)
+        hosted.try_out(live, new, log)
 
 
 def take_push(hosted: HostedProject, log: Log, ref: str, old: str, new: str) -> None:
@@ -4198,6 +4237,9 @@ def take_push(hosted: HostedProject, log: Log, ref: str, old: str, new: str) -> 
         commit = short if ref.startswith("refs/heads/") else f"{short}^{{}}"
         log.fact("To deploy", shell_line("git", "push", "origin", f"{commit}:{branch}"))
         return
+    if hosted.git("cat-file", "-t", new) != "commit":
+        raise Failure("what is pushed to a branch is a tag, and not a commit",
+                      shell_line("git", "push", "origin", f"TAG^{{}}:{branch}"))
     with hosted.locked(log, f"the push of {hosted.describe(new)}"):
         log.clear()
         try_push(hosted, log, old if old.strip("0") else "", new)
@@ -4237,9 +4279,6 @@ NEXT = "python flaskflex.py in the clone, then git push"
 
 def own_script() -> Path:
     """Return the path of this script; raise Failure if it is no file: it came through a pipe."""
-    if hosted.git("cat-file", "-t", new) != "commit":
-        raise Failure("what is pushed to a branch is a tag, and not a commit",
-                      shell_line("git", "push", "origin", f"TAG^{{}}:{branch}"))
     script = Path(__file__).resolve()
     if not script.is_file():
         raise Failure("flaskflex.py has to run again later, and is needed as a file",

@@ -450,9 +450,6 @@ def test_a_push_that_would_replace_it_is_refused_and_the_hint_works_when_typed(
     assert database(live) == "a visitor's"
 
 
-def test_the_other_hint_works_when_typed_on_the_host(live: Hosted) -> None:
-    names = ["it's.db", "it's.db.old"]
-    for name in (*names, "it's.db.old.old.old"):
 def test_visitors_rows_that_are_still_beside_a_database_keep_it(live: Hosted) -> None:
     place = live.site / "application" / "todo.db"
     seed(live.clone / "application" / "todo.db", "seed").close()
@@ -489,6 +486,9 @@ def rows(path: Path) -> List[str]:
         return [row for row, in connection.execute("SELECT row FROM rows")]
 
 
+def test_the_other_hint_works_when_typed_on_the_host(live: Hosted) -> None:
+    names = ["it's.db", "it's.db.old"]
+    for name in (*names, "it's.db.old.old.old"):
         write(live.site / "application" / name, name)
     for name in names:
         live.commit(f"application/{name}", "mine")
@@ -1009,36 +1009,6 @@ def test_a_branch_that_head_names_and_nobody_has_pushed_changes_nothing(live: Ho
     live.assert_holds(new)
 
 
-def test_a_tag_of_what_is_live_leaves_the_log_of_its_push(live: Hosted) -> None:
-    new = live.commit(".flx", FLX + "[deploy]\necho what the line printed\n")
-    live.push("origin", "HEAD:main", "HEAD:refs/tags/first")
-    live.push("origin", "HEAD:refs/tags/second")
-    live.commit()
-    live.push("origin", "HEAD:refs/tags/third")
-    log = (live.repository / "flaskflex" / "logs" / f"{new}.log").read_text()
-    assert log.count("\nwhat the line printed\n") == 2 and "last push: Live" in live.flaskflex("host")
-
-
-def test_a_repository_keeps_its_refs_in_files_whatever_git_takes_by_default(
-    tmp_path: Path, flaskflex: Flaskflex, environ: Environ
-) -> None:
-    flaskflex("-C", tmp_path, "host", "blog", env={**environ, "GIT_DEFAULT_REF_FORMAT": "reftable"})
-    assert (tmp_path / "blog.git" / "HEAD").read_text() == "ref: refs/heads/main\n"
-
-
-@pytest.mark.parametrize("program", ["cp", "find"])
-def test_a_program_that_is_killed_while_a_site_is_copied_leaves_no_copy_that_counts(
-    program: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    write(tmp_path / "bin" / program, "#!/bin/sh\nkill -9 $$\n", 0o755)
-    monkeypatch.setenv("PATH", f"{tmp_path}/bin:{os.environ['PATH']}")
-    log = FLASKFLEX.Log(tmp_path / "log", shown=False)
-    with pytest.raises(FLASKFLEX.Failure, match=f"{program} was killed|cannot be copied"):
-        if program == "cp":
-            FLASKFLEX.copy_folder(tmp_path, tmp_path / "copy", log, whole=True)
-        else:
-            FLASKFLEX.adopt_copy(tmp_path, tmp_path / "copy")
-
 def test_a_tag_is_no_commit_for_a_branch_and_the_hint_pushes_its_commit(new: Hosted) -> None:
     new.git("tag", "-a", "-m", "v1", "v1")
     with untouched(new.site):
@@ -1079,6 +1049,35 @@ def test_a_branch_that_head_names_since_is_tried_before_it_is_served(live: Hoste
     assert live.ref("refs/flaskflex/live") == live.ref("other") == fixed
     live.assert_holds(fixed)
 
+
+def test_a_tag_of_what_is_live_leaves_the_log_of_its_push(live: Hosted) -> None:
+    new = live.commit(".flx", FLX + "[deploy]\necho what the line printed\n")
+    live.push("origin", "HEAD:main", "HEAD:refs/tags/first")
+    live.push("origin", "HEAD:refs/tags/second")
+    live.commit()
+    live.push("origin", "HEAD:refs/tags/third")
+    log = (live.repository / "flaskflex" / "logs" / f"{new}.log").read_text()
+    assert log.count("\nwhat the line printed\n") == 2 and "last push: Live" in live.flaskflex("host")
+
+
+def test_a_repository_keeps_its_refs_in_files_whatever_git_takes_by_default(
+    tmp_path: Path, flaskflex: Flaskflex, environ: Environ
+) -> None:
+    flaskflex("-C", tmp_path, "host", "blog", env={**environ, "GIT_DEFAULT_REF_FORMAT": "reftable"})
+    assert (tmp_path / "blog.git" / "HEAD").read_text() == "ref: refs/heads/main\n"
+
+
+@pytest.mark.parametrize("program", ["cp", "find"])
+def test_a_program_that_is_killed_while_a_site_is_copied_leaves_no_copy_that_counts(
+    program: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path / "bin" / program, "#!/bin/sh\nkill -9 $$\n", 0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}/bin:{os.environ['PATH']}")
+    with pytest.raises(FLASKFLEX.Failure, match=f"{program} was killed|cannot be copied"):
+        if program == "cp":
+            FLASKFLEX.copy_folder(tmp_path, tmp_path / "copy", whole=True)
+        else:
+            FLASKFLEX.adopt_copy(tmp_path, [tmp_path], tmp_path / "copy")
 
 
 def test_a_line_of_which_a_full_disk_takes_a_part_is_shown_whole(tmp_path: Path) -> None:
