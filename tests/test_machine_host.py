@@ -511,6 +511,11 @@ def test_a_first_push_that_fails_keeps_what_the_projects_user_may_not_read(host:
     host.as_user("student", "printf '[deploy]\\nfalse\\n' >first/.flx")
     assert "cannot be copied" in host.push("first", status=1)
     host.run("cmp /root/flaskflex.py /var/www/first/first/.env")
+    host.run("chown first: /var/www/first/first/.env; chmod 400 /var/www/first/first/.env")  # nor write
+    assert "false: ended with 1" in host.push("first", status=1)
+    host.run("cmp /root/flaskflex.py /var/www/first/first/.env")
+    host.as_user("student", f"printf %s {shlex.quote(FLX)} >first/.flx")
+    assert "Live" in host.push("first")
 
 
 def test_a_push_of_files_that_apaches_user_owns_is_taken_back_whole(host: HostMachine) -> None:
