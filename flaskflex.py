@@ -2093,7 +2093,7 @@ def command_warning(command: str, paths: set[str]) -> str:
     args = found[1] if found else ""
     if re.search(r"\s--install-option", args):
         return "pip has no --install-option since 23.1"
-    if re.search(r"\s--user(?!\S)", args):
+    if re.search(r"""\s["']?--user["']?(?!\S)""", args):
         return "servers refuse pip install --user (PEP 668): install into a virtualenv"
     for name in re.findall(r"""\s(?:-r\s*|--requirement[\s=])["']?([\w./-]+)""", args):
         if not has_path(name, paths):
@@ -2996,7 +2996,8 @@ def ignored_paths(root: Path, status: Mapping[str, str]) -> list[str]:
         names = os.listdir(root / path) if f"/{path}".endswith("/instance/") else [""]
         found += [path + name for name in names]
     return sorted(path for path in found if path not in FILES and not LOCAL.search(path)
-                  and not is_exposed(path) and not (root / path / "pyvenv.cfg").exists())
+                  and not (path.startswith("public_html/") and is_data(path))  # better so
+                  and not (root / path / "pyvenv.cfg").exists())
 
 
 def check_ignored(project: Project, status: Mapping[str, str]) -> Iterator[Finding]:
@@ -3460,10 +3461,10 @@ def in_the_way_failure(site: Path, paths: Sequence[str]) -> Failure:
               if DATABASE.search(path) and (site / f"{path}{end}").exists()]
     return Failure("\n".join((
         f"the push would replace what the site made or changed itself: {', '.join(paths)}",
-        "If it is data, leave it to the site: take it out of git, name it in .gitignore, and push again:",
+        "If it is the site's data, take it out of git, name it in .gitignore, and push again:",
         f"    {shell_line('git', 'rm', '-r', '--quiet', '--cached', '--', *paths)}",
         "    git commit -m 'The host has this file'",
-        "If somebody edited it there, move it away on the host, and push again:",
+        "To have the pushed one instead, move the other away on the host, and push again:",
     )), "\n".join("    " + shell_line("mv", str(site / path), str(site / free)) for path, free in moves))
 
 
@@ -3544,7 +3545,7 @@ class Checkout(NamedTuple):
 
     def has_journal(self, path: str) -> bool:
         """Return True if a database of SQLite's has changes beside it (https://sqlite.org/tempfiles.html)."""
-        files = [self.root / f"{path}{end}" for end in JOURNALS if DATABASE.search(path)]
+        files = [self.root / f"{path}{end}" for end in ("-wal", "-journal") if DATABASE.search(path)]
         return any(file.is_file() and file.stat().st_size for file in files)
 
     def changes(self, old: str, new: str) -> dict[str, tuple[str, str]]:
@@ -3607,12 +3608,12 @@ class Checkout(NamedTuple):
                 with contextlib.suppress(OSError):  # it is not empty
                     (self.root / folder).rmdir()
 
-    def remove_all(self, *, edited_stay: bool) -> None:
-        """Remove the files that the index has; of those that are not as it has them, data or all stay."""
+    def remove_all(self) -> None:
+        """Remove the files that the index has, but no data that is not as it has it."""
         with contextlib.suppress(Failure):  # the index may be lost
-            kept = {path for path in self.edited() if edited_stay or is_data(path)}
-            paths = set(split_nul(self.git("ls-files", "-z"))) - kept
-            self.remove(path for path in paths if self.may_unlink(path))
+            edited, paths = self.edited(), set(split_nul(self.git("ls-files", "-z")))
+            kept = {path for path in paths if path in edited and is_data(path) or self.has_journal(path)}
+            self.remove(path for path in paths - kept if self.may_unlink(path))
 
     def require_writable(self, paths: Iterable[str]) -> None:
         """Raise Failure if files cannot be replaced: their folder is another user's, or a disk of its own."""
@@ -3773,14 +3774,14 @@ def needs_setup(root: Path, lines: Sequence[FlxLine]) -> bool:
 
 
 # A line of [setup] that names .venv itself, and not a program in it; or that installs packages.
-ABOUT_VIRTUALENV = re.compile(r"\.venv(?![\w/.-])|(?<![\w.-])(pip[\d.]*|uv)(?![\w.-])")
+ABOUT_VIRTUALENV = re.compile(r"\.venv(?!/?[\w.-])|(?<![\w.-])(pip[\w.-]*|ensurepip|uv|poetry|pdm)(?![\w.-])")
 
 
 def lines_to_run(root: Path, lines: Sequence[FlxLine], *, first: bool) -> list[FlxLine]:
-    """Return the lines of .flx that a push carries out: those of [setup] if it is the first one.
+    """Return the lines of .flx that a push carries out, those of [setup] only if it is the first one.
 
-    If the site has lost its virtualenv, those that make that are carried out again. Others of [setup] are
-    not: they may make tables anew, in which visitors have data by then.
+    If the site has lost its virtualenv, the lines that make it are run again. Others of [setup] are not: they
+    may make tables anew, in which visitors have data by then.
     """
     again = needs_setup(root, lines)
     return [line for line in lines if line.section != "setup" or first
@@ -3806,14 +3807,14 @@ def remove_unwaited(folder: Path) -> None:
                          stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
-def copy_folder(source: Path, target: Path, *, whole: bool, newer_stays: bool = False) -> list[str]:
+def copy_folder(source: Path, target: Path, *, whole: bool) -> list[str]:
     """Copy a folder that is in use into another, with links, times and modes.
 
-    What is newer in the target is replaced, unless it stays. If the folder need not be copied whole, what may
-    not be read is left out: return what cp says of that. Raise Failure with cp's words if more is missing.
+    If it need not be copied whole, what may not be read is left out: return what cp says of that. Raise
+    Failure with cp's words if anything else is missing.
     """
-    options = ["--reflink=auto", *(["--update"] if newer_stays else [])] if sys.platform == "linux" else []
-    done = subprocess.run(["cp", "-af", *options, f"{source}/.", str(target)], stderr=subprocess.PIPE,
+    reflink = ["--reflink=auto"] if sys.platform == "linux" else []
+    done = subprocess.run(["cp", "-af", *reflink, f"{source}/.", str(target)], stderr=subprocess.PIPE,
                           env={**os.environ, "LC_ALL": "C"})
     lines = [line for line in done.stderr.decode("utf-8", "backslashreplace").splitlines()
              if "No such file" not in line]  # it was there a moment ago
@@ -3825,28 +3826,40 @@ def copy_folder(source: Path, target: Path, *, whole: bool, newer_stays: bool = 
     return lines
 
 
+def adopt_links(site: bytes, copy: bytes, in_site: re.Pattern[bytes]) -> None:
+    """Let each link in a copied site lead into the copy, or out of it to where it leads from the site.
+
+    `in_site` finds the site's own path at the beginning of another. Raise Failure if the links are not all
+    found.
+    """
+    found = subprocess.run(["find", copy, "-type", "l", "-print0"], stdout=subprocess.PIPE)
+    if found.returncode < 0:
+        raise Failure(f"find was killed by signal {-found.returncode} in {os.fsdecode(copy)}", "Push again.")
+    for link in found.stdout.split(b"\0")[:-1]:
+        target = os.readlink(link)
+        place = os.path.normpath(os.path.join(os.path.dirname(site + link[len(copy):]), target))
+        inside = in_site.match(place)
+        if os.path.isabs(target):
+            goal = copy + place[inside.end():] if inside else target
+        else:
+            goal = target if inside else place
+        if goal != target:
+            os.unlink(link)
+            os.symlink(goal, link)
+
+
 def adopt_copy(site: Path, names: Sequence[Path], copy: Path) -> None:
     """Make a copied site one of its own: links, the virtualenv's programs and editable installs name it.
 
-    Before, they have one of the site's names. Raise Failure if the site's virtualenv is elsewhere, or the
-    links are not all found.
+    `names` are the paths by which the site is known. Raise Failure if its virtualenv is elsewhere, or as
+    adopt_links does.
     """
     if (site / ".venv").is_symlink():
         raise Failure(f"{site}/.venv is a link, and a trial would change what it leads to",
                       f"On the host: {shell_line('rm', f'{site}/.venv')}\nThe next push makes a new one.")
-    old, new = os.fsencode(site), os.fsencode(copy)
     in_site = re.compile(b"(?:%b)(?![\\w.-])"  # not a neighbour whose name begins alike
                          % b"|".join(re.escape(os.fsencode(name)) for name in names))
-    found = subprocess.run(["find", str(copy), "-type", "l", "-print0"], stdout=subprocess.PIPE)
-    if found.returncode < 0:
-        raise Failure(f"find was killed by signal {-found.returncode} in {copy}", "Push again.")
-    for link in found.stdout.split(b"\0")[:-1]:
-        target = os.readlink(link)
-        # A relative one that leads out of the site would lead elsewhere from here.
-        place = os.path.normpath(os.path.join(os.path.dirname(old + link[len(new):]), target))
-        if in_site.match(target) or not place.startswith(old + b"/"):
-            os.unlink(link)
-            os.symlink(in_site.sub(lambda _: new, place, count=1), link)
+    adopt_links(os.fsencode(site), os.fsencode(copy), in_site)
     virtualenv = copy / ".venv"
     files = [*virtualenv.glob("bin/*"), virtualenv / "pyvenv.cfg"]
     for kind in ("*.pth", "*.egg-link", "__editable__*.py", "*.dist-info/direct_url.json"):
@@ -3856,7 +3869,7 @@ def adopt_copy(site: Path, names: Sequence[Path], copy: Path) -> None:
         if inside and path.is_file() and not path.is_symlink() and path.stat().st_size < 1 << 20:
             content = path.read_bytes()
             if in_site.search(content) and b"\0" not in content:
-                path.write_bytes(in_site.sub(lambda _: new, content))
+                path.write_bytes(in_site.sub(lambda _: os.fsencode(copy), content))
 
 
 # --- host: a project on its host ---
@@ -3931,7 +3944,7 @@ class HostedProject:
         self.site = repository.with_suffix("").resolve()  # its owner may have moved it to another disk
         self.state = repository / "flaskflex"  # the script that the hooks call, the lock, the logs
         self.checkout = Checkout(repository, self.site, self.state / "index")
-        self.tried = self.state / "tried"  # the commit that ran in the last trial
+        self.chosen = self.state / "branch"  # the ref that was tried last: it goes live, and no other
         self.before = self.state / "before"  # what the site held before the first push, until that is live
         self.mark = f"{os.getpid()}-{time.time_ns()}"  # by it, processes that this one starts are known
 
@@ -4087,7 +4100,7 @@ class HostedProject:
         Raise Failure if it does not run: the site holds again what it held before (a .env, perhaps).
         """
         log.fact("Trying", self.describe(new))
-        self.restore_before(visited=True)
+        self.restore_before()
         copy_folder(self.site, self.state / "trial", whole=True)
         os.rename(self.state / "trial", self.before)
         try:
@@ -4095,32 +4108,19 @@ class HostedProject:
             report_answer(ask_site(self.site, self.mark), log)
         except BaseException:
             end_marked(self.mark)
-            self.restore_before(visited=False)
+            self.restore_before()
             raise
 
-    def try_out(self, old: str, new: str, log: Log) -> None:
-        """Try a commit where another one is live, or none (""); raise Failure if it does not run."""
-        if old:
-            self.try_commit(old, new, log)
-        else:
-            self.try_first(new, log)
-        write_beside(self.tried, new.encode(), 0o644)
-
-    def was_tried(self, commit: str) -> bool:
-        """Return True if a commit is the one that ran in the last trial."""
-        return self.tried.exists() and self.tried.read_text() == commit
-
-    def restore_before(self, *, visited: bool) -> None:
+    def restore_before(self) -> None:
         """Let the site hold what it held before a first push that failed, or was cut off.
 
-        What has come since and is not the push's stays: somebody may have copied a .env there. If the site
-        may have been visited since, so does what was changed.
+        What has come since and is not the push's stays: somebody may have copied a .env there.
         """
         if self.before.exists():
-            self.checkout.remove_all(edited_stay=visited)
+            self.checkout.remove_all()
             if not (self.before / ".venv").exists():
                 remove_tree(self.site / ".venv")
-            copy_folder(self.before, self.site, whole=True, newer_stays=visited)
+            copy_folder(self.before, self.site, whole=True)
             self.forget_before()
 
     def forget_before(self) -> None:
@@ -4165,7 +4165,7 @@ class HostedProject:
     def held_commit(self, live: str) -> str:
         """Return the commit that the site holds: the live one, "" if somebody has removed it.
 
-        Raise Failure if a link leads to the site, and nothing is there.
+        Raise Failure if a link leads to a site that was live, and nothing is there.
         """
         self.site.mkdir(exist_ok=True)
         if any(self.site.iterdir()):
@@ -4182,21 +4182,16 @@ class HostedProject:
         """
         new, live = self.commits()
         old = self.held_commit(live)
-        # The first commit is in the site since its trial, if that was not another pusher's.
+        # The trial of a first commit was in the site itself, if it was not another pusher's.
         tried_here = not old and self.before.exists() and self.checkout.holds(new)
         if old:
             self.forget_before()
         elif not tried_here:
-            self.restore_before(visited=True)
+            self.restore_before()
         if new in ("", old):
             return True
-        try:
-            if not (tried_here or self.was_tried(new)):  # the owner has named another branch in HEAD, perhaps
-                self.try_out(old, new, log)
-                tried_here = not old
-        except (Failure, OSError) as failure:
-            log.failure("Failed", failure)
-            return False
+        if self.chosen.exists() and self.chosen.read_text() != self.branch():
+            return True  # the owner names another branch in HEAD: it goes live once a push to it was tried
         return self.replace_live(old, new, log, tried_here=tried_here)
 
 
@@ -4217,8 +4212,10 @@ def try_push(hosted: HostedProject, log: Log, old: str, new: str) -> None:
     elif new == live:
         raise Failure("the last push can neither go live nor be taken back",
                       f"Its log on the host says why: {hosted.log_path(now)}")
+    elif live:
+        hosted.try_commit(live, new, log)
     else:
-        hosted.try_out(live, new, log)
+        hosted.try_first(new, log)
 
 
 def take_push(hosted: HostedProject, log: Log, ref: str, old: str, new: str) -> None:
@@ -4245,6 +4242,7 @@ def take_push(hosted: HostedProject, log: Log, ref: str, old: str, new: str) -> 
         try_push(hosted, log, old if old.strip("0") else "", new)
         if branch != hosted.branch():
             hosted.git("symbolic-ref", "HEAD", branch)
+        write_beside(hosted.chosen, os.fsencode(branch), 0o644)
 
 
 def run_hook(hook: str, args: Sequence[str]) -> int:
@@ -4451,7 +4449,7 @@ def run_flaskflex(name: str, *args: str) -> str:
 
 
 def read_in_home(name: str, path: str) -> str:
-    """Return the text of a file in a project's home, "" without one; raise Failure if it is not all."""
+    """Return the text of a file in a project's home, "" without one; raise Failure if it is too large."""
     script = f'test ! -e "$1" || timeout 9 head -c {READ_LIMIT} "$1"'
     text = run_as(name, "sh", "-c", script, "sh", path)
     if len(os.fsencode(text)) == READ_LIMIT:
@@ -4609,7 +4607,7 @@ def check_apache(name: str, domains: Sequence[str]) -> None:
 
 
 def switch_sites(command: str, sites: Sequence[str]) -> None:
-    """Enable or disable sites by a2ensite or a2dissite, and let Apache read its files, as it goes on."""
+    """Enable or disable sites by a2ensite or a2dissite, and reload Apache, which goes on meanwhile."""
     if sites:
         run_as("root", command, "--quiet", *sites)
     if Path("/run/systemd/system").is_dir():
@@ -4683,12 +4681,9 @@ def remove_project(name: str, report: Report) -> None:
                    f"--result-file={dump}", name)
         places = [HOMES / name, LOGS / name, *site_files(name), CRONTABS / name, dump]
         kept = [str(place) for place in places if os.path.lexists(place)]
-        earlier = max(ARCHIVES.glob(f"{name}-????????-??????.tar.gz"), default=None)
-        if earlier and not os.path.lexists(HOMES / name):  # of a removal that was cut off
-            archive = earlier
-        else:
-            run_as("root", "tar", "-cSPzf", f"{archive}.part", "--files-from=/dev/null", *kept)
-            os.rename(f"{archive}.part", archive)
+        earlier = max(ARCHIVES.glob(f"{name}-????????-??????.tar.gz"), default=archive)
+        run_as("root", "tar", "-cSPzf", f"{archive}.part", "--files-from=/dev/null", *kept)
+        os.rename(f"{archive}.part", archive)
     except BaseException:
         run_as("root", "rm", "-f", f"{archive}.part", str(dump))
         run_as("root", "usermod", "--expiredate", "", name)
@@ -4696,6 +4691,9 @@ def remove_project(name: str, report: Report) -> None:
         raise
     erase_project(name, kept, database=database)
     report.fact("Removed", f"{name}; all that it had is in {archive}")
+    if str(HOMES / name) not in kept and earlier != archive:
+        report.fact("Its home", f"was gone already: it may be in {earlier}, of a removal that was cut off")
+        archive = earlier
     report.fact("Restore", shell_line(
         "sudo", "python3", sys.argv[0], "host", name, *(f"--domain={domain}" for domain in domains),
         *(["--database"] if database else []), f"--restore={archive}"))
@@ -4837,9 +4835,10 @@ def host_on_machine(options: argparse.Namespace, report: Report) -> None:
         own_script()  # without it nothing is begun
     if os.geteuid() != 0:
         hint = f"Type: {shell_line('sudo', 'python3', *sys.argv)}"
-        if options.remove:
-            hint += ("\nA project in a folder of yours has no more than two folders: "
-                     + shell_line("rm", "-r", f"{options.name}.git", f"{options.name}"))
+        if options.remove and options.name:
+            places = [os.path.join(options.directory, name) for name in (f"{options.name}.git", options.name)]
+            hint += ("\nA project that you host in a folder of your own is these two, with its data: "
+                     + shell_line("rm", "-rf", *places))
         raise Failure("users and sites are for root to make, on a machine of one's own", hint)
     if not re.fullmatch(PROJECT_NAME, options.name or ""):
         raise Failure(f"{options.name or ''!r} is not a name for a project of this machine",

@@ -331,6 +331,7 @@ def test_project_that_is_well_has_no_fault_in_it(look: Look) -> None:
     ("echo '*.orig' > .gitignore; touch application/app.py.bak; git add -f application/app.py.bak; "
      "touch application/app.py.orig; echo .env >> .gitignore; touch public_html/.env application/.env",
      r"not have application/\.env: "),
+    ("echo lib.py > .gitignore; touch public_html/lib.py", r"not have public_html/lib\.py"),
 ])
 def test_what_git_ignores_is_told_by_kind(arrange: str, kept: str, project: Path, look: Look) -> None:
     run("sh", "-ec", f"{arrange}; git add .; git commit -qm x", cwd=project, env=dict(os.environ))
