@@ -461,7 +461,8 @@ def test_a_removed_project_is_gone_and_comes_back_as_it_was_from_its_archive(mar
                                             f"--restore={archive}", status=1)
 
 
-def test_a_project_can_be_restored_for_another_domain(host: HostMachine) -> None:
+def test_a_project_can_be_restored_for_another_domain(mariadb: HostMachine) -> None:
+    host = mariadb  # which is asked for a database of the project
     host.add("moved")
     archive, = re.findall("--restore=(.*)$", host.host("moved", "--remove"), re.MULTILINE)
     out = host.host("moved", "--domain", "again.example.org", "--restore", archive)
@@ -487,7 +488,8 @@ def test_a_database_that_is_restored_runs_nothing_as_root(mariadb: HostMachine) 
     assert "ALL PRIVILEGES ON *.*" not in host.run("mariadb -e 'SHOW GRANTS FOR mean@localhost'")
 
 
-def test_a_removal_that_was_cut_off_can_be_finished(host: HostMachine) -> None:
+def test_a_removal_that_was_cut_off_can_be_finished(mariadb: HostMachine) -> None:
+    host = mariadb  # which is asked for a database of the project
     host.add("cut")
     host.add("cut-later")
     host.run("rm -rf /var/www/cut; mkdir -p /var/www/.cut.flaskflex-removed/half")
@@ -497,9 +499,14 @@ def test_a_removal_that_was_cut_off_can_be_finished(host: HostMachine) -> None:
 
 
 def test_a_project_whose_home_is_gone_leaves_its_database_in_an_archive(mariadb: HostMachine) -> None:
-    mariadb.add("homeless", "--database")
+    mariadb.add("homeless")
+    earlier, = re.findall("--restore=(.*)$", mariadb.host("homeless", "--remove"), re.MULTILINE)
+    mariadb.run("sleep 1")  # an archive has the time in its name, by seconds
+    mariadb.host("homeless", "--domain", "homeless.example.org", "--database")
     mariadb.run("mariadb homeless -e 'CREATE TABLE t (x INT)'; rm -rf /var/www/homeless")
-    archive, = re.findall("all that it had is in (.*)$", mariadb.host("homeless", "--remove"), re.MULTILINE)
+    out = mariadb.host("homeless", "--remove")
+    archive, = re.findall("all that it had is in (.*)$", out, re.MULTILINE)
+    assert archive != earlier and re.search(f"^Its home .*{earlier}", out, re.MULTILINE)
     assert "CREATE TABLE `t`" in mariadb.run(f"tar -xOPzf {archive} /var/backups/flaskflex/homeless.sql")
     assert "homeless" not in mariadb.run("mariadb -N -e 'SHOW DATABASES'")
 
@@ -534,7 +541,8 @@ def test_a_push_of_files_that_apaches_user_owns_is_taken_back_whole(host: HostMa
     assert len(refs) == 2 and refs[0] == refs[1]
 
 
-def test_a_project_that_cannot_be_archived_stays_and_serves(host: HostMachine) -> None:
+def test_a_project_that_cannot_be_archived_stays_and_serves(mariadb: HostMachine) -> None:
+    host = mariadb  # which is asked for a database of the project
     host.add("kept")
     host.clone("kept")
     host.push("kept")
@@ -559,7 +567,10 @@ def ask_https(host: HostMachine, domain: str) -> str:
                     f"print(connection.getresponse().read().decode(), end=\"\")' {domain}")
 
 
-def test_certbot_makes_an_https_site_of_a_projects_site_that_further_commands_keep(host: HostMachine) -> None:
+def test_certbot_makes_an_https_site_of_a_projects_site_that_further_commands_keep(
+    mariadb: HostMachine
+) -> None:
+    host = mariadb  # which is asked for a database of the project
     """Without Let's Encrypt: certbot installs a certificate that it did not get there."""
     if host.run("test -e /usr/bin/certbot -a -e /usr/sbin/make-ssl-cert || echo missing"):
         pytest.skip("certbot is not installed (Debian's packages python3-certbot-apache and ssl-cert)")
