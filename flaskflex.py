@@ -4147,7 +4147,7 @@ class HostedProject:
         try:
             if not tried_here:
                 self.deploy(self.checkout, old or EMPTY_TREE, new, log)
-            if url or not (old or tried_here):  # without a URL the trial's answer counts, if the site is its
+            if url or not (old or tried_here):  # else it has answered in the trial
                 answer = ask_url(url) if url else ask_site(self.site, self.mark)
                 # What ran in the site itself can fail now by a setting of Apache's only.
                 report_answer(answer._replace(level="warn") if tried_here else answer, log)
@@ -4190,7 +4190,7 @@ class HostedProject:
             self.restore_before()
         if new in ("", old):
             return True
-        if self.chosen.exists() and self.chosen.read_text() != self.branch():
+        if self.chosen.exists() and os.fsdecode(self.chosen.read_bytes()) != self.branch():
             return True  # the owner names another branch in HEAD: it goes live once a push to it was tried
         return self.replace_live(old, new, log, tried_here=tried_here)
 
@@ -4884,7 +4884,7 @@ def host(options: argparse.Namespace, report: Report) -> int:
 # --- the commands ---
 
 
-Inspection = tuple[Project, Virtualenv, subprocess.Popen[bytes]]  # apart: to cog, a third bracket is a marker
+Inspection = tuple[Project, Virtualenv, subprocess.Popen[bytes]]  # else cog sees a marker: three brackets
 
 
 @contextlib.contextmanager

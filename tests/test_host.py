@@ -1011,6 +1011,14 @@ def test_a_branch_that_head_names_and_nobody_has_pushed_changes_nothing(live: Ho
     live.assert_holds(new)
 
 
+def test_a_branch_whose_name_is_in_another_encoding_deploys(new: Hosted) -> None:
+    branch = os.fsdecode("refs/heads/grün".encode("latin-1"))
+    for _ in range(2):
+        commit = new.commit()
+        new.push("origin", f"HEAD:{branch}")
+        assert new.ref("refs/flaskflex/live") == new.ref(branch) == commit
+
+
 def test_a_tag_is_no_commit_for_a_branch_and_the_hint_pushes_its_commit(new: Hosted) -> None:
     new.git("tag", "-a", "-m", "v1", "v1")
     with untouched(new.site):
