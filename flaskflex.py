@@ -2996,7 +2996,7 @@ def ignored_paths(root: Path, status: Mapping[str, str]) -> list[str]:
         names = os.listdir(root / path) if f"/{path}".endswith("/instance/") else [""]
         found += [path + name for name in names]
     return sorted(path for path in found if path not in FILES and not LOCAL.search(path)
-                  and not (path.startswith("public_html/") and is_data(path))  # better so
+                  and not (path.startswith("public_html/") and is_data(path))  # no host needs it there
                   and not (root / path / "pyvenv.cfg").exists())
 
 
@@ -3334,7 +3334,7 @@ CHECKOUT_SETTINGS = (
     "-c", "core.fileMode=false", "-c", "core.fsmonitor=false", "-c", "core.hooksPath=/dev/null",
     "-c", "core.attributesFile=/dev/null",
 )
-JOURNALS = ("-wal", "-journal", "-shm")  # what SQLite adds to a database's name, for files that belong to it
+JOURNALS = ("-wal", "-journal")  # what SQLite adds to the name of a database, for what is not yet in it
 STAGE = ".flaskflex-new-"  # the folder in a site where files lie that are about to replace others
 
 
@@ -3457,7 +3457,7 @@ def in_the_way_failure(site: Path, paths: Sequence[str]) -> Failure:
     taken: set[str] = set()
     moves = [(path, free_path(site, (path + ".old" * count for count in itertools.count(1)), taken))
              for path in paths]
-    moves += [(path + end, free + end) for path, free in moves for end in JOURNALS
+    moves += [(path + end, free + end) for path, free in moves for end in (*JOURNALS, "-shm")
               if DATABASE.search(path) and (site / f"{path}{end}").exists()]
     return Failure("\n".join((
         f"the push would replace what the site made or changed itself: {', '.join(paths)}",
@@ -3545,7 +3545,7 @@ class Checkout(NamedTuple):
 
     def has_journal(self, path: str) -> bool:
         """Return True if a database of SQLite's has changes beside it (https://sqlite.org/tempfiles.html)."""
-        files = [self.root / f"{path}{end}" for end in ("-wal", "-journal") if DATABASE.search(path)]
+        files = [self.root / f"{path}{end}" for end in JOURNALS if DATABASE.search(path)]
         return any(file.is_file() and file.stat().st_size for file in files)
 
     def changes(self, old: str, new: str) -> dict[str, tuple[str, str]]:
