@@ -571,8 +571,8 @@ def ask_https(host: HostMachine, domain: str) -> str:
 def test_certbot_makes_an_https_site_of_a_projects_site_that_further_commands_keep(
     mariadb: HostMachine
 ) -> None:
-    host = mariadb  # which is asked for a database of the project
     """Without Let's Encrypt: certbot installs a certificate that it did not get there."""
+    host = mariadb  # which is asked for a database of the project
     if host.run("test -e /usr/bin/certbot -a -e /usr/sbin/make-ssl-cert || echo missing"):
         pytest.skip("certbot is not installed (Debian's packages python3-certbot-apache and ssl-cert)")
     host.run("test -e /etc/ssl/certs/ssl-cert-snakeoil.pem || make-ssl-cert generate-default-snakeoil")
