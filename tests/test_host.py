@@ -24,7 +24,7 @@ from installing import certified, serving
 
 pytest_plugins = ["hosting_fixtures"]
 
-pytestmark = pytest.mark.oldest_and_newest
+pytestmark = pytest.mark.oldest
 
 FLASKFLEX = load_flaskflex()
 

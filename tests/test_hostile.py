@@ -18,7 +18,7 @@ from helpers import (
     site_packages, untouched, write,
 )
 
-pytestmark = pytest.mark.oldest_and_newest
+pytestmark = pytest.mark.oldest
 
 hypothesis = pytest.importorskip("hypothesis")
 strategies = pytest.importorskip("hypothesis.strategies")
