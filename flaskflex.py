@@ -3486,15 +3486,14 @@ class Checkout(NamedTuple):
             raise Failure(f"git {args[0]} failed in {self.root}", error_text(done.stderr))
         return done.stdout
 
-    def update(self, old: str, new: str, ours: set[str], *, keep: bool) -> set[str]:
-        """Replace the files of one commit by another's; return those that stay as the site has them.
+    def update(self, old: str, new: str, *, keep: bool) -> set[str]:
+        """Replace the files of one commit or tree by another's; return those that stay as the site has them.
 
         The rules are git's own (git-read-tree(1), "Two Tree Merge"): nothing is replaced that the site made
         or changed itself. But
         - a file may be as the new commit has it already;
         - one that the site changed and the new commit lacks stays, untracked;
-        - a database or settings that the new commit lacks stay even if the site has not changed them;
-        - files in which [replace] works (ours) are the host's, and are replaced.
+        - a database or settings that the new commit lacks stay even if the site has not changed them.
 
         Raise Failure, with no file changed, if another file is in the way; with keep it stays.
         """
@@ -3503,13 +3502,13 @@ class Checkout(NamedTuple):
         edited = self.edited() | {path for path in changes if self.has_journal(path)}
         coming = self._replace(index_file=self.index_file.with_suffix(".new"))
         self.git("read-tree", "-i", "-m", f"--index-output={coming.index_file}", old, new)
-        plan = self.plan(changes, edited, ours, coming)
+        plan = self.plan(changes, edited, coming)
         if plan.in_the_way and not keep:
             raise in_the_way_failure(self.repository.with_suffix(""), sorted(plan.in_the_way))
         self.require_writable([*plan.written, *filter(self.has_file, plan.removed)])
         os.replace(coming.index_file, self.index_file)
         self.replace(plan.written, plan.removed)
-        return (edited - changes.keys() - ours) | plan.kept
+        return (edited - changes.keys()) | plan.kept
 
     def load_index(self, commit: str) -> None:
         """Let the index have the files of a commit; raise as git() does."""
@@ -3520,21 +3519,20 @@ class Checkout(NamedTuple):
             self.index_file.unlink(missing_ok=True)
             self.git("read-tree", commit)
 
-    def plan(self, changes: Mapping[str, tuple[str, str]], edited: set[str], ours: set[str],
-             coming: Checkout) -> FilePlan:
+    def plan(self, changes: Mapping[str, tuple[str, str]], edited: set[str], coming: Checkout) -> FilePlan:
         """Return what becomes of the files that change, by the rules of update(); raise as git() does.
 
         `coming` is this folder with the index of the new commit.
         """
         lacking = {path for path, (_, new_mode) in changes.items() if new_mode == ABSENT}
-        doubtful = {path for path, (old_mode, _) in changes.items() if path in ours
-                    or self.has_file(path) and (path in edited or old_mode == ABSENT)}
-        kept = {path for path in lacking if path in doubtful - ours or is_data(path) and self.has_file(path)}
+        doubtful = {path for path, (old_mode, _) in changes.items()
+                    if (path in edited or old_mode == ABSENT) and self.has_file(path)}
+        kept = {path for path in lacking if path in doubtful or is_data(path) and self.has_file(path)}
         removed = {path for path in lacking - kept if self.may_unlink(path)}
         differing = coming.edited() & doubtful if doubtful else set()
         as_wanted = {path for path in doubtful - differing if changes[path][0] == changes[path][1]}
         written = changes.keys() - lacking - as_wanted
-        in_the_way = differing - ours | {path for path in written if self.is_blocked(path, removed)}
+        in_the_way = differing | {path for path in written if self.is_blocked(path, removed)}
         return FilePlan(written - in_the_way, removed, in_the_way, kept)
 
     def edited(self) -> set[str]:
@@ -3675,50 +3673,31 @@ def end_marked(mark: str) -> None:
         send_signal(pids, signal.SIGKILL)
 
 
-def replaced_paths(lines: Iterable[FlxLine]) -> set[str]:
-    """Return the paths of the files into which a .flx puts values."""
-    return {os.path.normpath(line.fields[0]) for line in lines if line.section == "replace"}
+def check_lines(lines: Iterable[FlxLine], variables: Mapping[str, str], log: Log) -> None:
+    """Log which lines of a .flx are left out; raise Failure for one that cannot be carried out."""
+    for line in lines:
+        if line.section not in FLX_SECTIONS:
+            log.fact("Left out", f".flx, line {line.number}: {flx_warning(line, set())}")
+        elif flx_error(line):
+            raise flx_failure(line, flx_error(line))
+        elif line.section == "replace" and line.fields[2] not in variables:
+            raise flx_failure(line, f"this host has no {line.fields[2]} for the project")
 
 
 class FlxRun(NamedTuple):
-    """Where .flx is carried out: the folder, the values for [replace], the mark of its processes, the log."""
+    """Where commands and modes of a .flx are carried out: the folder, the mark of its processes, the log."""
 
     root: Path
-    variables: Mapping[str, str]
     mark: str
     seconds: float  # for each line
     log: Log
 
-    def carry_out(self, lines: Sequence[FlxLine], pushed: Callable[[str], bytes]) -> None:
-        """Do what the lines say; pushed returns a file as the commit has it. Raise Failure if one fails."""
-        for line in lines:
-            if line.section not in FLX_SECTIONS:
-                self.log.fact("Left out", f".flx, line {line.number}: {flx_warning(line, set())}")
-            elif flx_error(line):
-                raise flx_failure(line, flx_error(line))
-        self.put_values([line for line in lines if line.section == "replace"], pushed)
+    def carry_out(self, lines: Sequence[FlxLine]) -> None:
+        """Run the commands, then set the modes; raise Failure if one fails."""
         for section, act in (("setup", self.run), ("deploy", self.run), ("permission", self.set_mode)):
             for line in lines:
                 if line.section == section:
                     act(line)
-
-    def put_values(self, lines: Sequence[FlxLine], pushed: Callable[[str], bytes]) -> None:
-        """Put values into files, always into what was pushed: a value may hold the token that it replaces.
-
-        Raise Failure if a value is not known, or a file is not there or is a link.
-        """
-        contents: dict[Path, bytes] = {}
-        for line in lines:
-            path, token, name = line.fields
-            place = self.inside(line, path)
-            if name not in self.variables:
-                raise flx_failure(line, f"this host has no {name} for the project")
-            if (self.root / path).is_symlink():
-                raise flx_failure(line, f"{path} is a link")
-            content = contents.get(place) or pushed(os.path.normpath(path))
-            contents[place] = content.replace(os.fsencode(token), os.fsencode(self.variables[name]))
-        for place, content in contents.items():
-            write_beside(place, content, place.stat().st_mode & 0o777)
 
     def set_mode(self, line: FlxLine) -> None:
         """Set the mode of a file or folder; raise as inside() does."""
@@ -4038,23 +4017,51 @@ class HostedProject:
     def deploy(self, tree: Checkout, old: str, new: str, log: Log, *, keep: bool = False) -> set[str]:
         """Let a folder that holds one commit run another; return the files that stay as the site has them.
 
-        Raise Failure if files are in the way, or a line of .flx fails.
+        Raise Failure, with nothing changed, if files are in the way or .flx has mistakes; or if a line fails.
         """
         # Five parameters: a deploy is a folder and two commits, of a trial or the site, and each has its log.
         lines = self.flx(new)
-        ours, newly = replaced_paths(self.flx(old)), replaced_paths(lines)
-        if newly - ours and tree.holds(new):  # an earlier try had found nothing in the way
-            ours |= newly
-        run = FlxRun(tree.root, self.variables(), self.mark, self.line_seconds(), log)
+        check_lines(lines, self.variables(), log)
+        run = FlxRun(tree.root, self.mark, self.line_seconds(), log)
         with starts_delayed(tree.root):
-            kept = tree.update(old, new, ours, keep=keep)
-            if kept & newly and not keep:
-                raise in_the_way_failure(self.repository.with_suffix(""), sorted(kept & newly))
-            run.carry_out(lines_to_run(tree.root, lines, first=old == EMPTY_TREE),
-                          lambda path: tree.git("cat-file", "--filters", f"{new}:{path}"))
+            kept = tree.update(self.with_values(old), self.with_values(new), keep=keep)
+            run.carry_out(lines_to_run(tree.root, lines, first=old == EMPTY_TREE))
             if self.setting("flaskflex.closed"):
                 close_to_others(tree.root)
         return kept
+
+    def with_values(self, commit: str) -> str:
+        """Return the tree of a commit with the values that [replace] puts into its files.
+
+        So these are files as all others: written in one step, and spared if the site has changed them. Raise
+        Failure if one is not in the commit, or is a link.
+        """
+        values = self.variables()
+        lines = [line for line in self.flx(commit) if line.section == "replace" and not flx_error(line)]
+        if not lines:
+            return commit
+        files: dict[str, tuple[str, bytes]] = {}  # the mode and the content of each
+        for line in lines:
+            path, token, name = line.fields
+            mode, content = files.get(os.path.normpath(path)) or self.file_of(commit, line)
+            if name in values:  # else it is a commit of earlier, when the host had it
+                content = content.replace(os.fsencode(token), os.fsencode(values[name]))
+            files[os.path.normpath(path)] = mode, content
+        index = self.checkout._replace(index_file=self.state / "values-index")
+        index.load_index(commit)
+        for path, (mode, content) in files.items():
+            blob = index.git("hash-object", "-w", "--stdin", stdin=content).decode().strip()
+            index.git("update-index", "--cacheinfo", f"{mode},{blob},{path}")
+        return index.git("write-tree").decode().strip()
+
+    def file_of(self, commit: str, line: FlxLine) -> tuple[str, bytes]:
+        """Return the mode and the content of the file that a line of [replace] names, or raise Failure."""
+        path = os.path.normpath(line.fields[0])
+        mode, _, blob = self.git("ls-tree", "-z", commit, "--", path).partition("\t")[0].rpartition(" ")
+        if not mode.startswith("100"):
+            reason = "a link" if mode.startswith("120") else "no file of the project"
+            raise flx_failure(line, f"{path} is {reason}")
+        return mode[:6], git_output(self.repository, self.git_dir, "cat-file", "blob", blob)
 
     def variables(self) -> dict[str, str]:
         """Return the values for [replace]; those of a project's database are in a file of its own."""
@@ -4183,7 +4190,7 @@ class HostedProject:
         new, live = self.commits()
         old = self.held_commit(live)
         # The trial of a first commit was in the site itself, if it was not another pusher's.
-        tried_here = not old and self.before.exists() and self.checkout.holds(new)
+        tried_here = not old and self.before.exists() and self.checkout.holds(self.with_values(new))
         if old:
             self.forget_before()
         elif not tried_here:

@@ -865,6 +865,41 @@ def test_replace_spares_what_the_site_has_changed_since(live: Hosted) -> None:
         assert re.search("^Refused .*application/config.ini", live.push(status=1), re.MULTILINE)
 
 
+def test_what_is_in_the_way_of_replace_is_found_before_any_file_is_replaced(live: Hosted) -> None:
+    live.commit("config.ini", "TOKEN")
+    live.push()
+    live.commit()
+    live.commit(".flx", f"{FLX}[replace]\nconfig.ini TOKEN PROJECT_NAME\n[deploy]\n"
+                        f"case $PWD in */trial) echo of a visitor >>{live.site}/config.ini ;; esac\n")
+    before = snapshot(live.site / "application")
+    assert re.search("^Failed .*config.ini", live.push(), re.MULTILINE)
+    assert snapshot(live.site / "application") == before
+    assert (live.site / "config.ini").read_text() == "TOKENof a visitor\n"
+
+
+def test_what_the_site_has_added_to_a_file_in_which_replace_works_is_kept(live: Hosted) -> None:
+    live.commit("config.ini", "NAME=TOKEN\n")
+    live.commit(".flx", FLX + "[replace]\nconfig.ini TOKEN PROJECT_NAME\n")
+    live.push()
+    write(live.site / "config.ini", f"NAME={NAME}\nSECRET=1\n")
+    live.commit()
+    assert "config.ini was changed on the host, and stays as it is" in live.push()
+    live.commit("config.ini", "NAME=TOKEN\nMORE=1\n")
+    with untouched(live.site):
+        assert re.search("^Refused .*config.ini", live.push(status=1), re.MULTILINE)
+    assert (live.site / "config.ini").read_text() == f"NAME={NAME}\nSECRET=1\n"
+
+
+def test_a_file_in_which_replace_works_no_longer_is_as_it_was_pushed(live: Hosted) -> None:
+    live.commit("config.ini", "TOKEN")
+    live.commit(".flx", FLX + "[replace]\nconfig.ini TOKEN PROJECT_NAME\n")
+    live.push()
+    assert (live.site / "config.ini").read_text() == NAME
+    live.commit(".flx", FLX)
+    live.push()
+    live.served()
+
+
 def test_replace_writes_through_no_link(live: Hosted) -> None:
     write(live.site / "instance" / "config.ini", "the site's own")
     (live.clone / "config.ini").symlink_to("instance/config.ini")
