@@ -390,6 +390,11 @@ def split_nul(output: bytes) -> list[str]:
     return os.fsdecode(output).split("\0")[:-1]
 
 
+def join_nul(paths: Iterable[str]) -> bytes:
+    """Return paths as a list for git, in which each ends with a NUL character (-z)."""
+    return b"".join(os.fsencode(path) + b"\0" for path in paths)
+
+
 class Blob(NamedTuple):
     """A file as a commit holds it: mode such as "100644", object name, content."""
 
@@ -3442,6 +3447,7 @@ class FilePlan(NamedTuple):
     """What becomes of the files in which two commits differ, by path."""
 
     written: set[str]  # put there as the second commit has them
+    spared: set[str]  # not the host's, though the second commit has them: the site had them already
     removed: set[str]  # because the second commit lacks them
     in_the_way: set[str]  # not written: the site has files of its own there
     kept: set[str]  # left there, though the second commit lacks them
@@ -3469,7 +3475,10 @@ def in_the_way_failure(site: Path, paths: Sequence[str]) -> Failure:
 
 
 class Checkout(NamedTuple):
-    """The project's files in a folder, the site or a trial's copy of it, with an index of the host's own."""
+    """The project's files in a folder, the site or a trial's copy of it.
+
+    The index is the host's own. It has the files that the host wrote: others are the site's.
+    """
 
     repository: Path
     root: Path
@@ -3491,49 +3500,59 @@ class Checkout(NamedTuple):
 
         The rules are git's own (git-read-tree(1), "Two Tree Merge"): nothing is replaced that the site made
         or changed itself. But
-        - a file may be as the new commit has it already;
+        - a file may be as the new commit has it already, and stays the site's;
         - one that the site changed and the new commit lacks stays, untracked;
         - a database or settings that the new commit lacks stay even if the site has not changed them.
 
         Raise Failure, with no file changed, if another file is in the way; with keep it stays.
         """
-        self.load_index(old)
+        known = self.known_paths(old)
+        held, coming = self.with_index(".old"), self.with_index(".new")
+        self.git("read-tree", "-i", "-m", f"--index-output={held.index_file}", old)
         changes = self.changes(old, new)
-        edited = self.edited() | {path for path in changes if self.has_journal(path)}
-        coming = self._replace(index_file=self.index_file.with_suffix(".new"))
-        self.git("read-tree", "-i", "-m", f"--index-output={coming.index_file}", old, new)
-        plan = self.plan(changes, edited, coming)
+        edited = held.edited() | {path for path in changes if self.has_journal(path)}
+        held.git("read-tree", "-i", "-m", f"--index-output={coming.index_file}", old, new)
+        doubtful = {path for path, (old_mode, _) in changes.items()
+                    if (path in edited or old_mode == ABSENT) and self.has_file(path)}
+        plan = self.plan(changes, doubtful, coming.edited() & doubtful if doubtful else set(), known)
         if plan.in_the_way and not keep:
             raise in_the_way_failure(self.repository.with_suffix(""), sorted(plan.in_the_way))
         self.require_writable([*plan.written, *filter(self.has_file, plan.removed)])
-        os.replace(coming.index_file, self.index_file)
-        self.replace(plan.written, plan.removed)
+        self.replace(plan, coming)
         return (edited - changes.keys()) | plan.kept
 
-    def load_index(self, commit: str) -> None:
-        """Let the index have the files of a commit; raise as git() does."""
-        self.index_file.with_name(f"{self.index_file.name}.lock").unlink(missing_ok=True)  # of a killed git
-        try:
-            self.git("read-tree", "-i", "-m", commit)
-        except Failure:  # the index is damaged, after a power cut perhaps: git looks at the files again
-            self.index_file.unlink(missing_ok=True)
-            self.git("read-tree", commit)
+    def with_index(self, end: str) -> Checkout:
+        """Return this folder with another index, which no killed git keeps locked."""
+        other = self._replace(index_file=self.index_file.with_suffix(end))
+        Path(f"{other.index_file}.lock").unlink(missing_ok=True)
+        return other
 
-    def plan(self, changes: Mapping[str, tuple[str, str]], edited: set[str], coming: Checkout) -> FilePlan:
-        """Return what becomes of the files that change, by the rules of update(); raise as git() does.
+    def known_paths(self, commit: str) -> set[str]:
+        """Return the paths in the index; a commit's if it is lost, or damaged by a power cut perhaps."""
+        self.with_index("")  # it is unlocked
+        with contextlib.suppress(Failure):
+            if self.index_file.exists():
+                return set(split_nul(self.git("ls-files", "-z")))
+        self.index_file.unlink(missing_ok=True)
+        return set(split_nul(self.git("ls-tree", "-r", "-z", "--name-only", commit)))
 
-        `coming` is this folder with the index of the new commit.
+    def plan(self, changes: Mapping[str, tuple[str, str]], doubtful: set[str], differing: set[str],
+             known: set[str]) -> FilePlan:
+        """Return what becomes of files by the rules of update(). Changes are the modes in two commits.
+
+        Doubtful files are in the site and not as the old commit has them; some of them also differ from what
+        the new one has. The host wrote those with known paths.
         """
         lacking = {path for path, (_, new_mode) in changes.items() if new_mode == ABSENT}
-        doubtful = {path for path, (old_mode, _) in changes.items()
-                    if (path in edited or old_mode == ABSENT) and self.has_file(path)}
-        kept = {path for path in lacking if path in doubtful or is_data(path) and self.has_file(path)}
+        kept = {path for path in lacking if path in doubtful
+                or (is_data(path) or path not in known) and self.has_file(path)}
         removed = {path for path in lacking - kept if self.may_unlink(path)}
-        differing = coming.edited() & doubtful if doubtful else set()
-        as_wanted = {path for path in doubtful - differing if changes[path][0] == changes[path][1]}
+        same = doubtful - differing - lacking
+        as_wanted = {path for path in same if self.has_mode(path, changes[path][1])}
         written = changes.keys() - lacking - as_wanted
         in_the_way = differing | {path for path in written if self.is_blocked(path, removed)}
-        return FilePlan(written - in_the_way, removed, in_the_way, kept)
+        spared = {path for path in same - known if changes[path][0] == ABSENT}
+        return FilePlan(written - in_the_way, spared, removed, in_the_way, kept)
 
     def edited(self) -> set[str]:
         """Return the paths of files that are not as the index has them; raise as git() does."""
@@ -3568,6 +3587,10 @@ class Checkout(NamedTuple):
         """Return True if there is a file or a link at a path, and no link on the way to it."""
         return os.path.lexists(self.root / path) and self.may_unlink(path)
 
+    def has_mode(self, path: str, mode: str) -> bool:
+        """Return True if a file can be executed exactly if git's mode says so."""
+        return os.lstat(self.root / path).st_mode & 0o100 == int(mode, 8) & 0o100
+
     def is_blocked(self, path: str, removed: set[str]) -> bool:
         """Return True if no file can be at a path: a folder with files is there, or a file or link above."""
         place = self.root / path
@@ -3577,20 +3600,23 @@ class Checkout(NamedTuple):
             files += [found for found in place.rglob("*") if not is_real_folder(found)]
         return any(str(found.relative_to(self.root)) not in removed for found in files)
 
-    def replace(self, written: Iterable[str], removed: Iterable[str]) -> None:
-        """Remove files, and write others from the index: first beside, so that a full disk changes nothing.
+    def replace(self, plan: FilePlan, coming: Checkout) -> None:
+        """Remove files, and write others from the index that is coming, which then is this folder's.
 
-        Each appears at once and whole: whoever opens one finds the old or the new. Raise as git() does, and
-        OSError.
+        They are written beside first, so that a full disk changes nothing. Each appears at once and whole:
+        whoever opens one finds the old or the new. Raise as git() does, and OSError.
         """
         for old in self.root.glob(f"{STAGE}*"):  # of a run that was killed
             remove_tree(old)
         with temporary_folder(str(self.root), STAGE) as stage:
             # In a work tree of its own: in the site, git would go by the old .gitattributes.
-            self._replace(root=stage).git("checkout-index", "-q", "-z", "--stdin",
-                                          stdin=b"".join(os.fsencode(path) + b"\0" for path in written))
-            self.remove(removed)
-            for path in written:
+            coming._replace(root=stage).git("checkout-index", "-q", "-z", "--stdin",
+                                            stdin=join_nul(plan.written))
+            if plan.spared:
+                coming.git("update-index", "--force-remove", "-z", "--stdin", stdin=join_nul(plan.spared))
+            self.remove(plan.removed)
+            os.replace(coming.index_file, self.index_file)  # not before: the rest would not be known then
+            for path in plan.written:
                 place = self.root / path
                 place.parent.mkdir(parents=True, exist_ok=True)
                 for empty, _, _ in os.walk(place, topdown=False) if is_real_folder(place) else ():
@@ -3612,6 +3638,7 @@ class Checkout(NamedTuple):
             edited, paths = self.edited(), set(split_nul(self.git("ls-files", "-z")))
             kept = {path for path in paths if path in edited and is_data(path) or self.has_journal(path)}
             self.remove(path for path in paths - kept if self.may_unlink(path))
+        self.index_file.unlink(missing_ok=True)
 
     def require_writable(self, paths: Iterable[str]) -> None:
         """Raise Failure if files cannot be replaced: their folder is another user's, or a disk of its own."""
@@ -3625,10 +3652,10 @@ class Checkout(NamedTuple):
                               "Take these files out of git, or change that on the host.")
 
     def holds(self, commit: str) -> bool:
-        """Return True if the index has a commit's files: an update to it was finished, or cut off since."""
-        with contextlib.suppress(Failure):  # it has others, or is lost
-            self.git("diff-index", "--cached", "--quiet", commit)
-            return True
+        """Return True if the host wrote nothing but files of a commit: an update was finished, or cut off."""
+        with contextlib.suppress(Failure):  # the index is damaged
+            changed = ("diff-index", "--cached", "--name-only", "--diff-filter=d", commit)
+            return self.index_file.exists() and not self.git(*changed)
         return False
 
 
@@ -4047,8 +4074,8 @@ class HostedProject:
             if name in values:  # else it is a commit of earlier, when the host had it
                 content = content.replace(os.fsencode(token), os.fsencode(values[name]))
             files[os.path.normpath(path)] = mode, content
-        index = self.checkout._replace(index_file=self.state / "values-index")
-        index.load_index(commit)
+        index = self.checkout.with_index(".values")
+        index.git("read-tree", commit)
         for path, (mode, content) in files.items():
             blob = index.git("hash-object", "-w", "--stdin", stdin=content).decode().strip()
             index.git("update-index", "--cacheinfo", f"{mode},{blob},{path}")

@@ -566,6 +566,29 @@ def test_a_folder_that_a_killed_push_left_empty_goes(live: Hosted) -> None:
     assert not (live.site / "gone").exists()
 
 
+@pytest.mark.parametrize("when", ["the first push", "a later push", "a later push that is killed once"])
+def test_a_file_that_the_site_had_already_stays_when_an_equal_one_is_taken_back(
+    when: str, new: Hosted
+) -> None:
+    if when != "the first push":
+        new.push()
+    write(new.site / "application" / "page.txt", "the site's own", mode=0o600)
+    own = snapshot(new.site / "application")["page.txt"]
+    if "killed" in when:
+        write(new.folder / "kill")
+    new.commit("application/page.txt", "the site's own")
+    new.commit("application/other.txt", "pushed")
+    new.commit(".flx", f"{FLX}[deploy]\ncase $PWD in */trial) exit 0 ;; esac; "
+                       f"rm {new.folder}/kill && kill -9 $PPID; exit 7\n")
+    new.push(status=int(when == "the first push"))
+    assert eventually(lambda: new.ref("main") == new.ref("refs/flaskflex/live"))
+    assert not (new.folder / "kill").exists() and not (new.site / "application" / "other.txt").exists()
+    assert snapshot(new.site / "application")["page.txt"] == own
+    new.commit("application/page.txt", "another")
+    assert re.search("^Refused .*application/page.txt", new.push(status=1), re.MULTILINE)
+    assert snapshot(new.site / "application")["page.txt"] == own
+
+
 @pytest.mark.parametrize("now", ["a link", "a file"])
 def test_nothing_is_removed_through_what_the_site_has_in_a_folders_place(now: str, live: Hosted) -> None:
     live.commit("uploads/default.png", "pushed")
