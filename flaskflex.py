@@ -3953,6 +3953,7 @@ class HostedProject:
         self.chosen = self.state / "branch"  # the ref that was tried last: it goes live, and no other
         self.before = self.state / "before"  # what the site held before the first push, until that is live
         self.mark = f"{os.getpid()}-{time.time_ns()}"  # by it, processes that this one starts are known
+        self.described = {"": "nothing"}  # what describe() has said
 
     def git(self, *args: str) -> str:
         """Return what git prints in the repository, without the last line break, or raise Failure."""
@@ -3975,10 +3976,10 @@ class HostedProject:
 
     def describe(self, commit: str) -> str:
         """Return a commit's short name and subject; raise Failure if it is not in the repository."""
-        if not commit:
-            return "nothing"
-        shown = self.git("log", "-1", "--no-show-signature", "--encoding=UTF-8", "--format=%h %s", commit)
-        return shown[:100]
+        if commit not in self.described:
+            log = ("log", "-1", "--no-show-signature", "--encoding=UTF-8", "--format=%h %s")
+            self.described[commit] = self.git(*log, commit)[:100]
+        return self.described[commit]
 
     def flx(self, commit: str) -> list[FlxLine]:
         """Return the lines of a commit's .flx, none if it has no such file."""
@@ -4268,7 +4269,7 @@ def take_push(hosted: HostedProject, log: Log, ref: str, old: str, new: str) -> 
         commit = short if ref.startswith("refs/heads/") else f"{short}^{{}}"
         log.fact("To deploy", shell_line("git", "push", "origin", f"{commit}:{branch}"))
         return
-    if hosted.git("cat-file", "-t", new) != "commit":
+    if not new.startswith(hosted.describe(new).split(" ")[0]):  # that names what a tag leads to
         raise Failure("what is pushed to a branch is a tag, and not a commit",
                       shell_line("git", "push", "origin", f"TAG^{{}}:{branch}"))
     with hosted.locked(log, f"the push of {hosted.describe(new)}"):

@@ -828,6 +828,16 @@ def test_going_back_and_force_pushes_and_shallow_clones_work(live: Hosted, tmp_p
     assert live.served() == run("git", "rev-parse", "HEAD", cwd=shallow, env=live.environ).strip()
 
 
+def test_git_is_asked_once_in_each_process_what_is_pushed(live: Hosted) -> None:
+    live.commit()
+    trace = live.folder / "trace"
+    traced = live._replace(environ={**live.environ, "GIT_TRACE": str(trace)})
+    traced.push(live.repository, "HEAD:main")
+    live.served()
+    asked = re.findall("(?:built-in|exec): git .*?(log -1|cat-file -t)", trace.read_text())
+    assert asked == ["log -1"] * 2  # in the trial, and when it goes live
+
+
 def test_several_branches_at_once_deploy_one(new: Hosted) -> None:
     new.git("branch", "develop")
     new.push("origin", "HEAD:refs/heads/main", "develop")
