@@ -3339,7 +3339,8 @@ CHECKOUT_SETTINGS = (
     "-c", "core.fileMode=false", "-c", "core.fsmonitor=false", "-c", "core.hooksPath=/dev/null",
     "-c", "core.attributesFile=/dev/null",
 )
-JOURNALS = ("-wal", "-journal")  # what SQLite adds to the name of a database, for what is not yet in it
+# What SQLite adds to the name of a database, for what is not yet in it, and while somebody has it open.
+JOURNALS = ("-wal", "-shm", "-journal")
 STAGE = ".flaskflex-new-"  # the folder in a site where files lie that are about to replace others
 
 
@@ -3463,7 +3464,7 @@ def in_the_way_failure(site: Path, paths: Sequence[str]) -> Failure:
     taken: set[str] = set()
     moves = [(path, free_path(site, (path + ".old" * count for count in itertools.count(1)), taken))
              for path in paths]
-    moves += [(path + end, free + end) for path, free in moves for end in (*JOURNALS, "-shm")
+    moves += [(path + end, free + end) for path, free in moves for end in JOURNALS
               if DATABASE.search(path) and (site / f"{path}{end}").exists()]
     return Failure("\n".join((
         f"the push would replace what the site made or changed itself: {', '.join(paths)}",
@@ -3561,7 +3562,10 @@ class Checkout(NamedTuple):
         return set(split_nul(output))
 
     def has_journal(self, path: str) -> bool:
-        """Return True if a database of SQLite's has changes beside it (https://sqlite.org/tempfiles.html)."""
+        """Return True if a database of SQLite's is in use, or has changes beside it.
+
+        See https://sqlite.org/tempfiles.html: in WAL mode, who has it open goes on to write beside its name.
+        """
         files = [self.root / f"{path}{end}" for end in JOURNALS if DATABASE.search(path)]
         return any(file.is_file() and file.stat().st_size for file in files)
 

@@ -471,6 +471,22 @@ def test_visitors_rows_that_are_still_beside_a_database_keep_it(live: Hosted) ->
     assert rows(place.with_name("todo.db.old")) == ["seed", "visitor", "another"]
 
 
+def test_a_database_that_the_application_has_open_is_not_replaced_under_it(live: Hosted) -> None:
+    place = live.site / "application" / "todo.db"
+    seed(live.clone / "application" / "todo.db", "seed").close()
+    live.git("add", "application")
+    live.git("commit", "-q", "-m", "A database")
+    live.push()
+    with contextlib.closing(sqlite3.connect(place)) as visitor:
+        visitor.execute("SELECT * FROM rows").fetchall()
+        seed(live.clone / "application" / "todo.db", "mine").close()
+        live.git("commit", "-qam", "Another")
+        assert re.search("^Refused .*application/todo.db", live.push(status=1), re.MULTILINE)
+        visitor.execute("INSERT INTO rows VALUES ('visitor')")
+        visitor.commit()
+    assert rows(place) == ["seed", "visitor"]
+
+
 def seed(path: Path, row: str) -> sqlite3.Connection:
     """Add a row to a database as SQLite does it in WAL mode: beside it, until all connections are closed."""
     connection = sqlite3.connect(path)
