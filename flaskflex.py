@@ -3505,12 +3505,14 @@ class Checkout(NamedTuple):
         - one that the site changed and the new commit lacks stays, untracked;
         - a database or settings that the new commit lacks stay even if the site has not changed them.
 
-        Raise Failure, with no file changed, if another file is in the way; with keep it stays.
+        Raise Failure, with no file changed, if another file is in the way; with keep it stays. Raise it
+        also if a file was changed just now: others may be replaced by then.
         """
         known = self.known_paths(old)
         held, coming = self.with_index(".old"), self.with_index(".new")
         self.git("read-tree", "-i", "-m", f"--index-output={held.index_file}", old)
         changes = self.changes(old, new)
+        stamps = {path: self.stamp(path) for path in changes}
         edited = held.edited() | {path for path in changes if self.has_journal(path)}
         held.git("read-tree", "-i", "-m", f"--index-output={coming.index_file}", old, new)
         doubtful = {path for path, (old_mode, _) in changes.items()
@@ -3519,7 +3521,7 @@ class Checkout(NamedTuple):
         if plan.in_the_way and not keep:
             raise in_the_way_failure(self.repository.with_suffix(""), sorted(plan.in_the_way))
         self.require_writable([*plan.written, *filter(self.has_file, plan.removed)])
-        self.replace(plan, coming)
+        self.replace(plan, coming, stamps)
         return (edited - changes.keys()) | plan.kept
 
     def with_index(self, end: str) -> Checkout:
@@ -3604,7 +3606,21 @@ class Checkout(NamedTuple):
             files += [found for found in place.rglob("*") if not is_real_folder(found)]
         return any(str(found.relative_to(self.root)) not in removed for found in files)
 
-    def replace(self, plan: FilePlan, coming: Checkout) -> None:
+    def stamp(self, path: str) -> object:
+        """Return what is another once a file has changed or another has its place, None for no file."""
+        if not self.has_file(path):
+            return None
+        facts = os.lstat(self.root / path)
+        return facts.st_ino, facts.st_size, facts.st_mtime_ns, self.has_journal(path)
+
+    def unchanged(self, paths: Iterable[str], stamps: Mapping[str, object]) -> Iterator[str]:
+        """Yield paths, each just after a look at its file; raise Failure if it is not as it was at first."""
+        for path in paths:
+            if self.stamp(path) != stamps[path]:
+                raise in_the_way_failure(self.repository.with_suffix(""), [path])
+            yield path
+
+    def replace(self, plan: FilePlan, coming: Checkout, stamps: Mapping[str, object]) -> None:
         """Remove files, and write others from the index that is coming, which then is this folder's.
 
         They are written beside first, so that a full disk changes nothing. Each appears at once and whole:
@@ -3618,9 +3634,9 @@ class Checkout(NamedTuple):
                                             stdin=join_nul(plan.written))
             if plan.spared:
                 coming.git("update-index", "--force-remove", "-z", "--stdin", stdin=join_nul(plan.spared))
-            self.remove(plan.removed)
+            self.remove(self.unchanged(plan.removed, stamps))
             os.replace(coming.index_file, self.index_file)  # not before: the rest would not be known then
-            for path in plan.written:
+            for path in self.unchanged(plan.written, stamps):
                 place = self.root / path
                 place.parent.mkdir(parents=True, exist_ok=True)
                 for empty, _, _ in os.walk(place, topdown=False) if is_real_folder(place) else ():

@@ -10,7 +10,7 @@ import sqlite3
 import subprocess
 import sys
 from pathlib import Path
-from typing import Callable, Dict, List, Tuple
+from typing import Callable, Dict, List, Optional, Tuple
 
 import pytest
 from apache import eventually
@@ -515,6 +515,43 @@ def test_the_other_hint_works_when_typed_on_the_host(live: Hosted) -> None:
     live.served()
     kept = [path.read_text() for path in (live.site / "application").glob("it's*")]
     assert sorted(kept) == ["it's.db", "it's.db.old", "it's.db.old.old.old", "mine", "mine"]
+
+
+# In front of git: what the site does when its files have been judged, before others take their places.
+MEANWHILE = """\
+#!/bin/sh
+case "$*" in *--work-tree={site}/.flaskflex-new-*checkout-index*) cd {site}; {does} ;; esac
+exec {git} "$@"
+"""
+
+
+@pytest.mark.parametrize("path, text, does", [
+    ("page.txt", "mine", "printf more >page.txt"),
+    ("page.txt", "mine", "printf more >new; mv new page.txt"),
+    ("page.txt", None, "printf more >page.txt"),
+    ("another.txt", "mine", "printf more >another.txt"),
+], ids=["it writes to a file", "it replaces a file", "it writes to a file that goes", "it makes a file"])
+def test_what_the_site_does_while_a_push_goes_live_is_kept(
+    path: str, text: Optional[str], does: str, live: Hosted
+) -> None:
+    live.commit("page.txt", "seed")
+    live.push()
+    served = live.served()
+    git = MEANWHILE.format(site=live.site, does=does, git=shutil.which("git"))
+    folder = write(live.folder / "bin" / "git", git, 0o755).parent
+    python = f'#!/bin/sh\nPATH={folder}:$PATH exec {sys.executable} "$@"\n'
+    write(live.folder / "python", python, 0o755)
+    live.git("config", "flaskflex.python", live.folder / "python", cwd=live.repository)
+    live.commit()
+    if text is None:
+        live.git("rm", "-q", path)
+        live.git("commit", "-q", "-m", "without")
+    else:
+        live.commit(path, text)
+    assert re.search(f"^Failed .*{path}", live.push(), re.MULTILINE)
+    assert live.ref("main") == live.ref("refs/flaskflex/live") == served
+    assert (live.site / "application" / "app.py").read_text() == APPLICATION
+    assert (live.site / path).read_text() == "more"
 
 
 def link(hosted: Hosted, path: str, target: str) -> None:
