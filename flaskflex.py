@@ -3551,7 +3551,8 @@ class Checkout(NamedTuple):
                 or (is_data(path) or path not in known) and self.has_file(path)}
         removed = {path for path in lacking - kept if self.may_unlink(path)}
         same = doubtful - differing - lacking
-        as_wanted = {path for path in same if self.has_mode(path, changes[path][1])}
+        as_wanted = {path for path in same  # and can be executed, or not, as git's mode says
+                     if os.lstat(self.root / path).st_mode & 0o100 == int(changes[path][1], 8) & 0o100}
         written = changes.keys() - lacking - as_wanted
         in_the_way = differing | {path for path in written if self.is_blocked(path, removed)}
         spared = {path for path in same - known if changes[path][0] == ABSENT}
@@ -3592,10 +3593,6 @@ class Checkout(NamedTuple):
     def has_file(self, path: str) -> bool:
         """Return True if there is a file or a link at a path, and no link on the way to it."""
         return os.path.lexists(self.root / path) and self.may_unlink(path)
-
-    def has_mode(self, path: str, mode: str) -> bool:
-        """Return True if a file can be executed exactly if git's mode says so."""
-        return os.lstat(self.root / path).st_mode & 0o100 == int(mode, 8) & 0o100
 
     def is_blocked(self, path: str, removed: set[str]) -> bool:
         """Return True if no file can be at a path: a folder with files is there, or a file or link above."""
@@ -3747,16 +3744,12 @@ class FlxRun(NamedTuple):
                     act(line)
 
     def set_mode(self, line: FlxLine) -> None:
-        """Set the mode of a file or folder; raise as inside() does."""
+        """Set the mode of a file or folder; raise Failure if nothing of the project is there."""
         path, mode = line.fields
-        self.inside(line, path).chmod(int(mode, 8))
-
-    def inside(self, line: FlxLine, path: str) -> Path:
-        """Return the place of a path that a line names; raise Failure if nothing of the project is there."""
         place = (self.root / path).resolve()
         if self.root not in (place, *place.parents) or not place.exists():
             raise flx_failure(line, f"{path} is not in the project")
-        return place
+        place.chmod(int(mode, 8))
 
     def run(self, line: FlxLine) -> None:
         """Run a command in a shell of its own; raise Failure if it fails, or takes or prints too much."""
@@ -4072,29 +4065,28 @@ class HostedProject:
         check_lines(lines, self.variables(), log)
         run = FlxRun(tree.root, self.mark, self.line_seconds(), log)
         with starts_delayed(tree.root):
-            kept = tree.update(self.with_values(old), self.with_values(new), keep=keep)
+            kept = tree.update(self.with_values(old, self.flx(old)), self.with_values(new, lines), keep=keep)
             run.carry_out(lines_to_run(tree.root, lines, first=old == EMPTY_TREE))
             if self.setting("flaskflex.closed"):
                 close_to_others(tree.root)
         return kept
 
-    def with_values(self, commit: str) -> str:
-        """Return the tree of a commit with the values that [replace] puts into its files.
+    def with_values(self, commit: str, lines: Iterable[FlxLine]) -> str:
+        """Return the tree of a commit with the values that [replace], in lines of its .flx, puts into files.
 
         So these are files as all others: written in one step, and spared if the site has changed them. Raise
         Failure if one is not in the commit, or is a link.
         """
         values = self.variables()
-        lines = [line for line in self.flx(commit) if line.section == "replace" and not flx_error(line)]
-        if not lines:
-            return commit
         files: dict[str, tuple[str, bytes]] = {}  # the mode and the content of each
-        for line in lines:
+        for line in (line for line in lines if line.section == "replace" and not flx_error(line)):
             path, token, name = line.fields
             mode, content = files.get(os.path.normpath(path)) or self.file_of(commit, line)
             if name in values:  # else it is a commit of earlier, when the host had it
                 content = content.replace(os.fsencode(token), os.fsencode(values[name]))
             files[os.path.normpath(path)] = mode, content
+        if not files:
+            return commit
         index = self.checkout.with_index(".values")
         index.git("read-tree", commit)
         for path, (mode, content) in files.items():
@@ -4238,7 +4230,8 @@ class HostedProject:
         new, live = self.commits()
         old = self.held_commit(live)
         # The trial of a first commit was in the site itself, if it was not another pusher's.
-        tried_here = not old and self.before.exists() and self.checkout.holds(self.with_values(new))
+        tried_here = (not old and self.before.exists()
+                      and self.checkout.holds(self.with_values(new, self.flx(new))))
         if old:
             self.forget_before()
         elif not tried_here:
