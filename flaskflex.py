@@ -4097,11 +4097,12 @@ class HostedProject:
     def file_of(self, commit: str, line: FlxLine) -> tuple[str, bytes]:
         """Return the mode and the content of the file that a line of [replace] names, or raise Failure."""
         path = os.path.normpath(line.fields[0])
-        mode, _, blob = self.git("ls-tree", "-z", commit, "--", path).partition("\t")[0].rpartition(" ")
+        found = run_git(self.repository, self.git_dir, "ls-tree", "-z", commit, "--", path).stdout
+        mode, _, blob = found.partition(b"\t")[0].decode().partition(" blob ")
         if not mode.startswith("100"):
             reason = "a link" if mode.startswith("120") else "no file of the project"
             raise flx_failure(line, f"{path} is {reason}")
-        return mode[:6], git_output(self.repository, self.git_dir, "cat-file", "blob", blob)
+        return mode, git_output(self.repository, self.git_dir, "cat-file", "blob", blob)
 
     def variables(self) -> dict[str, str]:
         """Return the values for [replace]; those of a project's database are in a file of its own."""

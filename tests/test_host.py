@@ -148,6 +148,8 @@ BROKEN: Dict[str, Tuple[str, str, str]] = {  # what is pushed: (path, text, what
     "a mode that is none": (".flx", "[permission]\n.flx rwx\n", "[permission] needs PATH MODE"),
     "a file outside": (".flx", "[permission]\n../x 755\n", "../x is not in the project"),
     "a variable that is not there": (".flx", "[replace]\n.flx A DB_HOST\n", "DB_HOST"),
+    "a value for a folder": (".flx", "[replace]\napplication A PROJECT_NAME\n", "application is no file"),
+    "a value for a file outside": (".flx", "[replace]\n../x A PROJECT_NAME\n", "../x is no file"),
     "a character that no shell takes": (".flx", "[deploy]\ntrue\0\n", "NUL"),
     "no script": ("public_html/dispatch.fcgi", "", "does not begin with #!"),
 }
@@ -640,6 +642,13 @@ def test_a_file_that_the_site_had_already_stays_when_an_equal_one_is_taken_back(
     new.commit("application/page.txt", "another")
     assert re.search("^Refused .*application/page.txt", new.push(status=1), re.MULTILINE)
     assert snapshot(new.site / "application")["page.txt"] == own
+
+
+def test_a_first_push_of_what_the_site_has_already_is_carried_out_once(new: Hosted) -> None:
+    shutil.copytree(new.clone / "application", new.site / "application")
+    with untouched(new.site / "application"):
+        assert new.push().count("$ mkdir .venv") == 1
+    assert new.served() == new.git("rev-parse", "HEAD")
 
 
 @pytest.mark.parametrize("now", ["a link", "a file"])
