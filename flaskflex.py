@@ -3728,6 +3728,13 @@ def check_lines(lines: Iterable[FlxLine], variables: Mapping[str, str], log: Log
             raise flx_failure(line, f"this host has no {line.fields[2]} for the project")
 
 
+def read_values(path: Path) -> dict[str, str]:
+    """Return the values that a file of lines NAME=VALUE holds, none if there is no such file."""
+    with contextlib.suppress(FileNotFoundError):
+        return dict(re.findall(r"^(\w+)=(.*)$", path.read_text(encoding="utf-8"), re.MULTILINE))
+    return {}
+
+
 class FlxRun(NamedTuple):
     """Where commands and modes of a .flx are carried out: the folder, the mark of its processes, the log."""
 
@@ -3965,6 +3972,7 @@ class HostedProject:
         self.checkout = Checkout(repository, self.site, self.state / "index")
         self.chosen = self.state / "branch"  # the ref that was tried last: it goes live, and no other
         self.before = self.state / "before"  # what the site held before the first push, until that is live
+        self.values = self.state / "values"  # those that [replace] has put into files of the site
         self.mark = f"{os.getpid()}-{time.time_ns()}"  # by it, processes that this one starts are known
         self.described = {"": "nothing"}  # what describe() has said
 
@@ -4061,23 +4069,27 @@ class HostedProject:
         Raise Failure, with nothing changed, if files are in the way or .flx has mistakes; or if a line fails.
         """
         # Five parameters: a deploy is a folder and two commits, of a trial or the site, and each has its log.
-        lines = self.flx(new)
-        check_lines(lines, self.variables(), log)
+        lines, values = self.flx(new), self.variables()
+        check_lines(lines, values, log)
         run = FlxRun(tree.root, self.mark, self.line_seconds(), log)
+        held = self.with_values(old, self.flx(old), read_values(self.values) or values)
+        coming = self.with_values(new, lines, values)
         with starts_delayed(tree.root):
-            kept = tree.update(self.with_values(old, self.flx(old)), self.with_values(new, lines), keep=keep)
+            kept = tree.update(held, coming, keep=keep)
+            if tree == self.checkout:
+                text = "".join(f"{name}={value}\n" for name, value in values.items())
+                write_beside(self.values, text.encode(), 0o600)
             run.carry_out(lines_to_run(tree.root, lines, first=old == EMPTY_TREE))
             if self.setting("flaskflex.closed"):
                 close_to_others(tree.root)
         return kept
 
-    def with_values(self, commit: str, lines: Iterable[FlxLine]) -> str:
+    def with_values(self, commit: str, lines: Iterable[FlxLine], values: Mapping[str, str]) -> str:
         """Return the tree of a commit with the values that [replace], in lines of its .flx, puts into files.
 
         So these are files as all others: written in one step, and spared if the site has changed them. Raise
         Failure if one is not in the commit, or is a link.
         """
-        values = self.variables()
         files: dict[str, tuple[str, bytes]] = {}  # the mode and the content of each
         for line in (line for line in lines if line.section == "replace" and not flx_error(line)):
             path, token, name = line.fields
@@ -4106,11 +4118,7 @@ class HostedProject:
 
     def variables(self) -> dict[str, str]:
         """Return the values for [replace]; those of a project's database are in a file of its own."""
-        variables = {"PROJECT_NAME": self.name}
-        with contextlib.suppress(FileNotFoundError):
-            text = (self.state / "variables").read_text(encoding="utf-8")
-            variables.update(re.findall(r"^(\w+)=(.*)$", text, re.MULTILINE))
-        return variables
+        return {"PROJECT_NAME": self.name, **read_values(self.state / "variables")}
 
     def line_seconds(self) -> float:
         """Return how long a line of .flx may take; raise Failure if the setting is no number above 0."""
@@ -4232,7 +4240,7 @@ class HostedProject:
         old = self.held_commit(live)
         # The trial of a first commit was in the site itself, if it was not another pusher's.
         tried_here = (not old and self.before.exists()
-                      and self.checkout.holds(self.with_values(new, self.flx(new))))
+                      and self.checkout.holds(self.with_values(new, self.flx(new), self.variables())))
         if old:
             self.forget_before()
         elif not tried_here:

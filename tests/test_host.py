@@ -995,6 +995,23 @@ def test_a_file_in_which_replace_works_no_longer_is_as_it_was_pushed(live: Hoste
     live.served()
 
 
+def test_values_that_are_others_now_get_into_files_that_no_push_changes(live: Hosted) -> None:
+    variables = live.repository / "flaskflex" / "variables"
+    write(variables, "DB_PASSWORD=first\n")
+    live.commit("config.ini", "TOKEN")
+    live.commit(".flx", FLX + "[replace]\nconfig.ini TOKEN DB_PASSWORD\n")
+    live.push()
+    write(variables, "DB_PASSWORD=second\n")
+    live.commit()
+    assert "config.ini was changed" not in live.push()
+    assert (live.site / "config.ini").read_text() == "second"
+    write(variables, "DB_PASSWORD=third\n")
+    live.commit(".flx", FLX + "[replace]\nconfig.ini TOKEN DB_PASSWORD\n[deploy]\ncase $PWD in */trial) ;; "
+                              "*) exit 7 ;; esac\n")
+    assert re.search("^Failed", live.push(), re.MULTILINE)
+    assert (live.site / "config.ini").read_text() == "third"  # of the old commit, which is served again
+
+
 def test_replace_writes_through_no_link(live: Hosted) -> None:
     write(live.site / "instance" / "config.ini", "the site's own")
     (live.clone / "config.ini").symlink_to("instance/config.ini")
