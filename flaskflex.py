@@ -4718,6 +4718,27 @@ def erase_project(name: str, places: Sequence[str], *, database: bool) -> None:
     run_as("root", "userdel", name)
 
 
+def archive_holds(archive: str, place: Path) -> bool:
+    """Return True if an archive of a removed project holds a file or folder."""
+    with contextlib.suppress(Failure):
+        return bool(run_as("root", "tar", "-tPzf", archive, "--occurrence=1", str(place)))
+    return False
+
+
+def report_restore(name: str, domains: Sequence[str], report: Report, *, gone: bool) -> None:
+    """Report how a removed project is restored: from the newest archive that holds its home."""
+    archives = map(str, sorted(ARCHIVES.glob(f"{name}-????????-??????.tar.gz"), reverse=True))
+    archive = next((archive for archive in archives if archive_holds(archive, HOMES / name)), "")
+    if gone:
+        where = f"it may be in {archive}, of a removal that was cut off" if archive else "no archive has it"
+        report.fact("Its home", f"was gone already: {where}")
+    if archive:
+        database = ["--database"] if archive_holds(archive, ARCHIVES / f"{name}.sql") else []
+        report.fact("Restore", shell_line(
+            "sudo", "python3", sys.argv[0], "host", name, *(f"--domain={domain}" for domain in domains),
+            *database, f"--restore={archive}"))
+
+
 def remove_project(name: str, report: Report) -> None:
     """Take a project off the machine: once nobody reaches it any more, all that it has goes to an archive.
 
@@ -4738,7 +4759,6 @@ def remove_project(name: str, report: Report) -> None:
                    f"--result-file={dump}", name)
         places = [HOMES / name, LOGS / name, *site_files(name), CRONTABS / name, dump]
         kept = [str(place) for place in places if os.path.lexists(place)]
-        earlier = max(ARCHIVES.glob(f"{name}-????????-??????.tar.gz"), default=archive)
         run_as("root", "tar", "-cSPzf", f"{archive}.part", "--files-from=/dev/null", *kept)
         os.rename(f"{archive}.part", archive)
     except BaseException:
@@ -4748,12 +4768,7 @@ def remove_project(name: str, report: Report) -> None:
         raise
     erase_project(name, kept, database=database)
     report.fact("Removed", f"{name}; all that it had is in {archive}")
-    if str(HOMES / name) not in kept and earlier != archive:
-        report.fact("Its home", f"was gone already: it may be in {earlier}, of a removal that was cut off")
-        archive = earlier
-    report.fact("Restore", shell_line(
-        "sudo", "python3", sys.argv[0], "host", name, *(f"--domain={domain}" for domain in domains),
-        *(["--database"] if database else []), f"--restore={archive}"))
+    report_restore(name, domains, report, gone=str(HOMES / name) not in kept)
 
 
 def restore_home(name: str, archive: str) -> None:
@@ -4775,11 +4790,8 @@ def restore_database(name: str, archive: str) -> None:
 
 def require_restorable(name: str, archive: str, *, database: bool) -> None:
     """Raise Failure if an archive does not hold a project of that name, or its database was forgotten."""
-    listing = ("tar", "-tPzf", archive, "--occurrence=1")
-    run_as("root", *listing, str(HOMES / name))
-    held = False
-    with contextlib.suppress(Failure):
-        held = bool(run_as("root", *listing, str(ARCHIVES / f"{name}.sql")))
+    run_as("root", "tar", "-tPzf", archive, "--occurrence=1", str(HOMES / name))
+    held = archive_holds(archive, ARCHIVES / f"{name}.sql")
     if held and not database:
         raise Failure(f"{archive} holds a database, which is restored only with --database",
                       "Type the same with --database.")

@@ -508,8 +508,13 @@ def test_a_project_whose_home_is_gone_leaves_its_database_in_an_archive(mariadb:
     out = mariadb.host("homeless", "--remove")
     archive, = re.findall("all that it had is in (.*)$", out, re.MULTILINE)
     assert archive != earlier and re.search(f"^Its home .*{earlier}", out, re.MULTILINE)
+    restore, = re.findall("^Restore +sudo (.*)$", out, re.MULTILINE)
     assert "CREATE TABLE `t`" in mariadb.run(f"tar -xOPzf {archive} /var/backups/flaskflex/homeless.sql")
     assert "homeless" not in mariadb.run("mariadb -N -e 'SHOW DATABASES'")
+    mariadb.run(f"cd /root; {restore}")  # the earlier one, which had no database
+    mariadb.run(f"rm -rf /var/www/homeless {earlier}")
+    out = mariadb.host("homeless", "--remove")
+    assert re.search("^Its home .*no archive has it$", out, re.MULTILINE) and "Restore" not in out
 
 
 def test_a_first_push_that_fails_keeps_what_the_projects_user_may_not_read(host: HostMachine) -> None:
