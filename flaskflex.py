@@ -5148,7 +5148,9 @@ def demo(options: argparse.Namespace, report: Report) -> int:
     python = str(interpreter(virtualenv))
     flaskflex = (python, str(script), "--venv", str(virtualenv))
     echo_and_run(report, None, "mkdir", "-p", str(folder / "host"))
-    echo_and_run(report, folder / "host", sys.executable, str(script), "host", "yourprojectname")
+    # -C, because the demo of root is no project of the machine, even if that has one of this name.
+    echo_and_run(report, None, sys.executable, str(script), "-C", str(folder / "host"), "host",
+                 "yourprojectname")
     echo_and_run(report, folder, "git", "clone", "--quiet", str(hosted.repository))
     echo_and_run(report, folder, sys.executable, "-m", "venv", "env")
     pip_install = ("-m", "pip", "install", "--quiet", "--disable-pip-version-check")

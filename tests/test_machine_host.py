@@ -134,6 +134,12 @@ def test_the_name_of_a_project_of_the_machine_is_that_of_no_other_one(host: Host
     assert host.run("ls -d /tmp/known* 2>/dev/null || true") == ""
 
 
+def test_roots_demo_stays_in_its_folder_whatever_projects_the_machine_has(host: HostMachine) -> None:
+    host.add("yourprojectname")
+    out = host.run(f"GIT_ALLOW_PROTOCOL=none {PROGRAM} demo /tmp/demo", status=1)  # that is far enough
+    assert "Repository  /tmp/demo/host/yourprojectname.git\n" in out and "transport 'file' not" in out
+
+
 def keys(host: HostMachine, name: str) -> List[str]:
     return host.run(f"cat /var/www/{name}/.ssh/authorized_keys").split("\n")[:-1]
 
