@@ -748,7 +748,7 @@ def read_virtualenv(source: str, path: Path) -> Virtualenv:
     if not python.exists():
         links = f"{shell_line(str(python))}*"  # venv leaves these as they are; --clear would remove all files
         raise Failure(f"the Python of the virtualenv {path} is gone",
-                      f"Make it again: rm {links} && {shell_line('python3', '-m', 'venv', str(path))}")
+                      f"Make it again: rm -f {links} && {shell_line('python3', '-m', 'venv', str(path))}")
     return Virtualenv(path, python, python_version(path, python))
 
 

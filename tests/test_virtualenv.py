@@ -211,15 +211,17 @@ def test_one_that_is_named_and_is_none_is_an_error_that_says_so(
     assert_refused(result, str(tmp_path / name), words)
 
 
+@pytest.mark.parametrize("links", [True, False], ids=["links that lead nowhere", "no links"])
 def test_a_python_that_is_gone_is_made_again_by_the_hint_and_nothing_beside_it_is_lost(
-    project: Path, tmp_path: Path, environ: Environ, flaskflex: Flaskflex
+    links: bool, project: Path, tmp_path: Path, environ: Environ, flaskflex: Flaskflex
 ) -> None:
     own = tmp_path / "all of it" / "env"
     venv.create(own, symlinks=True)
     shutil.copytree(project, own, dirs_exist_ok=True)  # `python3 -m venv .` in a clone
     for python in (own / "bin").glob("python*"):
         python.unlink()
-        python.symlink_to("/nowhere/python")
+        if links:
+            python.symlink_to("/nowhere/python")
     before = snapshot(own / ".git")
     result = flaskflex("--venv", own)
     assert_refused(result, f"{own} is gone")
