@@ -2205,8 +2205,13 @@ def old_name_hint(name: str, log: str, root: Path) -> str:
 
 def known_hint(log: str, root: Path) -> str:
     """Return how to go on after a well-known failure of the application in the project `root`, else ""."""
-    if not os.access(root / "public_html" / "dispatch.fcgi", os.X_OK):
-        return "chmod 755 public_html/dispatch.fcgi"
+    script = "public_html/dispatch.fcgi"
+    if not os.access(root / script, os.X_OK):
+        return f"chmod 755 {script}"
+    if b"\r\n" in read_limited(root / script):
+        return ("It has the line ends of Windows, perhaps from git. To have it as it was written:\n"
+                f"git config core.autocrlf input && mv {script} dispatch.fcgi.old && git checkout {script} && "
+                "python flaskflex.py")
     if re.search(r"\* Serving Flask app|\* Running on|is in use by another program", log):
         return 'app.run() starts a server of its own: put that line under if __name__ == "__main__":'
     entry = entry_point(root, set())

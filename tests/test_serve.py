@@ -360,6 +360,23 @@ def test_script_that_may_not_be_executed_fails_with_the_line_that_lets_it(
     assert item(flaskflex("check").out, "GET /").level == "ok"
 
 
+@pytest.mark.parametrize("text", ["", "# A line of one's own.\n"])
+def test_a_script_to_which_git_gave_the_line_ends_of_windows_is_right_after_the_hint(
+    text: str, project: Path, git: Git, environ: Environ, flaskflex: Flaskflex
+) -> None:
+    script = project / "public_html" / "dispatch.fcgi"
+    script.write_text(script.read_text("utf-8") + text, "utf-8")
+    git("commit", "-aq", "--allow-empty", "-m", "A line more")
+    git("config", "core.autocrlf", "true")
+    script.unlink()
+    git("checkout", "-q", str(script))
+    assert b"\r\n" in script.read_bytes()
+    found = item(flaskflex("check").out, "does not start: dispatch.fcgi needs")
+    run("sh", "-c", found.hint.split("\n")[1], cwd=project, env=environ)
+    assert item(flaskflex("check").out, "GET /").level == "ok"
+    assert script.read_text("utf-8").endswith(text) and git("diff", "HEAD") == ""
+
+
 @pytest.mark.parametrize("old, new, words", [
     ("#!", "", "dispatch.fcgi does not begin with #! and a program"),
     ("env python3", "env nosuchprogram", "dispatch.fcgi needs 'nosuchprogram', which is not here"),
