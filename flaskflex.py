@@ -3056,14 +3056,17 @@ def check_pointers(project: Project, tree: set[str]) -> Iterator[Finding]:
     """No file would be served as the few lines that Git LFS stores in its place: a host has no LFS."""
     if project.commit is None or not any(path.endswith(".gitattributes") for path in tree):
         return
-    found = run_git(project.root, "grep", "--no-color", "-G", "-l", "-z", "-e", "^version https://git-lfs[.]",
-                    project.commit, "--", "application", "public_html", *FILES)
+    search = ("grep", "--no-color", "-G", "-l", "-z", "-e", "^version https://git-lfs[.]")
+    found = run_git(project.root, *search, project.commit, "--", "application", "public_html", *FILES)
     paths = [name.partition(":")[2] for name in split_nul(found.stdout)]
     if paths:
+        pointers_here = run_git(project.root, *search, "--", *paths).stdout
+        pull = ("Here they are pointers, too; Git LFS can get the files:\n"
+                "git lfs install --local && git lfs pull && ") if pointers_here else ""
         rules = append_line(".gitattributes", (f"{pattern(path)} !filter !diff !merge" for path in paths))
         renew = shell_line("git", "add", "--renormalize", "--", *paths)
         yield Finding("fail", f"the host would get pointers of Git LFS, not the files: {listed(paths)}",
-                      f"{rules} && {renew} && {commit_line('Commit the files themselves')}")
+                      f"{pull}{rules} && {renew} && {commit_line('Commit the files themselves')}")
 
 
 def check_flx(project: Project, tree: set[str]) -> Iterator[Finding]:

@@ -372,6 +372,21 @@ def test_conflict_that_was_committed_fails_with_its_line(project: Path, git: Git
     assert look("conflict marker") == []
 
 
+def test_pointers_of_lfs_in_the_work_tree_are_replaced_first(
+    project: Path, tmp_path: Path, git: Git, look: Look, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script = '#!/bin/sh\ntest "$1" = install || echo image > application/a.png\n'
+    write(tmp_path / "bin" / "git-lfs", script, 0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
+    run("sh", "-ec", LFS + "git config filter.lfs.smudge cat; echo image > application/a.png; git add .; "
+        "git commit -qm x; rm application/a.png; git checkout -q .", cwd=project, env=dict(os.environ))
+    assert (project / "application/a.png").read_text().startswith("version https://git-lfs.")
+    found, = look("pointers of Git LFS")
+    run("sh", "-ec", found.hint.rpartition("\n")[2], cwd=project, env=dict(os.environ))
+    assert look("pointers of Git LFS") == []
+    assert git("cat-file", "blob", "HEAD:application/a.png") == "image\n"
+
+
 def test_file_that_a_filter_of_git_changes_is_as_committed(project: Path, git: Git, look: Look) -> None:
     run("sh", "-ec", LFS + "echo req.txt filter=lfs > .gitattributes; git add .; git add --renormalize .;"
         "git commit -qm x", cwd=project, env=dict(os.environ))
