@@ -3052,6 +3052,21 @@ def check_unwanted(tree: set[str], status: Mapping[str, str]) -> Iterator[Findin
                       untrack_line(["*__pycache__/*"], ["__pycache__/"]))
 
 
+def check_submodules(root: Path, paths: Iterable[str]) -> Iterator[Finding]:
+    """The application has no git repositories in it: a push carries their names, and not their files."""
+    for path in paths:
+        commands = [
+            shell_line("mv", f"{path}/.git", f"../{Path(path).name}.git"),
+            shell_line("git", "rm", "--quiet", "--cached", path),
+            shell_line("git", "add", f"{path}/", *without_data(f"{path}/")),
+            commit_line("Take the files of a submodule"),
+        ]
+        if not (root / path / ".git").exists():
+            commands.insert(0, shell_line("git", "submodule", "update", "--init", path))
+        yield Finding("warn", f"the host will not have {path}: it is a git repository of its own (a submodule)",
+                      f"To have its files in the project itself:\n{' && '.join(commands)}")
+
+
 def check_pointers(project: Project, tree: set[str]) -> Iterator[Finding]:
     """No file would be served as the few lines that Git LFS stores in its place: a host has no LFS."""
     if project.commit is None or not any(path.endswith(".gitattributes") for path in tree):
@@ -3317,8 +3332,10 @@ def check_pushed(project: Project, upstream: tuple[str, str],
 
 def check_committed(project: Project) -> Iterator[Finding]:
     """All that can be told by looking at the project and its last commit."""
-    names = project.git("ls-tree", "-r", "-z", "--name-only", project.commit) if project.commit else b""
-    tree = set(split_nul(names))
+    entries = split_nul(project.git("ls-tree", "-r", "-z", project.commit)) if project.commit else []
+    modes = {path: facts[:6] for facts, _, path in (entry.partition("\t") for entry in entries)}
+    tree = set(modes)
+    submodules = [path for path, mode in modes.items() if mode == GITLINK and path.startswith("application/")]
     status = read_status(project, "application", "public_html", "instance", ".env")
     yield from check_home(project)
     yield from check_files(project)
@@ -3327,6 +3344,7 @@ def check_committed(project: Project) -> Iterator[Finding]:
     yield from check_application(project, tree, status)
     yield from check_ignored(project, status)
     yield from check_unwanted(tree, status)
+    yield from check_submodules(project.root, submodules)
     yield from check_pointers(project, tree)
     yield from check_flx(project, tree)
     yield from check_public_html(project.root, tree, status)

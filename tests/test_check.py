@@ -221,6 +221,19 @@ FAULTS = {
         "git rm -rq --cached application; cd application; touch x.db; git init -q; git add app.py; COMMIT; "
         "cd ..; git -c advice.addEmbeddedRepo=false add application; COMMIT",
         "fail", "is a git repository of its own"),
+    "a submodule": (
+        "git init -q ../lib; cd ../lib; touch a.py; git add .; COMMIT; cd ../yourprojectname; "
+        "git -c protocol.file.allow=always submodule --quiet add ../lib application/lib; COMMIT; "
+        "touch application/lib/x.db", "warn", "will not have application/lib: "),
+    "a submodule whose files are not here": (
+        "git init -q ../lib; cd ../lib; touch a.py; git add .; COMMIT; cd ../yourprojectname; "
+        "git config --global protocol.file.allow always; git submodule --quiet add ../lib application/lib; "
+        "COMMIT; git submodule --quiet deinit --all; git config submodule.application/lib.url ../../lib",
+        "warn", "will not have application/lib: "),
+    "a repository in the application": (
+        "mkdir application/lib; cd application/lib; touch a.py; git init -q; git add .; COMMIT; cd ../..; "
+        "git -c advice.addEmbeddedRepo=false add application/lib; COMMIT",
+        "warn", "will not have application/lib: "),
     "a package hides app.py": (
         "mkdir application/app; touch application/app/__init__.py; ADD", "fail", "app.py never runs"),
     "a package, and a module of another name": (
