@@ -517,6 +517,21 @@ def require_committable(project: Project) -> None:
             raise Failure("git does not know who you are, so it cannot commit", error_text(result.stderr))
 
 
+def sparse_hint(project: Project, gone: Sequence[str]) -> str:
+    """Return the command that brings files back which a sparse checkout leaves out, "" if that is not why."""
+    entries = split_nul(project.git("ls-files", "-t", "-z", "--", *gone)) if gone else []  # S .flx
+    tops = sorted({entry[2:].partition("/")[0] for entry in entries if entry.startswith("S ")})
+    return shell_line("git", "sparse-checkout", "add", *tops) if tops else ""
+
+
+def require_checked_out(project: Project) -> None:
+    """Raise Failure if a sparse checkout leaves out files of ours, which would be made anew without edits."""
+    gone = [path for path in project.blobs if not os.path.lexists(project.root / path)]
+    hint = sparse_hint(project, gone)
+    if hint:
+        raise Failure(f"a sparse checkout leaves out {', '.join(gone)}", hint)
+
+
 def fingerprint(text: str) -> str:
     """Return twelve hexadecimal digits that change when the text does."""
     import hashlib
@@ -2210,8 +2225,8 @@ def known_hint(log: str, root: Path) -> str:
         return f"chmod 755 {script}"
     if b"\r\n" in read_limited(root / script):
         return ("It has the line ends of Windows, perhaps from git. To have it as it was written:\n"
-                f"git config core.autocrlf input && mv {script} dispatch.fcgi.old && git checkout {script} && "
-                "python flaskflex.py")
+                f"git config core.autocrlf input && mv {script} dispatch.fcgi.old && git checkout {script} "
+                "&& python flaskflex.py")
     if re.search(r"\* Serving Flask app|\* Running on|is in use by another program", log):
         return 'app.run() starts a server of its own: put that line under if __name__ == "__main__":'
     entry = entry_point(root, set())
@@ -2855,7 +2870,7 @@ def check_files(project: Project) -> Iterator[Finding]:
         (missing, "fail", "missing", "python flaskflex.py"),
         (uncommitted, "fail", "not committed", "python flaskflex.py"),
         (gone, "warn", "committed, but gone from the work tree",
-         shell_line("git", "checkout", "HEAD", "--", *gone)),
+         sparse_hint(project, gone) or shell_line("git", "checkout", "HEAD", "--", *gone)),
         (changed, "warn", "changed here, and would deploy as in the last commit",
          commit_line("Update the deployment files", *changed)),
     ):
@@ -2986,7 +3001,7 @@ def check_application(project: Project, tree: set[str], status: Mapping[str, str
                       + shell_line("git", "add", "application/", *without_data("application/")))
     elif not (root / entry).exists() and entry in tree:
         yield Finding("warn", f"{entry} is committed, but gone from the work tree",
-                      shell_line("git", "checkout", "HEAD", "--", entry))
+                      sparse_hint(project, [entry]) or shell_line("git", "checkout", "HEAD", "--", entry))
     elif not (root / entry).exists():
         yield Finding("fail", f"{entry} is missing", missing_application_hint(root))
     elif entry == "application/app.py" and (folder / "app" / "__init__.py").exists():
@@ -3063,7 +3078,7 @@ def check_submodules(root: Path, paths: Iterable[str]) -> Iterator[Finding]:
         ]
         if not (root / path / ".git").exists():
             commands.insert(0, shell_line("git", "submodule", "update", "--init", path))
-        yield Finding("warn", f"the host will not have {path}: it is a git repository of its own (a submodule)",
+        yield Finding("warn", f"the host will not have {path}: it is a repository of its own (a submodule)",
                       f"To have its files in the project itself:\n{' && '.join(commands)}")
 
 
@@ -5042,6 +5057,7 @@ def apply_changes(tree: WorkTree, changes: Sequence[Change], commit: Optional[Co
 def prepare(options: argparse.Namespace, report: Report) -> int:
     """Prepare a project for deployment: inspect, plan, check, write, commit; return the exit status."""
     with inspect(options, report) as (project, virtualenv, freeze), WorkTree(project) as tree:
+        require_checked_out(project)
         commit = None
         if not (options.dry_run or options.no_commit):
             require_committable(project)

@@ -406,3 +406,26 @@ def test_an_older_flaskflex_brings_its_own_templates_back_and_keeps_edits(
     assert verb_of(flaskflex()) == "merge"
     text = (project / ".flx").read_text()
     assert HEADING not in text and text.endswith(MINE)
+
+
+@pytest.mark.parametrize("form", ["--cone", "--no-cone"])
+def test_an_edited_file_that_a_sparse_checkout_leaves_out_is_not_made_anew(
+    form: str, project: Path, environ: Environ, git: Git, flaskflex: Flaskflex
+) -> None:
+    prepared(project, git, flaskflex)
+    for path in (".flx", "public_html/.htaccess", "req.txt"):
+        (project / path).write_text((project / path).read_text() + MINE)
+    git("commit", "-q", "-a", "-m", "my own")
+    git("sparse-checkout", "set", form, "documentation")
+    assert not (project / "public_html").exists()
+    with untouched(project):
+        for args in ([], ["--dry-run"], ["--no-commit"], ["--force"]):
+            result = flaskflex(*args)
+            assert_refused(result, "leaves out ", "public_html/.htaccess", "git sparse-checkout add ")
+        told = flaskflex("check").out
+    hints = re.findall("^ +(git sparse-checkout add .*)$", told, re.MULTILINE)
+    assert len(hints) == 2 and "git checkout" not in told
+    for hint in hints:
+        run("sh", "-c", hint, cwd=project, env=environ)
+    assert "Nothing" in flaskflex().out and "gone from" not in flaskflex("check").out
+    assert (project / "public_html" / ".htaccess").read_text().endswith(MINE)
