@@ -3903,16 +3903,13 @@ def adopt_links(site: bytes, copy: bytes, in_site: re.Pattern[bytes]) -> None:
     if found.returncode < 0:
         raise Failure(f"find was killed by signal {-found.returncode} in {os.fsdecode(copy)}", "Push again.")
     for link in found.stdout.split(b"\0")[:-1]:
-        target = os.readlink(link)
-        place = os.path.normpath(os.path.join(os.path.dirname(site + link[len(copy):]), target))
+        folder, target = os.path.dirname(link), os.readlink(link)
+        place = os.path.normpath(os.path.join(site + folder[len(copy):], target))  # as seen from the site
         inside = in_site.match(place)
-        if os.path.isabs(target):
-            goal = copy + place[inside.end():] if inside else target
-        else:
-            goal = target if inside else place
-        if goal != target:
+        wanted = copy + place[inside.end():] if inside else place
+        if os.path.normpath(os.path.join(folder, target)) != wanted:
             os.unlink(link)
-            os.symlink(goal, link)
+            os.symlink(wanted, link)
 
 
 def adopt_copy(site: Path, names: Sequence[Path], copy: Path) -> None:

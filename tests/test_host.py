@@ -208,12 +208,13 @@ def test_a_trial_has_programs_and_editable_installs_of_its_own(live: Hosted, vir
     program = (virtualenv / "bin" / "pip").read_text()
     write(own / "bin" / "pip", program.replace(str(virtualenv), str(own)), mode=0o755)
     (live.site / "absolute").symlink_to(live.site / ".venv")
+    (live.site / "around").symlink_to(f"../{live.site.name}/.venv")
     write(packages / "editable.pth", f"{live.site}/library\n{live.site}2/library\n")
     record = live.folder / "record"
     live.commit(".flx", "[deploy]\n"
                 f"cat .venv/lib/python*/site-packages/editable.pth >> {record}\n"
                 f"head -n 1 .venv/bin/pip >> {record}; .venv/bin/pip --version >> {record}\n"
-                f"readlink absolute >> {record}\n"
+                f"readlink absolute around >> {record}\n"
                 f".venv/bin/python -c 'import sys; print(sys.prefix)' >> {record}\n"
                 "false\n")
     with untouched(live.site):
@@ -222,7 +223,7 @@ def test_a_trial_has_programs_and_editable_installs_of_its_own(live: Hosted, vir
     trial = live.repository / "flaskflex" / "trial"
     assert lines[0] == f"{trial}/library" and lines[1] == f"{live.site}2/library"
     assert lines[2].startswith(f"#!{trial}/.venv/bin/python") and lines[3].startswith("pip ")
-    assert lines[4:] == [f"{trial}/.venv"] * 2
+    assert lines[4:] == [f"{trial}/.venv"] * 3
 
 
 def test_output_without_a_line_end_and_subjects_in_any_encoding_do_no_harm(live: Hosted) -> None:
