@@ -2237,7 +2237,8 @@ def known_hint(log: str, root: Path) -> str:
     if variable:
         return ("The host does not have the variables of your shell. Let python-dotenv read it from .env, "
                 "and copy that to the host once (scp), because it is not pushed:\n"
-                f"{shell_line('echo', f'{variable[1]}=VALUE')} >> .env && echo /.env >> .gitignore\n"
+                f"(echo; {shell_line('echo', f'{variable[1]}=VALUE')}) >> .env && "
+                "(echo; echo /.env) >> .gitignore\n"
                 "python -m pip install python-dotenv && python flaskflex.py")
     missing = re.search(r"ModuleNotFoundError: No module named '(\w+)", log)
     if missing is None:

@@ -273,7 +273,7 @@ CASES: Dict[str, Case] = {
     ),
     "relies on the developer's environment": Case(
         "os.environ['ONLY_HERE']\n", "fail", "KeyError: 'ONLY_HERE'$",
-        ["echo ONLY_HERE=VALUE >> .env", "python -m pip install python-dotenv"],
+        ["(echo; echo ONLY_HERE=VALUE) >> .env", "python -m pip install python-dotenv"],
     ),
     "lacks a key of its own": Case("{}['ONLY_HERE']\n", "fail", "KeyError: 'ONLY_HERE'$"),
     "answers to one name only": Case(
@@ -326,6 +326,18 @@ def test_application(name: str, case: Case, outcomes: Dict[str, Outcome]) -> Non
         assert words in found.hint, result.out
     assert (result.status, result.err) == (1 if case.level == "fail" else 0, "")
     assert result.left == []
+
+
+def test_variable_of_the_shell_is_put_where_its_file_may_lack_its_last_end_of_line(
+    project: Path, environ: Environ
+) -> None:
+    for name in (".env", ".gitignore"):
+        write(project / name, "A=1")
+    log = "  File \"<frozen os>\", line 679, in __getitem__\nKeyError: 'KEY'\n"
+    hint = load_flaskflex().known_hint(log, project)
+    run("sh", "-ec", hint.split("\n")[1], cwd=project, env=environ)
+    texts = [(project / name).read_text().split("\n") for name in (".env", ".gitignore")]
+    assert texts == [["A=1", "KEY=VALUE", ""], ["A=1", "/.env", ""]]
 
 
 def test_slow_answer_in_time_is_ok_and_its_time_is_told(project: Path, flaskflex: Flaskflex) -> None:
