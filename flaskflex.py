@@ -3158,7 +3158,7 @@ def check_processes(frozen: Sequence[Requirement]) -> Iterator[Finding]:
 
 def check_public_html(root: Path, tree: set[str], status: Mapping[str, str]) -> Iterator[Finding]:
     """public_html holds nothing private, committed or about to be."""
-    new = {path for path, state in status.items() if state == "??"}
+    new = {path for path, state in status.items() if state == "??" and not LOCAL.search(path)}
     exposed = sorted(path for path in tree | new if path not in FILES and is_exposed(path))
     taken = set(tree)
     for path in exposed:

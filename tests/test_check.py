@@ -708,6 +708,8 @@ def test_what_would_be_served_by_mistake_is_told_and_moved_by_the_hint(
         write(project / "public_html" / name, name)
     commit(git)
     write(project / "public_html" / "later.py", "later.py")
+    for name in (".DS_Store", "..htaccess.swp", ".htaccess~"):  # an editor's, perhaps at this moment
+        write(project / "public_html" / name)
     write(project / "application" / "uncommitted.db", "a visitor's")
     result = flaskflex("check")
     assert result.status == 0
