@@ -2224,9 +2224,10 @@ def known_hint(log: str, root: Path) -> str:
     if not os.access(root / script, os.X_OK):
         return f"chmod 755 {script}"
     if b"\r\n" in read_limited(root / script):
-        return ("It has the line ends of Windows, perhaps from git. To have it as it was written:\n"
-                f"git config core.autocrlf input && mv {script} dispatch.fcgi.old && git checkout {script} "
-                "&& python flaskflex.py")
+        rule = shell_line("printf", r"%s\n", "", f"/{script} text eol=lf")
+        return ("It has the line ends of Windows, perhaps from git, which need not give it these:\n"
+                f"{rule} >> .gitattributes && git add .gitattributes && git commit -m 'Start it anywhere' && "
+                f"mv {script} dispatch.fcgi.old && git checkout {script} && python flaskflex.py")
     if re.search(r"\* Serving Flask app|\* Running on|is in use by another program", log):
         return 'app.run() starts a server of its own: put that line under if __name__ == "__main__":'
     entry = entry_point(root, set())

@@ -360,13 +360,17 @@ def test_script_that_may_not_be_executed_fails_with_the_line_that_lets_it(
     assert item(flaskflex("check").out, "GET /").level == "ok"
 
 
-@pytest.mark.parametrize("text", ["", "# A line of one's own.\n"])
+@pytest.mark.parametrize("text, attributes", [
+    ("", ""), ("# A line of one's own.\n", ""), ("", "* text=auto eol=crlf"),
+])
 def test_a_script_to_which_git_gave_the_line_ends_of_windows_is_right_after_the_hint(
-    text: str, project: Path, git: Git, environ: Environ, flaskflex: Flaskflex
+    text: str, attributes: str, project: Path, git: Git, environ: Environ, flaskflex: Flaskflex
 ) -> None:
     script = project / "public_html" / "dispatch.fcgi"
     script.write_text(script.read_text("utf-8") + text, "utf-8")
-    git("commit", "-aq", "--allow-empty", "-m", "A line more")
+    write(project / ".gitattributes", attributes)
+    git("add", ".")
+    git("commit", "-q", "-m", "A line more")
     git("config", "core.autocrlf", "true")
     script.unlink()
     git("checkout", "-q", str(script))
