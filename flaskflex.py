@@ -5189,9 +5189,8 @@ def demo(options: argparse.Namespace, report: Report) -> int:
     python = str(interpreter(virtualenv))
     flaskflex = (python, str(script), "--venv", str(virtualenv))
     echo_and_run(report, None, "mkdir", "-p", str(folder / "host"))
-    # -C, because the demo of root is no project of the machine, even if that has one of this name.
-    echo_and_run(report, None, sys.executable, str(script), "-C", str(folder / "host"), "host",
-                 "yourprojectname")
+    in_host = (str(script), "-C", str(folder / "host"))  # else root's could be a project of the machine
+    echo_and_run(report, None, sys.executable, *in_host, "host", "yourprojectname")
     echo_and_run(report, folder, "git", "clone", "--quiet", str(hosted.repository))
     echo_and_run(report, folder, sys.executable, "-m", "venv", "env")
     pip_install = ("-m", "pip", "install", "--quiet", "--disable-pip-version-check")
