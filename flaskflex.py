@@ -490,9 +490,9 @@ def find_project(folder: Path) -> Project:
         raise Failure(f"git does not open the repository of {folder}", error_text(result.stderr))
     if result.returncode:
         hint = "Clone your project, and run flaskflex in the clone. (git init makes a new repository.)"
-        clones = [path.parent.name for path in folder.glob("*/.git")]
+        clones = [path.parent for path in folder.glob("*/.git")]
         if len(clones) == 1:
-            hint = f"Go to the clone: {shell_line('cd', clones[0])}"
+            hint = f"Go to the clone: {shell_line('cd', os.path.relpath(clones[0]))}"
         raise Failure(f"{folder} is not in a git repository", hint)
     index, _, root = places.partition("\n")
     project = Project(Path(root[:-1]), Path(os.path.abspath(folder / index)))

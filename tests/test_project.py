@@ -195,6 +195,16 @@ def test_what_is_not_a_work_tree_is_refused(
     assert_refused(result, words)
 
 
+def test_from_elsewhere_the_way_to_the_clone_is_right_too(
+    project: Path, environ: Environ, flaskflex: Flaskflex
+) -> None:
+    elsewhere = project / "application"
+    elsewhere.mkdir()
+    result = flaskflex("-C", "../..", cwd=elsewhere)
+    hint, = re.findall("Go to the clone: (.*)$", result.err, re.MULTILINE)
+    assert run("sh", "-c", f"{hint} && pwd", cwd=elsewhere, env=environ) == f"{project}\n"
+
+
 def test_a_committed_file_that_git_has_lost_is_refused(
     project: Path, git: Git, flaskflex: Flaskflex
 ) -> None:
