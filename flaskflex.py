@@ -3352,7 +3352,8 @@ def check_committed(project: Project) -> Iterator[Finding]:
     entries = split_nul(project.git("ls-tree", "-r", "-z", project.commit)) if project.commit else []
     modes = {path: facts[:6] for facts, _, path in (entry.partition("\t") for entry in entries)}
     tree = set(modes)
-    submodules = [path for path, mode in modes.items() if mode == GITLINK and path.startswith("application/")]
+    submodules = [path for path, mode in modes.items()
+                  if mode == GITLINK and path.startswith(("application/", "public_html/"))]
     status = read_status(project, "application", "public_html", "instance", ".env")
     yield from check_home(project)
     yield from check_files(project)

@@ -230,10 +230,10 @@ FAULTS = {
         "git config --global protocol.file.allow always; git submodule --quiet add ../lib application/lib; "
         "COMMIT; git submodule --quiet deinit --all; git config submodule.application/lib.url ../../lib",
         "warn", "will not have application/lib: "),
-    "a repository in the application": (
-        "mkdir application/lib; cd application/lib; touch a.py; git init -q; git add .; COMMIT; cd ../..; "
-        "git -c advice.addEmbeddedRepo=false add application/lib; COMMIT",
-        "warn", "will not have application/lib: "),
+    "a repository in public_html": (
+        "mkdir public_html/lib; cd public_html/lib; touch a.css; git init -q; git add .; COMMIT; cd ../..; "
+        "git -c advice.addEmbeddedRepo=false add public_html/lib; COMMIT",
+        "warn", "will not have public_html/lib: "),
     "a package hides app.py": (
         "mkdir application/app; touch application/app/__init__.py; ADD", "fail", "app.py never runs"),
     "a package, and a module of another name": (
