@@ -3071,7 +3071,7 @@ def check_unwanted(tree: set[str], status: Mapping[str, str]) -> Iterator[Findin
 
 def check_submodules(root: Path, paths: Iterable[str]) -> Iterator[Finding]:
     """The application has no git repositories in it: a push carries their names, and not their files."""
-    for path in paths:
+    for path in (path for path in paths if path.startswith(("application/", "public_html/"))):
         commands = [
             shell_line("mv", f"{path}/.git", f"../{Path(path).name}.git"),
             shell_line("git", "rm", "--quiet", "--cached", path),
@@ -3350,10 +3350,8 @@ def check_pushed(project: Project, upstream: tuple[str, str],
 def check_committed(project: Project) -> Iterator[Finding]:
     """All that can be told by looking at the project and its last commit."""
     entries = split_nul(project.git("ls-tree", "-r", "-z", project.commit)) if project.commit else []
-    modes = {path: facts[:6] for facts, _, path in (entry.partition("\t") for entry in entries)}
-    tree = set(modes)
-    submodules = [path for path, mode in modes.items()
-                  if mode == GITLINK and path.startswith(("application/", "public_html/"))]
+    tree = {entry.partition("\t")[2] for entry in entries}  # 100644 blob 1a2b3c... PATH
+    submodules = [entry.partition("\t")[2] for entry in entries if entry.startswith(GITLINK)]
     status = read_status(project, "application", "public_html", "instance", ".env")
     yield from check_home(project)
     yield from check_files(project)
