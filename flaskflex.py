@@ -4009,7 +4009,7 @@ class HostedProject:
         self.site = repository.with_suffix("").resolve()  # its owner may have moved it to another disk
         self.state = repository / "flaskflex"  # the script that the hooks call, the lock, the logs
         self.checkout = Checkout(repository, self.site, self.state / "index")
-        self.chosen = self.state / "branch"  # the ref that was tried last: it goes live, and no other
+        self.chosen = self.state / "branch"  # what was tried last: see tried()
         self.before = self.state / "before"  # what the site held before the first push, until that is live
         self.values = self.state / "values"  # those that [replace] has put into files of the site
         self.mark = f"{os.getpid()}-{time.time_ns()}"  # by it, processes that this one starts are known
@@ -4029,6 +4029,15 @@ class HostedProject:
         listing = self.git("for-each-ref", "--format=%(objectname) %(refname)", "--", branch, LIVE_REF)
         found = {ref: commit for commit, ref in (line.split(" ", 1) for line in listing.splitlines())}
         return found.get(branch, ""), found.get(LIVE_REF, "")
+
+    def tried(self) -> tuple[str, str, str]:
+        """Return the ref to which a push was tried last, and its commits before and then, "" if unknown.
+
+        No other ref goes live: one that HEAD names since was not tried.
+        """
+        content = self.chosen.read_bytes() if self.chosen.exists() else b""
+        ref, old, new = (os.fsdecode(content) + "  ").split(" ")[:3]
+        return ref, old, new
 
     def setting(self, name: str) -> str:
         """Return what `git config NAME` says in the repository, "" if nothing."""
@@ -4209,9 +4218,13 @@ class HostedProject:
     def restore_before(self) -> None:
         """Let the site hold what it held before a first push that failed, or was cut off.
 
-        What has come since and is not the push's stays: somebody may have copied a .env there.
+        What has come since and is not the push's stays: somebody may have copied a .env there, or changed it.
         """
         if self.before.exists():
+            for path in filter(Path.is_file, self.before.rglob("*")):
+                name = str(path.relative_to(self.before))
+                if SETTINGS.search(name) and not DATABASE.search(name) and (self.site / name).is_file():
+                    path.unlink()
             self.checkout.remove_all()
             if not (self.before / ".venv").exists():
                 remove_tree(self.site / ".venv")
@@ -4232,7 +4245,11 @@ class HostedProject:
             log.failure("Failed", failure)
             log.fact("To finish", f"push again, or on the host: python3 flaskflex.py host {self.name}")
             return
-        self.git("update-ref", "-m", "what was pushed did not run", self.branch(), old, new)
+        _, before, tried = self.tried()
+        back = before if tried == new else old
+        if back != old:  # the live commit is another branch's: what this one names then was not tried
+            write_beside(self.chosen, LIVE_REF.encode(), 0o644)
+        self.git("update-ref", "-m", "what was pushed did not run", self.branch(), back, new)
         log.fact("Served", self.describe(old))
 
     def replace_live(self, old: str, new: str, log: Log, *, tried_here: bool) -> bool:
@@ -4286,8 +4303,9 @@ class HostedProject:
             self.restore_before()
         if new in ("", old):
             return True
-        if self.chosen.exists() and os.fsdecode(self.chosen.read_bytes()) != self.branch():
-            return True  # the owner names another branch in HEAD: it goes live once a push to it was tried
+        if self.tried()[0] not in ("", self.branch()):
+            log.fact("Waits", f"{self.describe(new)}; the next push to its branch is tried, and goes live")
+            return True
         return self.replace_live(old, new, log, tried_here=tried_here)
 
 
@@ -4338,7 +4356,7 @@ def take_push(hosted: HostedProject, log: Log, ref: str, old: str, new: str) -> 
         try_push(hosted, log, old if old.strip("0") else "", new)
         if branch != hosted.branch():
             hosted.git("symbolic-ref", "HEAD", branch)
-        write_beside(hosted.chosen, os.fsencode(branch), 0o644)
+        write_beside(hosted.chosen, os.fsencode(f"{branch} {old} {new}"), 0o644)
 
 
 def run_hook(hook: str, args: Sequence[str]) -> int:

@@ -200,6 +200,17 @@ def test_a_first_push_that_fails_leaves_what_was_there(what: str, new: Hosted) -
     assert (new.site / ".env").read_text() == "SECRET=1"
 
 
+def test_settings_that_are_corrected_while_a_first_push_fails_stay(new: Hosted) -> None:
+    write(new.site / ".env", "SECRET=wrong", mode=0o600)
+    write(new.site / "instance" / "config.py", "DEBUG = True")
+    write(new.site / "todo.db", "a visitor")
+    meanwhile = "printf SECRET=right >.env\nrm instance/config.py\n: >todo.db\n"
+    new.commit(".flx", f"{FLX}[deploy]\n{meanwhile}false\n")
+    assert "ended with 1" in new.push(status=1)
+    held = [(new.site / path).read_text() for path in (".env", "instance/config.py", "todo.db")]
+    assert held == ["SECRET=right", "DEBUG = True", "a visitor"]
+
+
 def test_a_trial_has_programs_and_editable_installs_of_its_own(live: Hosted, virtualenv: Path) -> None:
     """A copied virtualenv names the site's Python in its programs: pip would change the live one."""
     own = live.site / ".venv"
@@ -1182,7 +1193,7 @@ def test_a_branch_that_head_names_since_is_tried_before_it_is_served(live: Hoste
     assert "Stored" in live.push("origin", "HEAD:other")
     live.git("symbolic-ref", "HEAD", "refs/heads/other", cwd=live.repository)
     with untouched(live.site):
-        live.flaskflex("host", NAME)
+        assert "Waits " in live.flaskflex("host", NAME)
         assert "SyntaxError" in live.push("origin", f"{live.commit()}:other", status=1)
     assert live.ref("refs/flaskflex/live") == served
     live.push("--force", "origin", f"{good}:other")
@@ -1193,6 +1204,22 @@ def test_a_branch_that_head_names_since_is_tried_before_it_is_served(live: Hoste
     live.assert_holds(fixed)
     live.push("origin", "HEAD:main")
     assert "Stored" in live.push("origin", f"{live.commit()}:main")
+
+
+@pytest.mark.parametrize("branch", ["main", "another"])
+def test_a_branch_whose_push_is_taken_back_names_what_it_named_before(branch: str, live: Hosted) -> None:
+    before = live.ref(branch)
+    live.git("symbolic-ref", "HEAD", "refs/heads/other", cwd=live.repository)
+    served = live.commit()
+    live.push("origin", "HEAD:other")
+    live.git("reset", "-q", "--hard", "HEAD~")
+    live.git("symbolic-ref", "HEAD", f"refs/heads/{branch}", cwd=live.repository)
+    live.commit(".flx", FLX + FAILS_WHEN_LIVE)
+    assert re.search("^Served ", live.push("origin", f"HEAD:refs/heads/{branch}"), re.MULTILINE)
+    assert (live.ref("refs/flaskflex/live"), live.ref(branch)) == (served, before)
+    new = live.commit(".flx", FLX)
+    live.push("origin", f"HEAD:refs/heads/{branch}")
+    assert live.ref("refs/flaskflex/live") == live.ref(branch) == new
 
 
 def test_a_tag_of_what_is_live_leaves_the_log_of_its_push(live: Hosted) -> None:
