@@ -3093,11 +3093,11 @@ def check_pointers(project: Project, tree: set[str]) -> Iterator[Finding]:
     paths = [name.partition(":")[2] for name in split_nul(found.stdout)]
     if paths:
         pointers_here = run_git(project.root, *search, "--", *paths).stdout
-        pull = ("Here they are pointers, too; Git LFS can get the files:\n"
-                "git lfs install --local && git lfs pull && ") if pointers_here else ""
+        pull = "git lfs install --local && git lfs pull && " if pointers_here else ""
         rules = append_line(".gitattributes", (f"{pattern(path)} !filter !diff !merge" for path in paths))
         renew = shell_line("git", "add", "--renormalize", "--", *paths)
         yield Finding("fail", f"the host would get pointers of Git LFS, not the files: {listed(paths)}",
+                      "Commit the files, and push them without LFS, once: GIT_LFS_SKIP_PUSH=1 git push\n"
                       f"{pull}{rules} && {renew} && {commit_line('Commit the files themselves')}")
 
 
