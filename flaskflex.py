@@ -4888,7 +4888,7 @@ def make_project(options: argparse.Namespace, report: Report) -> None:
     make_user(name)
     if options.restore:
         restore_home(name, os.path.abspath(options.restore))
-    url = options.url or (f"http://{named[0]}/" if named else "")
+    url = options.url or (f"http://{named[0]}/" if named and named[0] not in asked_domains(name) else "")
     try:
         run_flaskflex(name, name, "--closed", *(["--url", url] if url else []))
     except Failure as failure:  # a push may be at work, or the last one does not run: a new key may help

@@ -9,7 +9,7 @@ import pytest
 from apache import eventually
 from conftest import Environ
 from machine_host import (
-    APPLICATION, FLX, FROM_BYTECODE, PROGRAM, HostMachine, running_host_machine, start_mariadb,
+    APPLICATION, FLX, FROM_BYTECODE, KEY, PROGRAM, HostMachine, running_host_machine, start_mariadb,
 )
 
 pytestmark = pytest.mark.once
@@ -157,7 +157,7 @@ def test_keys_are_added_once_each_and_taken_away(host: HostMachine) -> None:
     url = "https://keyed.example.org/start"
     host.add("keyed", "--url", url)
     for _ in "twice":
-        said = host.host("keyed", "--key", "/tmp/class.pub", "--key", "/home/student/.ssh/id_ed25519.pub")
+        said = host.host("keyed", "--domain", "keyed.example.org", "--key", "/tmp/class.pub", "--key", KEY)
         assert "4 (more" in said
         assert [line.split()[-1] for line in keys(host, "keyed")] == [
             "student@home", "mine", "own", "one", "two"]
