@@ -1617,9 +1617,11 @@ def plan_files(tree: WorkTree, freeze: Freeze, *, force: bool) -> list[Change]:
         else:
             changes.append(with_pending(with_target_mode(change), project))
     if refused:
-        raise Failure("; ".join(refused),
-                      "Nothing was changed. Rename such a file to keep it, or let --force replace it: "
-                      "git then keeps its text, and flaskflex says where.")
+        hint = ("Nothing was changed. Rename such a file to keep it, or let --force replace it: "
+                "git then keeps its text, and flaskflex says where.")
+        if project.git("rev-parse", "--is-shallow-repository") == b"true\n":
+            hint = f"Older commits, which this clone lacks, may tell more: git fetch --unshallow\n{hint}"
+        raise Failure("; ".join(refused), hint)
     return changes
 
 

@@ -292,7 +292,8 @@ def test_a_shallow_clone_merges_once_it_has_the_whole_history(
 ) -> None:
     folder = shallow_clone_that_begins_with_a_commit_of_flaskflexs(project, git, flaskflex)
     newer = newer_script(project / "flaskflex.py", "FLX", with_heading)
-    git("fetch", "-q", "--unshallow", cwd=folder)
+    hint = flaskflex(cwd=folder, script=newer).err.splitlines()[1]
+    git(*hint.partition(": git ")[2].split(), cwd=folder)
     result = flaskflex(cwd=folder, script=newer)
     assert result.status == 0, result
     text = (folder / ".flx").read_text()
