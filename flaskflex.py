@@ -3712,13 +3712,6 @@ class Checkout(NamedTuple):
                               + ("a disk of its own" if writable else "not ours to write to"),
                               "Take these files out of git, or change that on the host.")
 
-    def holds(self, commit: str) -> bool:
-        """Return True if the host wrote nothing but files of a commit: an update was finished, or cut off."""
-        with contextlib.suppress(Failure):  # the index is damaged
-            changed = ("diff-index", "--cached", "--name-only", "--diff-filter=d", commit)
-            return self.index_file.exists() and not self.git(*changed)
-        return False
-
 
 # --- host: what .flx says is carried out ---
 
@@ -4013,6 +4006,7 @@ class HostedProject:
         self.checkout = Checkout(repository, self.site, self.state / "index")
         self.chosen = self.state / "branch"  # what was tried last: see tried()
         self.before = self.state / "before"  # what the site held before the first push, until that is live
+        self.tried = self.state / "tried"  # the commit that has run in the site before the first push is live
         self.values = self.state / "values"  # those that [replace] has put into files of the site
         self.mark = f"{os.getpid()}-{time.time_ns()}"  # by it, processes that this one starts are known
         self.described = {"": "nothing"}  # what describe() has said
@@ -4212,6 +4206,7 @@ class HostedProject:
         try:
             self.deploy(self.checkout, EMPTY_TREE, new, log)
             report_answer(ask_site(self.site, self.mark), log)
+            write_beside(self.tried, new.encode(), 0o600)
         except BaseException:
             end_marked(self.mark)
             self.restore_before()
@@ -4222,6 +4217,7 @@ class HostedProject:
 
         What has come since and is not the push's stays: somebody may have copied a .env there, or changed it.
         """
+        self.tried.unlink(missing_ok=True)
         if self.before.exists():
             for path in filter(Path.is_file, self.before.rglob("*")):
                 name = str(path.relative_to(self.before))
@@ -4298,7 +4294,7 @@ class HostedProject:
         old = self.held_commit(live)
         # The trial of a first commit was in the site itself, if it was not another pusher's.
         tried_here = (not old and self.before.exists()
-                      and self.checkout.holds(self.with_values(new, self.flx(new), self.variables())))
+                      and self.tried.exists() and self.tried.read_text() == new)
         if old:
             self.forget_before()
         elif not tried_here:

@@ -841,13 +841,15 @@ printf '%s\\n' '{site_packages(virtualenv)}' '{flup}' >.venv/lib/{python}/site-p
 # --- branches ---
 
 
-def test_of_two_first_pushes_the_one_that_moved_the_branch_is_served(new: Hosted) -> None:
+@pytest.mark.parametrize("path, order", [("number.txt", 1), ("number.txt", -1), ("another.txt", -1)])
+def test_of_two_first_pushes_the_one_that_moved_the_branch_is_served(
+    path: str, order: int, new: Hosted
+) -> None:
     """The host judges the second one before git has moved the branch for the first one."""
-    commits = []
-    for text in ("1", "2"):
-        commits.append(new.commit("number.txt", text))
-        new.git("fetch", "-q", new.clone, "HEAD", cwd=new.repository)
-        run("hooks/update", "refs/heads/main", "0" * 40, commits[-1], cwd=new.repository, env=new.environ)
+    commits = [new.commit("number.txt", "1"), new.commit(path, "2")][::order]
+    new.git("fetch", "-q", new.clone, "HEAD", cwd=new.repository)
+    for commit in commits:
+        run("hooks/update", "refs/heads/main", "0" * 40, commit, cwd=new.repository, env=new.environ)
     new.git("update-ref", "refs/heads/main", commits[0], cwd=new.repository)
     assert eventually(lambda: new.ref("refs/flaskflex/live"))
     assert new.served() == commits[0]
