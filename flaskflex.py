@@ -4153,9 +4153,10 @@ class HostedProject:
     def file_of(self, commit: str, line: FlxLine) -> tuple[str, bytes]:
         """Return the mode and the content of the file that a line of [replace] names, or raise Failure."""
         path = os.path.normpath(line.fields[0])
-        found = run_git(self.repository, self.git_dir, "ls-tree", "-z", commit, "--", path).stdout
+        ls_tree = ("--literal-pathspecs", "ls-tree", "-z", commit, "--", path)
+        found = run_git(self.repository, self.git_dir, *ls_tree).stdout
         mode, _, blob = found.partition(b"\t")[0].decode().partition(" blob ")
-        if not mode.startswith("100"):
+        if path == "." or not mode.startswith("100"):
             reason = "a link" if mode.startswith("120") else "no file of the project"
             raise flx_failure(line, f"{path} is {reason}")
         return mode, git_output(self.repository, self.git_dir, "cat-file", "blob", blob)

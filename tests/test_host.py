@@ -150,6 +150,7 @@ BROKEN: Dict[str, Tuple[str, str, str]] = {  # what is pushed: (path, text, what
     "a variable that is not there": (".flx", "[replace]\n.flx A DB_HOST\n", "DB_HOST"),
     "a value for a folder": (".flx", "[replace]\napplication A PROJECT_NAME\n", "application is no file"),
     "a value for a file outside": (".flx", "[replace]\n../x A PROJECT_NAME\n", "../x is no file"),
+    "a value for the project": (".flx", "[replace]\n. A PROJECT_NAME\n", ". is no file"),
     "a character that no shell takes": (".flx", "[deploy]\ntrue\0\n", "NUL"),
     "no script": ("public_html/dispatch.fcgi", "", "does not begin with #!"),
 }
@@ -1024,6 +1025,17 @@ def test_values_that_are_others_now_get_into_files_that_no_push_changes(live: Ho
                               "*) exit 7 ;; esac\n")
     assert re.search("^Failed", live.push(), re.MULTILINE)
     assert (live.site / "config.ini").read_text() == "third"  # of the old commit, which is served again
+
+
+@pytest.mark.parametrize("name", [":x", ":(top)x", "-x", "*", "x,y"])
+def test_a_name_that_means_something_to_git_is_one_to_replace(name: str, live: Hosted) -> None:
+    write(live.clone / "x", "another TOKEN")
+    write(live.clone / name, "TOKEN")
+    write(live.clone / ".flx", f"{FLX}[replace]\n./{name} TOKEN PROJECT_NAME\n")
+    live.git("add", ".")
+    live.git("commit", "-q", "-m", "odd names")
+    live.push()
+    assert [(live.site / path).read_text() for path in ("x", name)] == ["another TOKEN", NAME]
 
 
 def test_replace_writes_through_no_link(live: Hosted) -> None:
