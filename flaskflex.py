@@ -4347,7 +4347,8 @@ def take_push(hosted: HostedProject, log: Log, ref: str, old: str, new: str) -> 
         commit = short if ref.startswith("refs/heads/") else f"{short}^{{}}"
         log.fact("To deploy", shell_line("git", "push", "origin", f"{commit}:{branch}"))
         return
-    if not new.startswith(hosted.describe(new).split(" ")[0]):  # that names what a tag leads to
+    # A tag is described by the name of what it leads to, a folder by none.
+    if not new.startswith(hosted.describe(new).split(" ")[0] or "no commit"):
         raise Failure("what is pushed to a branch is a tag, and not a commit",
                       shell_line("git", "push", "origin", f"TAG^{{}}:{branch}"))
     with hosted.locked(log, f"the push of {hosted.describe(new)}"):

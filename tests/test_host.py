@@ -1201,6 +1201,12 @@ def test_a_tag_is_no_commit_for_a_branch_and_the_hint_pushes_its_commit(new: Hos
     assert new.served() == new.git("rev-parse", "HEAD")
 
 
+def test_a_folder_of_a_commit_is_no_commit_for_a_branch(new: Hosted) -> None:
+    with untouched(new.site):
+        out = new.push("origin", "HEAD^{tree}:refs/heads/main", status=1)
+    assert re.search("^Refused .* not a commit", out, re.MULTILINE), out
+
+
 def test_a_branch_that_head_names_since_is_tried_before_it_is_served(live: Hosted) -> None:
     served, good = live.served(), live.git("rev-parse", "HEAD")
     live.commit(text="def hello(:\n")
