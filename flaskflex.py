@@ -3492,7 +3492,7 @@ class FilePlan(NamedTuple):
     """What becomes of the files in which two commits differ, by path."""
 
     written: set[str]  # put there as the second commit has them
-    spared: set[str]  # not the host's, though the second commit has them: the site had them already
+    ours: set[str]  # if the second commit has them, the host has written what the site holds then
     removed: set[str]  # because the second commit lacks them
     in_the_way: set[str]  # not written: the site has files of its own there
     kept: set[str]  # left there, though the second commit lacks them
@@ -3574,12 +3574,16 @@ class Checkout(NamedTuple):
         Path(f"{other.index_file}.lock").unlink(missing_ok=True)
         return other
 
+    def paths(self) -> set[str]:
+        """Return the paths that the index has; raise as git() does."""
+        return set(split_nul(self.git("ls-files", "-z")))
+
     def known_paths(self, commit: str) -> set[str]:
         """Return the paths in the index; a commit's if it is lost, or damaged by a power cut perhaps."""
         self.with_index("")  # it is unlocked
         with contextlib.suppress(Failure):
             if self.index_file.exists():
-                return set(split_nul(self.git("ls-files", "-z")))
+                return self.paths()
         self.index_file.unlink(missing_ok=True)
         return set(split_nul(self.git("ls-tree", "-r", "-z", "--name-only", commit)))
 
@@ -3599,8 +3603,8 @@ class Checkout(NamedTuple):
                      if os.lstat(self.root / path).st_mode & 0o100 == int(changes[path][1], 8) & 0o100}
         written = changes.keys() - lacking - as_wanted
         in_the_way = differing | {path for path in written if self.is_blocked(path, removed)}
-        spared = {path for path in same - known if changes[path][0] == ABSENT}
-        return FilePlan(written - in_the_way, spared, removed, in_the_way, kept)
+        written -= in_the_way
+        return FilePlan(written, known | (written - same), removed, in_the_way, kept)
 
     def edited(self) -> set[str]:
         """Return the paths of files that are not as the index has them; raise as git() does."""
@@ -3673,8 +3677,9 @@ class Checkout(NamedTuple):
             # In a work tree of its own: in the site, git would go by the old .gitattributes.
             coming._replace(root=stage).git("checkout-index", "-q", "-z", "--stdin",
                                             stdin=join_nul(plan.written))
-            if plan.spared:
-                coming.git("update-index", "--force-remove", "-z", "--stdin", stdin=join_nul(plan.spared))
+            others = coming.paths() - plan.ours
+            if others:
+                coming.git("update-index", "--force-remove", "-z", "--stdin", stdin=join_nul(others))
             self.remove(self.unchanged(plan.removed, stamps))
             os.replace(coming.index_file, self.index_file)  # not before: the rest would not be known then
             for path in self.unchanged(plan.written, stamps):
@@ -3696,7 +3701,7 @@ class Checkout(NamedTuple):
     def remove_all(self) -> None:
         """Remove the files that the index has, but no data that is not as it has it."""
         with contextlib.suppress(Failure):  # the index may be lost
-            edited, paths = self.edited(), set(split_nul(self.git("ls-files", "-z")))
+            edited, paths = self.edited(), self.paths()
             kept = {path for path in paths if path in edited and is_data(path) or self.has_journal(path)}
             self.remove(path for path in paths - kept if self.may_unlink(path))
         self.index_file.unlink(missing_ok=True)

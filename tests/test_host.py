@@ -657,6 +657,20 @@ def test_a_file_that_the_site_had_already_stays_when_an_equal_one_is_taken_back(
     assert snapshot(new.site / "application")["page.txt"] == own
 
 
+@pytest.mark.parametrize("pushes", [0, 1, 2])
+def test_a_file_that_the_site_had_already_stays_when_git_no_longer_has_it(pushes: int, live: Hosted) -> None:
+    write(live.site / "uploads" / "logo.png", "a visitor's")
+    live.commit("uploads/logo.png", "a visitor's")
+    live.push()
+    for _ in range(pushes):
+        live.commit()
+        live.push()
+    live.git("rm", "-q", "uploads/logo.png")
+    live.commit()
+    live.push()
+    assert (live.site / "uploads" / "logo.png").read_text() == "a visitor's"
+
+
 def test_a_first_push_of_what_the_site_has_already_is_carried_out_once(new: Hosted) -> None:
     shutil.copytree(new.clone / "application", new.site / "application")
     with untouched(new.site / "application"):
