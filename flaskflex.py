@@ -4119,9 +4119,12 @@ class HostedProject:
         """
         # Five parameters: a deploy is a folder and two commits, of a trial or the site, and each has its log.
         lines, values = self.flx(new), self.variables()
+        noted = read_values(self.values) or values
+        if keep:  # a push is taken back: it had today's values, and what was served before has those noted
+            noted, values = values, noted
         check_lines(lines, values, log)
         run = FlxRun(tree.root, self.mark, self.line_seconds(), log)
-        held = self.with_values(old, self.flx(old), read_values(self.values) or values)
+        held = self.with_values(old, self.flx(old), noted)
         coming = self.with_values(new, lines, values)
         with starts_delayed(tree.root):
             kept = tree.update(held, coming, keep=keep)

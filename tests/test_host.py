@@ -1041,6 +1041,26 @@ def test_values_that_are_others_now_get_into_files_that_no_push_changes(live: Ho
     assert (live.site / "config.ini").read_text() == "third"  # of the old commit, which is served again
 
 
+def test_values_that_are_others_now_are_no_edits_after_a_push_that_was_taken_back(live: Hosted) -> None:
+    variables = live.repository / "flaskflex" / "variables"
+    write(variables, "DB_PASSWORD=first\n")
+    live.commit("config.ini", "TOKEN 1")
+    flx = f"{FLX}[replace]\nconfig.ini TOKEN DB_PASSWORD\n"
+    live.commit(".flx", flx)
+    live.push()
+    write(variables, "DB_PASSWORD=second\n")
+    live.commit("config.ini", "TOKEN 2")
+    live.commit("page.txt", "pushed")
+    live.commit(".flx", f"{flx}[deploy]\n"
+                        f"case $PWD in */trial) echo of a visitor >{live.site}/page.txt ;; esac\n")
+    assert re.search("^Failed .*page.txt", live.push(), re.MULTILINE)
+    assert (live.site / "config.ini").read_text() == "first 1"
+    (live.site / "page.txt").unlink()
+    live.commit(".flx", flx)
+    live.push()
+    assert (live.site / "config.ini").read_text() == "second 2"
+
+
 @pytest.mark.parametrize("name", [":x", ":(top)x", "-x", "*", "x,y"])
 def test_a_name_that_means_something_to_git_is_one_to_replace(name: str, live: Hosted) -> None:
     write(live.clone / "x", "another TOKEN")
