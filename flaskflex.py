@@ -3773,7 +3773,7 @@ def check_lines(lines: Iterable[FlxLine], variables: Mapping[str, str], log: Log
 def read_values(path: Path) -> dict[str, str]:
     """Return the values that a file of lines NAME=VALUE holds, none if there is no such file."""
     with contextlib.suppress(FileNotFoundError):
-        return dict(re.findall(r"^(\w+)=(.*)$", path.read_text(encoding="utf-8"), re.MULTILINE))
+        return dict(re.findall(r"^(\w+)=(.*)$", os.fsdecode(path.read_bytes()), re.MULTILINE))
     return {}
 
 
@@ -4009,9 +4009,8 @@ class HostedProject:
         self.site = repository.with_suffix("").resolve()  # its owner may have moved it to another disk
         self.state = repository / "flaskflex"  # the script that the hooks call, the lock, the logs
         self.checkout = Checkout(repository, self.site, self.state / "index")
-        self.chosen = self.state / "branch"  # what was tried last: see tried()
+        self.trial_note = self.state / "branch"  # which push was tried last: see last_trial()
         self.before = self.state / "before"  # what the site held before the first push, until that is live
-        self.tried = self.state / "tried"  # the commit that has run in the site before the first push is live
         self.values = self.state / "values"  # those that [replace] has put into files of the site
         self.mark = f"{os.getpid()}-{time.time_ns()}"  # by it, processes that this one starts are known
         self.described = {"": "nothing"}  # what describe() has said
@@ -4031,12 +4030,12 @@ class HostedProject:
         found = {ref: commit for commit, ref in (line.split(" ", 1) for line in listing.splitlines())}
         return found.get(branch, ""), found.get(LIVE_REF, "")
 
-    def tried(self) -> tuple[str, str, str]:
+    def last_trial(self) -> tuple[str, str, str]:
         """Return the ref to which a push was tried last, and its commits before and then, "" if unknown.
 
         No other ref goes live: one that HEAD names since was not tried.
         """
-        content = self.chosen.read_bytes() if self.chosen.exists() else b""
+        content = self.trial_note.read_bytes() if self.trial_note.exists() else b""
         ref, old, new = (os.fsdecode(content) + "  ").split(" ")[:3]
         return ref, old, new
 
@@ -4130,7 +4129,7 @@ class HostedProject:
             kept = tree.update(held, coming, keep=keep)
             if tree == self.checkout:
                 text = "".join(f"{name}={value}\n" for name, value in values.items())
-                write_beside(self.values, text.encode(), 0o600)
+                write_beside(self.values, os.fsencode(text), 0o600)
             run.carry_out(lines_to_run(tree.root, lines, first=old == EMPTY_TREE))
             if self.setting("flaskflex.closed"):
                 close_to_others(tree.root)
@@ -4209,13 +4208,13 @@ class HostedProject:
         Raise Failure if it does not run: the site holds again what it held before (a .env, perhaps).
         """
         log.fact("Trying", self.describe(new))
+        self.trial_note.unlink(missing_ok=True)  # what ran in the site is no longer what it says
         self.restore_before()
         copy_folder(self.site, self.state / "trial", whole=True)
         os.rename(self.state / "trial", self.before)
         try:
             self.deploy(self.checkout, EMPTY_TREE, new, log)
             report_answer(ask_site(self.site, self.mark), log)
-            write_beside(self.tried, new.encode(), 0o600)
         except BaseException:
             end_marked(self.mark)
             self.restore_before()
@@ -4226,7 +4225,6 @@ class HostedProject:
 
         What has come since and is not the push's stays: somebody may have copied a .env there, or changed it.
         """
-        self.tried.unlink(missing_ok=True)
         if self.before.exists():
             for path in filter(Path.is_file, self.before.rglob("*")):
                 name = str(path.relative_to(self.before))
@@ -4252,10 +4250,10 @@ class HostedProject:
             log.failure("Failed", failure)
             log.fact("To finish", f"push again, or on the host: python3 flaskflex.py host {self.name}")
             return
-        _, before, tried = self.tried()
+        _, before, tried = self.last_trial()
         back = before if tried == new else old
         if back != old:  # the live commit is another branch's: what this one names then was not tried
-            write_beside(self.chosen, LIVE_REF.encode(), 0o644)
+            write_beside(self.trial_note, LIVE_REF.encode(), 0o644)
         self.git("update-ref", "-m", "what was pushed did not run", self.branch(), back, new)
         log.fact("Served", self.describe(old))
 
@@ -4302,15 +4300,14 @@ class HostedProject:
         new, live = self.commits()
         old = self.held_commit(live)
         # The trial of a first commit was in the site itself, if it was not another pusher's.
-        tried_here = (not old and self.before.exists()
-                      and self.tried.exists() and self.tried.read_text() == new)
+        tried_here = not old and self.before.exists() and self.last_trial()[2] == new != ""
         if old:
             self.forget_before()
         elif not tried_here:
             self.restore_before()
         if new in ("", old):
             return True
-        if self.tried()[0] not in ("", self.branch()):
+        if self.last_trial()[0] not in ("", self.branch()):
             log.fact("Waits", f"{self.describe(new)}; the next push to its branch is tried, and goes live")
             return True
         return self.replace_live(old, new, log, tried_here=tried_here)
@@ -4364,7 +4361,7 @@ def take_push(hosted: HostedProject, log: Log, ref: str, old: str, new: str) -> 
         try_push(hosted, log, old if old.strip("0") else "", new)
         if branch != hosted.branch():
             hosted.git("symbolic-ref", "HEAD", branch)
-        write_beside(hosted.chosen, os.fsencode(f"{branch} {old} {new}"), 0o644)
+        write_beside(hosted.trial_note, os.fsencode(f"{branch} {old} {new}"), 0o644)
 
 
 def run_hook(hook: str, args: Sequence[str]) -> int:
