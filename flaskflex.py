@@ -161,6 +161,11 @@ def shell_line(*args: str) -> str:
     return shlex.join(args)
 
 
+def append_line(file: str, lines: Iterable[str]) -> str:
+    """Return the command that adds lines to a file, whose last line may lack its end, and stages that."""
+    return shell_line("printf", r"%s\n", "", *lines) + f" >> {file} && git add {file}"
+
+
 def display_path(path: Path) -> str:
     """Return a path as the user would write it: from ~ on if it is below the home."""
     home = os.path.expanduser("~")
@@ -2226,10 +2231,10 @@ def known_hint(log: str, root: Path) -> str:
     if not os.access(root / script, os.X_OK):
         return f"chmod 755 {script}"
     if b"\r\n" in read_limited(root / script):
-        rule = shell_line("printf", r"%s\n", "", f"/{script} text eol=lf")
+        rule = append_line(".gitattributes", [f"/{script} text eol=lf"])
         return ("It has the line ends of Windows, perhaps from git, which need not give it these:\n"
-                f"{rule} >> .gitattributes && git add .gitattributes && git commit -m 'Start it anywhere' && "
-                f"mv {script} dispatch.fcgi.old && git checkout {script} && python flaskflex.py")
+                f"{rule} && git commit -m 'Start it anywhere' && mv {script} dispatch.fcgi.old && "
+                f"git checkout {script} && python flaskflex.py")
     if re.search(r"\* Serving Flask app|\* Running on|is in use by another program", log):
         return 'app.run() starts a server of its own: put that line under if __name__ == "__main__":'
     entry = entry_point(root, set())
@@ -2813,11 +2818,6 @@ def free_path(root: Path, candidates: Iterable[str], taken: set[str]) -> str:
 def commit_line(message: str, *paths: str) -> str:
     """Return the command that commits paths and nothing else, or all that is staged without any."""
     return shell_line("git", "commit", "-m", message, *(["--", *paths] if paths else []))
-
-
-def append_line(file: str, lines: Iterable[str]) -> str:
-    """Return the command that adds lines to a file, whose last line may lack its end, and stages that."""
-    return shell_line("printf", r"%s\n", "", *lines) + f" >> {file} && git add {file}"
 
 
 def pattern(path: str) -> str:
