@@ -2485,9 +2485,10 @@ def end_descendants(process: Optional[subprocess.Popen[bytes]], known: set[int],
     if process and process.poll() is None:
         send(signal.SIGKILL, {process.pid})
         wait(1)
-    deadline = time.monotonic() + 5
-    while send(signal.SIGKILL, set()) and time.monotonic() < deadline:  # several: some fork
-        time.sleep(0.005)
+    deadline, looks_without = time.monotonic() + 5, 0
+    while looks_without < 2 and time.monotonic() < deadline:  # one that forks and ends can escape one look
+        looks_without = 0 if send(signal.SIGKILL, set()) else looks_without + 1
+        time.sleep(0.002)
 
 
 @contextlib.contextmanager
