@@ -135,7 +135,7 @@ def read_terminal(handle: int) -> bytes:
 
 def fixed_hashes(text: str) -> str:
     """Return a text in which git's short hashes are 1111111, 2222222, in the order in which they appear."""
-    found = list(dict.fromkeys(re.findall(r"\b(?=[0-9]*[a-f])(?=[a-f]*[0-9])[0-9a-f]{7}\b", text)))
+    found = list(dict.fromkeys(re.findall(r"\b[0-9a-f]{7}\b", text)))
     return re.sub("|".join(found) or "$^", lambda match: str(found.index(match[0]) + 1) * 7, text)
 
 
