@@ -2448,6 +2448,20 @@ def send_signal(pids: Iterable[int], signum: int) -> None:
             os.kill(pid, signum)
 
 
+def repeat_until_gone(end_found: Callable[[], bool]) -> None:
+    """Call what ends processes, and returns True if it found any, until none is left, for 5 seconds at most.
+
+    None is left if two looks find none: one that forks and ends can escape a look.
+    """
+    deadline, looks_without = time.monotonic() + 5, 0
+    while looks_without < 2 and time.monotonic() < deadline:
+        if end_found():
+            looks_without = 0
+            time.sleep(0.002)
+        else:
+            looks_without += 1
+
+
 def listed_children() -> set[int]:
     """Return the children of this process that Linux lists in one place; none if it does not (proc(5))."""
     found: set[int] = set()
@@ -2485,10 +2499,7 @@ def end_descendants(process: Optional[subprocess.Popen[bytes]], known: set[int],
     if process and process.poll() is None:
         send(signal.SIGKILL, {process.pid})
         wait(1)
-    deadline, looks_without = time.monotonic() + 5, 0
-    while looks_without < 2 and time.monotonic() < deadline:  # one that forks and ends can escape one look
-        looks_without = 0 if send(signal.SIGKILL, set()) else looks_without + 1
-        time.sleep(0.002)
+    repeat_until_gone(lambda: send(signal.SIGKILL, set()))
 
 
 @contextlib.contextmanager
@@ -3753,11 +3764,12 @@ def command_environ(mark: str) -> dict[str, str]:
 
 def end_marked(mark: str) -> None:
     """End the processes that a push with this mark has started, and all that descends from us."""
-    deadline, looks_without = time.monotonic() + 5, 0
-    while looks_without < 2 and time.monotonic() < deadline:  # one that forks and ends can escape one look
+    def end_found() -> bool:
         pids = marked_processes(f"{HOST_MARKER}={mark}") | descendants(set())
-        looks_without = 0 if pids else looks_without + 1
         send_signal(pids, signal.SIGKILL)
+        return bool(pids)
+
+    repeat_until_gone(end_found)
 
 
 def check_lines(lines: Iterable[FlxLine], variables: Mapping[str, str], log: Log) -> None:
