@@ -4026,7 +4026,7 @@ class HostedProject:
         self.before = self.state / "before"  # what the site held before the first push, until that is live
         self.values = self.state / "values"  # those that [replace] has put into files of the site
         self.mark = f"{os.getpid()}-{time.time_ns()}"  # by it, processes that this one starts are known
-        self.described = {"": "nothing"}  # what describe() has said
+        self.entries: dict[str, tuple[str, str]] = {}  # what log_entry() has returned
 
     def git(self, *args: str) -> str:
         """Return what git prints in the repository, without the last line break, or raise Failure."""
@@ -4056,12 +4056,20 @@ class HostedProject:
         """Return what `git config NAME` says in the repository, "" if nothing."""
         return os.fsdecode(run_git(self.repository, self.git_dir, "config", name).stdout).strip()
 
+    def log_entry(self, name: str) -> tuple[str, str]:
+        """Return the commit that an object is or a tag leads to, "" for a folder; and its description.
+
+        Raise Failure if the object is not in the repository.
+        """
+        if name not in self.entries:
+            log = ("log", "-1", "--no-show-signature", "--encoding=UTF-8", "--format=%H %h %s")
+            commit, _, description = self.git(*log, name).partition(" ")
+            self.entries[name] = commit, description[:100]
+        return self.entries[name]
+
     def describe(self, commit: str) -> str:
-        """Return a commit's short name and subject; raise Failure if it is not in the repository."""
-        if commit not in self.described:
-            log = ("log", "-1", "--no-show-signature", "--encoding=UTF-8", "--format=%h %s")
-            self.described[commit] = self.git(*log, commit)[:100]
-        return self.described[commit]
+        """Return a commit's short name and subject, "nothing" for none; raise as log_entry() does."""
+        return self.log_entry(commit)[1] if commit else "nothing"
 
     def flx(self, commit: str) -> list[FlxLine]:
         """Return the lines of a commit's .flx, none if it has no such file."""
@@ -4365,8 +4373,7 @@ def take_push(hosted: HostedProject, log: Log, ref: str, old: str, new: str) -> 
         commit = short if ref.startswith("refs/heads/") else f"{short}^{{}}"
         log.fact("To deploy", shell_line("git", "push", "origin", f"{commit}:{branch}"))
         return
-    # A tag is described by the name of what it leads to, a folder by none.
-    if not new.startswith(hosted.describe(new).split(" ")[0] or "no commit"):
+    if hosted.log_entry(new)[0] != new:
         raise Failure("what is pushed to a branch is a tag, and not a commit",
                       shell_line("git", "push", "origin", f"TAG^{{}}:{branch}"))
     with hosted.locked(log, f"the push of {hosted.describe(new)}"):
