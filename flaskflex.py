@@ -3583,8 +3583,12 @@ class Checkout(NamedTuple):
     def with_index(self, end: str) -> Checkout:
         """Return this folder with another index, which no killed git keeps locked."""
         other = self._replace(index_file=self.index_file.with_suffix(end))
-        Path(f"{other.index_file}.lock").unlink(missing_ok=True)
+        other.unlock()
         return other
+
+    def unlock(self) -> None:
+        """Remove the lock of the index that a killed git has left."""
+        Path(f"{self.index_file}.lock").unlink(missing_ok=True)
 
     def paths(self) -> set[str]:
         """Return the paths that the index has; raise as git() does."""
@@ -3592,7 +3596,7 @@ class Checkout(NamedTuple):
 
     def known_paths(self, commit: str) -> set[str]:
         """Return the paths in the index; a commit's if it is lost, or damaged by a power cut perhaps."""
-        self.with_index("")  # it is unlocked
+        self.unlock()
         with contextlib.suppress(Failure):
             if self.index_file.exists():
                 return self.paths()
@@ -4049,7 +4053,8 @@ class HostedProject:
         No other ref goes live: one that HEAD names since was not tried.
         """
         content = self.trial_note.read_bytes() if self.trial_note.exists() else b""
-        ref, old, new = (os.fsdecode(content) + "  ").split(" ")[:3]
+        ref, _, commits = os.fsdecode(content).partition(" ")
+        old, _, new = commits.partition(" ")
         return ref, old, new
 
     def setting(self, name: str) -> str:
