@@ -4812,18 +4812,13 @@ def archive_holds(archive: str, place: Path) -> bool:
     return False
 
 
-def report_restore(name: str, domains: Sequence[str], report: Report, *, gone: bool) -> None:
-    """Report how a removed project is restored: from the newest archive that holds its home."""
+def find_lost_home(name: str, report: Report) -> tuple[str, bool]:
+    """Report and return which archive holds the home of a project, "" if none; and if it holds a database."""
     archives = map(str, sorted(ARCHIVES.glob(f"{name}-????????-??????.tar.gz"), reverse=True))
     archive = next((archive for archive in archives if archive_holds(archive, HOMES / name)), "")
-    if gone:
-        where = f"it may be in {archive}, of a removal that was cut off" if archive else "no archive has it"
-        report.fact("Its home", f"was gone already: {where}")
-    if archive:
-        database = ["--database"] if archive_holds(archive, ARCHIVES / f"{name}.sql") else []
-        report.fact("Restore", shell_line(
-            "sudo", "python3", sys.argv[0], "host", name, *(f"--domain={domain}" for domain in domains),
-            *database, f"--restore={archive}"))
+    where = f"it may be in {archive}, of a removal that was cut off" if archive else "no archive has it"
+    report.fact("Its home", f"was gone already: {where}")
+    return archive, bool(archive) and archive_holds(archive, ARCHIVES / f"{name}.sql")
 
 
 def remove_project(name: str, report: Report) -> None:
@@ -4855,7 +4850,13 @@ def remove_project(name: str, report: Report) -> None:
         raise
     erase_project(name, kept, database=database)
     report.fact("Removed", f"{name}; all that it had is in {archive}")
-    report_restore(name, domains, report, gone=str(HOMES / name) not in kept)
+    restorable = str(archive)
+    if str(HOMES / name) not in kept:
+        restorable, database = find_lost_home(name, report)
+    if restorable:
+        report.fact("Restore", shell_line(
+            "sudo", "python3", sys.argv[0], "host", name, *(f"--domain={domain}" for domain in domains),
+            *(["--database"] if database else []), f"--restore={restorable}"))
 
 
 def restore_home(name: str, archive: str) -> None:
