@@ -40,9 +40,9 @@ Environ = Dict[str, str]
 # These files take longest, so they come first: none is left for one process alone at the end. Those that wait
 # much (for servers, users and timeouts) stand beside those that do not.
 LONGEST = [
-    "machine_host", "host", "interrupted", "requirements", "answer", "isolation", "environments", "host_cut",
-    "host_live", "hostile", "apache", "installs", "setups", "two_machines", "check", "serve", "tutorial",
-    "untouched", "history", "attacks",
+    "machine_host", "host_data", "answer", "isolation", "interrupted", "requirements", "environments",
+    "host_cut", "host_odd", "host_live", "host", "hostile", "apache", "installs", "setups", "two_machines",
+    "host_branches", "check", "serve", "tutorial", "untouched", "history", "attacks",
 ]
 
 
