@@ -1359,7 +1359,7 @@ def split_requirements(text: str) -> tuple[str, str, str]:
 
 
 def decode(content: bytes) -> str:
-    """Return a requirements file's text with LF, whatever its encoding: PowerShell's `>` writes UTF-16."""
+    """Return a file's text with LF, whatever its encoding: PowerShell's `>` writes UTF-16, Notepad a BOM."""
     encoding = "utf-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
     text = content.decode(encoding, "surrogateescape" if encoding == "utf-8-sig" else "replace")
     return text.replace("\r\n", "\n")
@@ -2066,13 +2066,13 @@ class FlxLine(NamedTuple):
         return self.text.split()
 
 
-def parse_flx(text: str) -> list[FlxLine]:
+def parse_flx(content: bytes) -> list[FlxLine]:
     """Return the lines of a .flx file that do something, in the file's order.
 
     An ini parser would mangle them: commands hold =, : and #, and a section may come more than once.
     """
     lines, section = [], ""
-    for number, line in enumerate(map(str.strip, text.split("\n")), 1):
+    for number, line in enumerate(map(str.strip, decode(content).split("\n")), 1):
         heading = re.fullmatch(r"\[([^\]]*)\]", line)
         if heading:
             section = heading[1].strip()
@@ -3121,7 +3121,7 @@ def check_flx(project: Project, tree: set[str]) -> Iterator[Finding]:
     if blob is None:
         return
     paths, sound = with_folders(tree), True
-    for line in parse_flx(blob.content.decode("utf-8", "surrogateescape")):
+    for line in parse_flx(blob.content):
         error = flx_error(line)
         problem = error or flx_warning(line, paths)
         if problem:
@@ -4079,7 +4079,7 @@ class HostedProject:
     def flx(self, commit: str) -> list[FlxLine]:
         """Return the lines of a commit's .flx, none if it has no such file."""
         content = run_git(self.repository, self.git_dir, "cat-file", "blob", f"{commit}:.flx").stdout
-        return parse_flx(content.decode("utf-8", "surrogateescape"))
+        return parse_flx(content)
 
     def log_path(self, commit: str) -> Path:
         """Return where the log of a push is kept."""

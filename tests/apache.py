@@ -214,7 +214,7 @@ class Host:
 
     def apply_changes(self, project: Path, *kinds: str) -> None:
         """Do what the .flx of a project says in sections of these kinds, as the host does after a push."""
-        lines = load_flaskflex().parse_flx((project / ".flx").read_text("utf-8"))
+        lines = load_flaskflex().parse_flx((project / ".flx").read_bytes())
         for kind in kinds:
             for line in (line for line in lines if line.section == kind):
                 if kind == "permission":

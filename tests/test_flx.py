@@ -63,12 +63,13 @@ FORMS: Dict[str, Tuple[str, List[Line]]] = {
 def test_lines_are_read_with_their_sections_and_numbers(
     text: str, lines: List[Line], flaskflex_module: ModuleType
 ) -> None:
-    assert [tuple(line) for line in flaskflex_module.parse_flx(text)] == lines
+    for encoding in ("utf-8", "utf-8-sig", "utf-16"):
+        assert [tuple(line) for line in flaskflex_module.parse_flx(text.encode(encoding))] == lines
 
 
 def test_template_is_read_as_what_it_says(flaskflex_module: ModuleType) -> None:
     text = (SCRIPT.parent / "templates" / "flx").read_text()
-    lines = flaskflex_module.parse_flx(text)
+    lines = flaskflex_module.parse_flx(text.encode())
     assert [line.section for line in lines] == ["setup"] + ["deploy"] * 3 + ["permission"] * 2
     for line in lines:
         assert text.split("\n")[line.number - 1] == line.text
@@ -195,7 +196,7 @@ def test_long_line_is_read_in_no_time(line: str) -> None:
     # In a process of its own: a pattern whose time grows with the square could not be interrupted here.
     program = ("import sys, flaskflex as f; line = sys.stdin.read()\n"
                "for section in f.FLX_SECTIONS + ('',):\n"
-               "    for found in f.parse_flx(f'[{section}]\\n{line}'):\n"
+               "    for found in f.parse_flx(f'[{section}]\\n{line}'.encode()):\n"
                "        f.flx_error(found) or f.flx_warning(found, set())\n")
     command = [sys.executable, "-c", program]
     subprocess.run(command, input=line.encode(), cwd=SCRIPT.parent, timeout=60, check=True)
