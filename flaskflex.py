@@ -4463,6 +4463,8 @@ def renew_repository(hosted: HostedProject, *, url: Optional[str], closed: bool)
         if value and hosted.setting(name) != value:
             hosted.git("config", name, value)
     write_beside(hosted.state / "flaskflex.py", own_script().read_bytes(), 0o644)
+    # A trial lies below: as in the site, what runs there finds no repository, and not this one.
+    write_beside(hosted.state / ".git", b"gitdir: none, as in the site\n", 0o644)
     for hook in ("update", "reference-transaction", "post-receive"):
         write_beside(hosted.repository / "hooks" / hook, HOOK.encode(), 0o755)
 
@@ -5648,6 +5650,7 @@ HOOK = r'''#!/bin/sh
 # started, on the copy of flaskflex.py that lies here, with the standard library
 # alone (-I -S): the packages of the host's Python take longer to set up.
 
+umask 022
 read -r _ branch <HEAD  # "ref: refs/heads/main"
 
 flaskflex() {
