@@ -3652,7 +3652,7 @@ class Checkout(NamedTuple):
     def may_unlink(self, path: str) -> bool:
         """Return True if there is no folder at a path, and no link on the way to it."""
         place = self.root / path
-        return not is_real_folder(place) and place.parent.resolve() == place.parent
+        return not is_real_folder(place) and os.path.realpath(place.parent) == str(place.parent)
 
     def has_file(self, path: str) -> bool:
         """Return True if there is a file or a link at a path, and no link on the way to it."""
@@ -3812,9 +3812,11 @@ class FlxRun(NamedTuple):
     def set_mode(self, line: FlxLine) -> None:
         """Set the mode of a file or folder; raise Failure if nothing of the project is there."""
         path, mode = line.fields
-        place = (self.root / path).resolve()
+        place = Path(os.path.realpath(self.root / path))
         if self.root not in (place, *place.parents) or not place.exists():
             raise flx_failure(line, f"{path} is not in the project")
+        if place.is_dir() and mode[0] != "7":
+            raise flx_failure(line, "a folder needs a 7 first, or no later push could change what is in it")
         place.chmod(int(mode, 8))
 
     def run(self, line: FlxLine) -> None:
@@ -4003,8 +4005,8 @@ def close_to_others(root: Path) -> None:
     A link of a neighbour's may lead here, and Apache follows one that is called .htaccess. What a link in
     public_html leads to, such as static files of the application, is served, and stays open.
     """
-    links = [path for path in (root / "public_html").rglob("*") if path.is_symlink()]
-    served = {"public_html", *(os.path.relpath(path.resolve(), root).split(os.sep)[0] for path in links)}
+    links = [os.path.realpath(path) for path in (root / "public_html").rglob("*") if path.is_symlink()]
+    served = {"public_html", *(os.path.relpath(path, root).split(os.sep)[0] for path in links)}
     for place in (place for place in root.iterdir() if not place.is_symlink()):
         with contextlib.suppress(OSError):  # it has gone, or is not the owner's
             mode = stat.S_IMODE(place.stat().st_mode)
