@@ -3437,7 +3437,7 @@ class Log:
         self.position = path.stat().st_size  # what is written to the file from here on is shown
         self.shown = shown
         self.waiting = b""
-        self.more = f"... and more, in {path} on the host ...\n".encode()
+        self.more = os.fsencode(f"... and more, in {path} on the host ...\n")
 
     def clear(self) -> None:
         """Forget what an earlier push of the same commit has printed; what was shown stays on the screen."""
@@ -4100,7 +4100,7 @@ class HostedProject:
         The lock ends with its process. One that was killed leaves its mark in the file: what it had started
         is ended.
         """
-        with open(self.state / "lock", "a+b") as lock:
+        with open(self.state / "lock", "a+b", buffering=0) as lock:  # it reads what is there now
             if not try_lock(lock.fileno()):
                 lock.seek(0)
                 other = lock.readline(200).decode("utf-8", "replace").strip()
@@ -4110,11 +4110,10 @@ class HostedProject:
                     log.show()
                     time.sleep(0.004)
             lock.seek(0)
-            for mark in lock.read().decode().split("\n")[1:]:
+            for mark in lock.read().decode("utf-8", "replace").split("\n")[1:]:
                 end_marked(mark)
             lock.truncate(0)
             lock.write(f"{holder}\n{self.mark}".encode("utf-8", "backslashreplace"))
-            lock.flush()
             os.environ[HOST_MARKER] = self.mark
             self.clear_up()
             log.path.touch()
