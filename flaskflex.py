@@ -3926,7 +3926,8 @@ def adopt_links(site: bytes, copy: bytes, in_site: re.Pattern[bytes]) -> None:
         folder, target = os.path.dirname(link), os.readlink(link)
         place = os.path.normpath(os.path.join(site + folder[len(copy):], target))  # as seen from the site
         inside = in_site.match(place)
-        wanted = copy + place[inside.end():] if inside else place
+        rest = place[inside.end():] if inside else b"."
+        wanted = copy + rest if rest[:1] in (b"", b"/") else place
         if os.path.normpath(os.path.join(folder, target)) != wanted:
             os.unlink(link)
             os.symlink(wanted, link)
@@ -4377,7 +4378,8 @@ def take_push(hosted: HostedProject, log: Log, ref: str, old: str, new: str) -> 
         short = re.sub("^refs/(heads|tags)/", "", ref)
         log.fact("Stored", f"{short}; only {branch.removeprefix('refs/heads/')} is deployed")
         commit = short if ref.startswith("refs/heads/") else f"{short}^{{}}"
-        log.fact("To deploy", shell_line("git", "push", "origin", f"{commit}:{branch}"))
+        if short != ref:  # a branch or a tag
+            log.fact("To deploy", shell_line("git", "push", "origin", f"{commit}:{branch}"))
         return
     if hosted.log_entry(new)[0] != new:
         raise Failure("what is pushed to a branch is a tag, and not a commit",
