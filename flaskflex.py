@@ -3515,13 +3515,25 @@ def is_real_folder(path: Path) -> bool:
     return path.is_dir() and not path.is_symlink()
 
 
+def old_names(path: str) -> Iterator[str]:
+    """Yield the names to which a file may be moved away: its own with .old, with .old.old ..."""
+    return (path + ".old" * count for count in itertools.count(1))
+
+
+def blocker(site: Path, path: str) -> str:
+    """Return what is in the way of a file: a file or a link at the place of one of its folders, or itself."""
+    parts = [*map(str, Path(path).parents[-2::-1]), path]
+    return next((part for part in parts if os.path.lexists(site / part) and not is_real_folder(site / part)),
+                path)
+
+
 def in_the_way_failure(site: Path, paths: Sequence[str]) -> Failure:
     """Return why a push is refused that would replace files of the site's own, and how to go on."""
     taken: set[str] = set()
-    moves = [(path, free_path(site, (path + ".old" * count for count in itertools.count(1)), taken))
-             for path in paths]
+    moves = [(path, free_path(site, old_names(path), taken))
+             for path in dict.fromkeys(blocker(site, path) for path in paths)]
     moves += [(path + end, free + end) for path, free in moves for end in JOURNALS
-              if DATABASE.search(path) and (site / f"{path}{end}").exists()]
+              if (site / f"{path}{end}").exists()]
     return Failure("\n".join((
         f"the push would replace what the site made or changed itself: {', '.join(paths)}",
         "If it is the site's data, take it out of git, name it in .gitignore, and push again:",
@@ -3633,7 +3645,7 @@ class Checkout(NamedTuple):
 
         See https://sqlite.org/tempfiles.html: in WAL mode, who has it open goes on to write beside its name.
         """
-        files = [self.root / f"{path}{end}" for end in JOURNALS if DATABASE.search(path)]
+        files = [self.root / f"{path}{end}" for end in JOURNALS]
         return any(file.is_file() and file.stat().st_size for file in files)
 
     def changes(self, old: str, new: str) -> dict[str, tuple[str, str]]:
