@@ -4264,12 +4264,16 @@ class HostedProject:
         """Let the site hold what it held before a first push that failed, or was cut off.
 
         What has come since and is not the push's stays: somebody may have copied a .env there, or changed it.
+        Then what it held before is kept beside it: a line of [setup] may have done that.
         """
         if self.before.exists():
-            for path in filter(Path.is_file, self.before.rglob("*")):
+            for path in filter(Path.is_file, sorted(self.before.rglob("*"))):
                 name = str(path.relative_to(self.before))
                 if SETTINGS.search(name) and not DATABASE.search(name) and (self.site / name).is_file():
-                    path.unlink()
+                    if path.read_bytes() == (self.site / name).read_bytes():
+                        path.unlink()
+                    else:
+                        path.rename(self.before / free_path(self.site, old_names(name), set()))
             self.checkout.remove_all()
             if not (self.before / ".venv").exists():
                 remove_tree(self.site / ".venv")
