@@ -4324,12 +4324,14 @@ class HostedProject:
         return True
 
     def held_commit(self, live: str) -> str:
-        """Return the commit that the site holds: the live one, "" if somebody has removed it.
+        """Return the commit that the site holds: the live one, "" if somebody has removed all its files.
 
         Raise Failure if a link leads to a site that was live, and nothing is there.
         """
         self.site.mkdir(exist_ok=True)
-        if any(self.site.iterdir()):
+        has_file = self.checkout.has_file
+        if live and (has_file("public_html/dispatch.fcgi") or any(  # it is quicker to look for this alone
+                has_file(path) and not is_data(path) for path in self.checkout.known_paths(live))):
             return live
         if live and self.repository.with_suffix("").is_symlink():
             raise Failure(f"{self.site} is empty, where {self.describe(live)} was served",
