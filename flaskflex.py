@@ -3571,20 +3571,27 @@ class Checkout(NamedTuple):
         or changed itself. But
         - a file may be as the new commit has it already, and stays the site's;
         - one that the site changed and the new commit lacks stays, untracked;
-        - a database or settings that the new commit lacks stay even if the site has not changed them.
+        - what the new commit lacks stays even if the site has not changed it, if it is a database or
+          settings, or if the commit's .gitignore names it;
+        - one that the site has lost is written again, if it is no database and no settings.
 
         Raise Failure, with no file changed, if another file is in the way; with keep it stays. Raise it
         also if a file was changed just now: others may be replaced by then.
         """
         known = self.known_paths(old)
+        self.open_folders(known)
         held, coming = self.with_index(".old"), self.with_index(".new")
         self.git("read-tree", "-i", "-m", f"--index-output={held.index_file}", old)
         changes = self.changes(old, new)
-        stamps = {path: self.stamp(path) for path in changes}
         edited = held.edited() | {path for path in changes if self.has_journal(path)}
+        changes.update(self.lost(edited - changes.keys(), new))
+        stamps = {path: self.stamp(path) for path in changes}
         held.git("read-tree", "-i", "-m", f"--index-output={coming.index_file}", old, new)
         doubtful = {path for path, (old_mode, _) in changes.items()
                     if (path in edited or old_mode == ABSENT) and self.has_file(path)}
+        lacking = {path for path, (_, new_mode) in changes.items() if new_mode == ABSENT}
+        if lacking:
+            known -= lacking & held.ignored(coming)
         plan = self.plan(changes, doubtful, coming.edited() & doubtful if doubtful else set(), known)
         if plan.in_the_way and not keep:
             raise in_the_way_failure(self.repository.with_suffix(""), sorted(plan.in_the_way))
@@ -3614,6 +3621,26 @@ class Checkout(NamedTuple):
                 return self.paths()
         self.index_file.unlink(missing_ok=True)
         return set(split_nul(self.git("ls-tree", "-r", "-z", "--name-only", commit)))
+
+    def open_folders(self, paths: set[str]) -> None:
+        """Let their owner into the folders of files again: a command of .flx may have set any modes."""
+        for folder in sorted({"", *with_folders(paths)} - paths):
+            place = self.root / folder
+            with contextlib.suppress(OSError):  # another user's
+                if is_real_folder(place) and place.stat().st_mode & 0o700 != 0o700:
+                    place.chmod(place.stat().st_mode & 0o777 | 0o700)
+
+    def ignored(self, rules: Checkout) -> set[str]:
+        """Return the paths in this index that the .gitignore files in another index name; raise as git()."""
+        folder = self.index_file.with_suffix(".rules")
+        remove_tree(folder)
+        folder.mkdir()
+        names = [path for path in rules.paths() if path.rpartition("/")[2] == ".gitignore"]
+        rules._replace(root=folder).git("checkout-index", "-q", "-z", "--stdin", stdin=join_nul(names))
+        output = self._replace(root=folder).git("ls-files", "-z", "--cached", "--ignored",
+                                                "--exclude-per-directory=.gitignore")
+        remove_tree(folder)
+        return set(split_nul(output))
 
     def plan(self, changes: Mapping[str, tuple[str, str]], doubtful: set[str], differing: set[str],
              known: set[str]) -> FilePlan:
@@ -3660,6 +3687,16 @@ class Checkout(NamedTuple):
             if (old_mode, new_mode) != (ABSENT, ABSENT):
                 changes[path] = old_mode, new_mode
         return changes
+
+    def lost(self, edited: set[str], new: str) -> dict[str, tuple[str, str]]:
+        """Return the files among edited ones that are gone, as changes from a commit that lacks them.
+
+        Data is not among them: the site may do without it. Raise as git() does.
+        """
+        gone = {path for path in edited
+                if self.may_unlink(path) and not os.path.lexists(self.root / path) and not is_data(path)}
+        every = self.changes(EMPTY_TREE, new) if gone else {}
+        return {path: every[path] for path in gone}
 
     def may_unlink(self, path: str) -> bool:
         """Return True if there is no folder at a path, and no link on the way to it."""
@@ -3729,7 +3766,9 @@ class Checkout(NamedTuple):
     def remove_all(self) -> None:
         """Remove the files that the index has, but no data that is not as it has it."""
         with contextlib.suppress(Failure):  # the index may be lost
-            edited, paths = self.edited(), self.paths()
+            paths = self.paths()
+            self.open_folders(paths)
+            edited = self.edited()
             kept = {path for path in paths if path in edited and is_data(path) or self.has_journal(path)}
             self.remove(path for path in paths - kept if self.may_unlink(path))
         self.index_file.unlink(missing_ok=True)
@@ -4230,9 +4269,9 @@ class HostedProject:
             adopt_copy(self.site, (self.site, self.repository.with_suffix("")), trial.root)
             if self.checkout.index_file.exists():
                 shutil.copy2(self.checkout.index_file, trial.index_file)  # git compares its time with files'
-            for path in sorted(self.deploy(trial, old, new, log)):
-                why = "holds data" if is_data(path) else "was changed on the host"
-                log.fact("Note", f"{path} {why}, and stays as it is there")
+            kept = self.deploy(trial, old, new, log)
+            if kept:
+                log.fact("Note", f"stays as it is on the host: {listed(sorted(kept))}")
             report_answer(ask_site(trial.root, self.mark), log)
         except BaseException:
             end_marked(self.mark)

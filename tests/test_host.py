@@ -4,6 +4,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -198,6 +199,15 @@ def test_a_first_push_that_fails_leaves_what_was_there(what: str, new: Hosted) -
     assert (new.site / ".env").read_text() == "SECRET=1"
 
 
+def test_settings_that_a_first_push_replaces_and_fails_are_kept_beside_them(new: Hosted) -> None:
+    write(new.site / ".env", "SECRET=1")
+    new.commit(".flx", f"{FLX}[setup]\necho SECRET=example >.env\nfalse\n")
+    for _ in range(2):
+        new.push(status=1)
+        assert (new.site / ".env").read_text() == "SECRET=example\n"
+        assert (new.site / ".env.old").read_text() == "SECRET=1"
+
+
 def test_settings_that_are_corrected_while_a_first_push_fails_stay(new: Hosted) -> None:
     write(new.site / ".env", "SECRET=wrong", mode=0o600)
     write(new.site / "instance" / "config.py", "DEBUG = True")
@@ -218,12 +228,13 @@ def test_a_trial_has_programs_and_editable_installs_of_its_own(live: Hosted, vir
     write(own / "bin" / "pip", program.replace(str(virtualenv), str(own)), mode=0o755)
     (live.site / "absolute").symlink_to(live.site / ".venv")
     (live.site / "around").symlink_to(f"../{live.site.name}/.venv")
+    (live.site / "neighbour").symlink_to(f"{live.site}~/library")
     write(packages / "editable.pth", f"{live.site}/library\n{live.site}2/library\n")
     record = live.folder / "record"
     live.commit(".flx", "[deploy]\n"
                 f"cat .venv/lib/python*/site-packages/editable.pth >> {record}\n"
                 f"head -n 1 .venv/bin/pip >> {record}; .venv/bin/pip --version >> {record}\n"
-                f"readlink absolute around >> {record}\n"
+                f"readlink absolute around neighbour >> {record}\n"
                 f".venv/bin/python -c 'import sys; print(sys.prefix)' >> {record}\n"
                 "false\n")
     with untouched(live.site):
@@ -232,7 +243,7 @@ def test_a_trial_has_programs_and_editable_installs_of_its_own(live: Hosted, vir
     trial = live.repository / "flaskflex" / "trial"
     assert lines[0] == f"{trial}/library" and lines[1] == f"{live.site}2/library"
     assert lines[2].startswith(f"#!{trial}/.venv/bin/python") and lines[3].startswith("pip ")
-    assert lines[4:] == [f"{trial}/.venv"] * 3
+    assert lines[4:] == [f"{trial}/.venv", f"{trial}/.venv", f"{live.site}~/library", f"{trial}/.venv"]
 
 
 def test_output_without_a_line_end_and_subjects_in_any_encoding_do_no_harm(live: Hosted) -> None:
@@ -423,6 +434,31 @@ def test_a_program_that_is_killed_while_a_site_is_copied_leaves_no_copy_that_cou
             FLASKFLEX.copy_folder(tmp_path, tmp_path / "copy", whole=True)
         else:
             FLASKFLEX.adopt_copy(tmp_path, [tmp_path], tmp_path / "copy")
+
+
+def test_what_a_push_has_started_that_ended_well_is_not_ended_by_one_that_waited(live: Hosted) -> None:
+    code = """
+import flaskflex, pathlib, subprocess, sys
+hosted = flaskflex.HostedProject(pathlib.Path(sys.argv[1]))
+with hosted.locked(flaskflex.Log(hosted.log_path("a")), sys.argv[2]):
+    print(subprocess.Popen(["sleep", "60"], stdout=subprocess.DEVNULL, start_new_session=True).pid)
+    sys.stdout.flush()
+    sys.stdin.read()
+"""
+    command, pipe = [sys.executable, "-B", "-c", code, str(live.repository)], subprocess.PIPE
+    with subprocess.Popen([*command, "first"], cwd=SCRIPT.parent, stdin=pipe, stdout=pipe) as first:
+        assert first.stdin and first.stdout
+        pids = [int(first.stdout.readline())]
+        with subprocess.Popen([*command, "second"], cwd=SCRIPT.parent, stdin=pipe, stdout=pipe,
+                              stderr=pipe) as second:
+            assert second.stdin and second.stdout and second.stderr
+            assert second.stderr.readline() == b"Waiting     for first\n"
+            first.stdin.close()
+            pids.append(int(second.stdout.readline()))
+    found = [Path(f"/proc/{pid}/cmdline").read_bytes() for pid in pids]  # b"" of one that was killed
+    for pid in pids:
+        os.kill(pid, signal.SIGKILL)
+    assert found == [b"sleep\x0060\0"] * 2
 
 
 def test_a_line_of_which_a_full_disk_takes_a_part_is_shown_whole(tmp_path: Path) -> None:

@@ -152,6 +152,12 @@ def test_a_branch_whose_name_is_in_another_encoding_deploys(new: Hosted) -> None
         assert new.ref("refs/flaskflex/live") == new.ref(branch) == commit
 
 
+def test_what_is_no_branch_and_no_tag_is_stored_without_a_line_to_deploy_it(live: Hosted) -> None:
+    live.git("notes", "add", "-m", "a note")
+    assert re.search("^Stored +refs/notes/commits; .*\n(?!To deploy)",
+                     live.push("origin", "refs/notes/*:refs/notes/*"), re.MULTILINE)
+
+
 def test_a_tag_is_no_commit_for_a_branch_and_the_hint_pushes_its_commit(new: Hosted) -> None:
     new.git("tag", "-a", "-m", "v1", "v1")
     with untouched(new.site):

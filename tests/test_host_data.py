@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import shutil
 import sqlite3
@@ -32,7 +33,7 @@ def test_what_the_site_made_stays(live: Hosted) -> None:
     write(live.site / "application" / "todo.db", "a visitor's")
     live.commit()
     out = live.push()
-    assert "application/todo.db holds data, and stays as it is there" in out
+    assert "stays as it is on the host: application/todo.db" in out
     assert database(live) == "a visitor's"
     assert (live.site / "application" / "uploads" / "cat.jpg").read_text() == "a cat"
     assert live.ref("refs/flaskflex/live") == live.ref("main")
@@ -47,10 +48,39 @@ def test_data_that_git_no_longer_has_stays_even_if_nothing_has_changed_it(live: 
     live.git("rm", "-q", "--cached", ".env", "application/seed.db", "application/page.html")
     live.commit()
     out = live.push()
+    assert "stays as it is on the host: .env, application/seed.db\n" in out
     for path in (".env", "application/seed.db"):
-        assert f"{path} holds data, and stays as it is there" in out
         assert (live.site / path).read_text() == path
     assert live.served() and not (live.site / "application" / "page.html").exists()
+
+
+def test_what_git_no_longer_has_stays_if_gitignore_names_it(live: Hosted) -> None:
+    paths = ["application/uploads/cat.jpg", *(f"cache/{number}" for number in range(8)), "old.txt"]
+    for path in paths:
+        write(live.clone / path, path)
+    live.git("add", ".")
+    live.commit()
+    live.push()
+    live.git("rm", "-q", "-r", "--cached", *paths)
+    write(live.clone / ".gitignore", "cache/\n/old\n")
+    live.commit("application/.gitignore", "/uploads\n")
+    live.commit(".gitignore", "cache/\n/old\n")
+    assert ("stays as it is on the host: application/uploads/cat.jpg, cache/0, cache/1, cache/2, cache/3 "
+            "and 4 more\n") in live.push()
+    assert {path for path in paths if (live.site / path).exists()} == set(paths) - {"old.txt"}
+    assert live.served() == live.git("rev-parse", "HEAD")
+
+
+def test_files_that_the_site_has_lost_come_back_with_the_next_push_and_data_does_not(live: Hosted) -> None:
+    live.commit("application/seed.db", "rows")
+    live.push()
+    shutil.rmtree(live.site / "application")
+    shutil.rmtree(live.site / "public_html")
+    live.commit("another.txt", "")
+    live.push()
+    assert not (live.site / "application" / "seed.db").exists()
+    write(live.site / "application" / "seed.db", "rows")
+    live.served()
 
 
 @pytest.mark.parametrize("tracked", [True, False], ids=["a committed file", "an untracked file"])
@@ -78,6 +108,20 @@ def test_a_push_that_would_replace_it_is_refused_and_the_hint_works_when_typed(
     assert database(live) == "a visitor's"
 
 
+@pytest.mark.parametrize("kind", ["a file", "a link"])
+def test_the_hint_names_what_is_in_the_way_of_a_folder(kind: str, live: Hosted) -> None:
+    if kind == "a file":
+        write(live.site / "uploads", "the site's own")
+    else:
+        (live.site / "uploads").symlink_to(live.folder)
+    live.commit("uploads/a", "pushed")
+    new = live.commit("uploads/b", "pushed")
+    for typed in re.findall("^ +(mv .*)$", live.push(status=1), re.MULTILINE):
+        run("sh", "-ec", typed, cwd=live.folder, env=live.environ)
+    live.push()
+    assert live.served() == new and os.path.lexists(live.site / "uploads.old")
+
+
 def test_visitors_rows_that_are_still_beside_a_database_keep_it(live: Hosted) -> None:
     place = live.site / "application" / "todo.db"
     seed(live.clone / "application" / "todo.db", "seed").close()
@@ -99,17 +143,18 @@ def test_visitors_rows_that_are_still_beside_a_database_keep_it(live: Hosted) ->
     assert rows(place.with_name("todo.db.old")) == ["seed", "visitor", "another"]
 
 
-def test_a_database_that_the_application_has_open_is_not_replaced_under_it(live: Hosted) -> None:
-    place = live.site / "application" / "todo.db"
-    seed(live.clone / "application" / "todo.db", "seed").close()
+@pytest.mark.parametrize("name", ["todo.db", "rows.data"])
+def test_a_database_that_the_application_has_open_is_not_replaced_under_it(name: str, live: Hosted) -> None:
+    place = live.site / "application" / name
+    seed(live.clone / "application" / name, "seed").close()
     live.git("add", "application")
     live.git("commit", "-q", "-m", "A database")
     live.push()
     with contextlib.closing(sqlite3.connect(place)) as visitor:
         visitor.execute("SELECT * FROM rows").fetchall()
-        seed(live.clone / "application" / "todo.db", "mine").close()
+        seed(live.clone / "application" / name, "mine").close()
         live.git("commit", "-qam", "Another")
-        assert re.search("^Refused .*application/todo.db", live.push(status=1), re.MULTILINE)
+        assert re.search(f"^Refused .*application/{name}", live.push(status=1), re.MULTILINE)
         visitor.execute("INSERT INTO rows VALUES ('visitor')")
         visitor.commit()
     assert rows(place) == ["seed", "visitor"]
@@ -388,7 +433,7 @@ def test_what_the_site_has_added_to_a_file_in_which_replace_works_is_kept(live: 
     live.push()
     write(live.site / "config.ini", f"NAME={NAME}\nSECRET=1\n")
     live.commit()
-    assert "config.ini was changed on the host, and stays as it is" in live.push()
+    assert "stays as it is on the host: config.ini" in live.push()
     live.commit("config.ini", "NAME=TOKEN\nMORE=1\n")
     with untouched(live.site):
         assert re.search("^Refused .*config.ini", live.push(status=1), re.MULTILINE)

@@ -11,7 +11,7 @@ from typing import Callable
 import pytest
 from apache import eventually
 from conftest import SCRIPT, Environ, run
-from helpers import site_packages, untouched, write
+from helpers import load_flaskflex, site_packages, untouched, write
 from hosting import APPLICATION, FLX, NAME, Hosted, processes_of
 
 pytest_plugins = ["hosting_fixtures"]
@@ -58,6 +58,66 @@ def test_what_happens_to_a_host_does_not_stop_the_next_push(
     assert live.served() == new and (live.site / ".venv").is_dir()
 
 
+def test_a_lost_site_is_set_up_anew_beside_what_its_owner_put_there(live: Hosted) -> None:
+    lose_site(live)
+    write(live.site / ".env", "SECRET=1")
+    live.flaskflex("host", NAME)
+    live.served()
+    assert (live.site / ".env").read_text() == "SECRET=1"
+
+
+def test_a_lock_that_holds_anything_stops_no_push(live: Hosted) -> None:
+    (live.repository / "flaskflex" / "lock").write_bytes(b"\xff\n\xff")
+    live.commit()
+    live.push()
+    live.served()
+
+
+def test_no_command_of_a_trial_finds_the_repository_in_which_it_lies(live: Hosted) -> None:
+    served = live.served()
+    live.commit(".flx", f"{FLX}[deploy]\ngit update-ref -d refs/flaskflex/live\n")
+    assert "not a git repository" in live.push(status=1)
+    assert live.served() == served
+
+
+def test_the_owner_may_enter_the_folders_of_a_site_whatever_its_commands_have_set(live: Hosted) -> None:
+    live.commit("static/style.css", "a")
+    live.commit(".flx", f"{FLX}[deploy]\nchmod 644 static\n")
+    live.push()
+    live.commit("static/style.css", "b")
+    live.commit(".flx", FLX)
+    live.push()
+    assert (live.site / "static").stat().st_mode & 0o777 == 0o744
+
+
+@pytest.mark.parametrize("path, mode, words", [
+    ("application", "644", "a folder needs a 7 first"), ("loop", "755", "loop is not in the project"),
+])
+def test_a_mode_that_would_stop_all_later_pushes_is_refused(
+    path: str, mode: str, words: str, live: Hosted
+) -> None:
+    (live.clone / "loop").symlink_to("loop")
+    live.git("add", "loop")
+    live.commit(".flx", f"{FLX}[permission]\n{path} {mode}\n")
+    with untouched(live.site):
+        assert words in live.push(status=1)
+
+
+def test_a_link_to_itself_closes_no_site(tmp_path: Path) -> None:
+    write(tmp_path / "application" / "app.py")
+    (tmp_path / "public_html").mkdir()
+    (tmp_path / "public_html" / "loop").symlink_to("loop")
+    load_flaskflex().close_to_others(tmp_path)
+    assert (tmp_path / "application").stat().st_mode & 0o077 == 0
+
+
+def test_a_folder_may_have_a_name_in_another_encoding(tmp_path: Path, new: Hosted) -> None:
+    folder = tmp_path / os.fsdecode(b"gr\xfcn")
+    folder.mkdir()
+    run(sys.executable, SCRIPT, "-C", folder, "host", NAME, cwd=tmp_path, env=new.environ)
+    assert (folder / NAME).is_dir()
+
+
 def test_a_site_that_is_set_up_anew_is_asked_itself(live: Hosted) -> None:
     write(live.site / "data", "what the site made")
     live.commit(text="def hello():\n    return open('../data').read()\n")
@@ -101,6 +161,15 @@ def test_a_strict_umask_closes_nothing_to_apache(tmp_path: Path, new: Hosted) ->
     run("sh", "-ec", f"umask 077; exec {sys.executable} {SCRIPT} host {NAME}", cwd=new.folder / "host2",
         env=new.environ)
     assert (new.folder / "host2" / NAME).stat().st_mode & 0o777 == 0o755
+
+
+def test_a_careless_umask_opens_nothing_to_others(live: Hosted) -> None:
+    shutil.rmtree(live.repository / "flaskflex" / "__pycache__")
+    live.commit()
+    run("sh", "-ec", f"umask 0; git push -q {live.repository} HEAD:main", cwd=live.clone, env=live.environ)
+    made = list((live.repository / "flaskflex").rglob("*"))
+    assert "__pycache__" in {path.name for path in made}
+    assert not [path for path in made if path.lstat().st_mode & 0o002 and not path.is_symlink()]
 
 
 # A disk that is full but for so many kilobytes takes a push or refuses it; then there is room again.
