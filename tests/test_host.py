@@ -97,6 +97,13 @@ def test_a_url_that_cannot_be_asked_for_is_refused(url: str, tmp_path: Path, fla
         assert_refused(flaskflex("-C", tmp_path, "host", "blog", "--url", url), "URL of a site")
 
 
+def test_a_folder_that_apache_serves_is_warned_of(tmp_path: Path, flaskflex: Flaskflex) -> None:
+    write(tmp_path / "public_html" / "www" / "index.html")
+    result = flaskflex("-C", tmp_path / "public_html" / "www", "host", "blog")
+    assert result.status == 0 and "warning: if Apache serves" in result.err
+    assert flaskflex("-C", tmp_path, "host", "blog").err == ""
+
+
 def test_the_projects_of_a_folder_are_listed(live: Hosted) -> None:
     assert "Nothing" in live.flaskflex("-C", live.folder, "host")
     live.flaskflex("host", "another")
