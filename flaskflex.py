@@ -3984,8 +3984,11 @@ def adopt_links(site: bytes, copy: bytes, in_site: re.Pattern[bytes]) -> None:
             os.symlink(wanted, link)
 
 
-def adopt_copy(site: Path, names: Sequence[Path], copy: Path) -> None:
-    """Make a copied site one of its own: links, the virtualenv's programs and editable installs name it.
+def adopt_copy(site: Path, names: Sequence[Path], copy: Path, tracked: set[str]) -> None:
+    """Make a copied site one of its own: what names the site by its path names the copy.
+
+    That is done in links, in the virtualenv's programs and editable installs, and in settings: they may name
+    a database, which [deploy] changes. Tracked files stay, because git would take them for edited.
 
     `names` are the paths by which the site is known. Raise Failure if its virtualenv is elsewhere, or as
     adopt_links does.
@@ -4000,6 +4003,8 @@ def adopt_copy(site: Path, names: Sequence[Path], copy: Path) -> None:
     files = [*virtualenv.glob("bin/*"), virtualenv / "pyvenv.cfg"]
     for kind in ("*.pth", "*.egg-link", "__editable__*.py", "*.dist-info/direct_url.json"):
         files += virtualenv.glob(f"lib/*/site-packages/{kind}")
+    for kind in (".env*", "application/.env*", "instance/*", "application/instance/*"):
+        files += [path for path in copy.glob(kind) if str(path.relative_to(copy)) not in tracked]
     for path in files:
         inside = copy in path.resolve().parents  # no link leads to somebody else's file
         if inside and path.is_file() and not path.is_symlink() and path.stat().st_size < 1 << 20:
@@ -4266,7 +4271,8 @@ class HostedProject:
         try:
             for line in copy_folder(self.site, trial.root, whole=False):
                 log.write(line)
-            adopt_copy(self.site, (self.site, self.repository.with_suffix("")), trial.root)
+            adopt_copy(self.site, (self.site, self.repository.with_suffix("")), trial.root,
+                       self.checkout.known_paths(old))
             if self.checkout.index_file.exists():
                 shutil.copy2(self.checkout.index_file, trial.index_file)  # git compares its time with files'
             kept = self.deploy(trial, old, new, log)

@@ -440,7 +440,7 @@ def test_a_program_that_is_killed_while_a_site_is_copied_leaves_no_copy_that_cou
         if program == "cp":
             FLASKFLEX.copy_folder(tmp_path, tmp_path / "copy", whole=True)
         else:
-            FLASKFLEX.adopt_copy(tmp_path, [tmp_path], tmp_path / "copy")
+            FLASKFLEX.adopt_copy(tmp_path, [tmp_path], tmp_path / "copy", set())
 
 
 def test_what_a_push_has_started_that_ended_well_is_not_ended_by_one_that_waited(live: Hosted) -> None:

@@ -54,6 +54,15 @@ def test_data_that_git_no_longer_has_stays_even_if_nothing_has_changed_it(live: 
     assert live.served() and not (live.site / "application" / "page.html").exists()
 
 
+@pytest.mark.parametrize("place", [".env", "application/.env", "instance/settings.cfg"])
+def test_a_database_that_settings_name_by_its_path_is_changed_by_no_trial(place: str, live: Hosted) -> None:
+    write(live.site / "application" / "rows", "a row\n")
+    write(live.site / place, f"DATABASE={live.site}/application/rows\n")
+    live.commit(".flx", f"{FLX}[deploy]\n. ./{place}; echo another row >>$DATABASE; false\n")
+    with untouched(live.site):
+        assert "ended with 1" in live.push(status=1)
+
+
 def test_what_git_no_longer_has_stays_if_gitignore_names_it(live: Hosted) -> None:
     paths = ["application/uploads/cat.jpg", *(f"cache/{number}" for number in range(8)), "old.txt"]
     for path in paths:
