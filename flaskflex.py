@@ -4581,9 +4581,9 @@ def host_in_folder(options: argparse.Namespace, report: Report) -> None:
     own_script()  # without it nothing is begun
     if not hosted.state.is_dir():
         make_repository(hosted)
-    if "public_html" in folder.parts:
-        report.warning(f"if Apache serves {folder}, it shows the project's repository, source and .env to "
-                       "everybody: choose a folder outside of public_html")
+    if "public_html" in hosted.repository.parts:
+        report.warning(f"if Apache serves {hosted.repository.parent}, it shows the project's repository, "
+                       "source and .env to everybody: choose a folder outside of public_html")
     log = Log(hosted.log_path("host"), shown=not report.quiet)
     with hosted.locked(log, "flaskflex host"):
         renew_repository(hosted, url=options.url, closed=options.closed)
