@@ -4158,14 +4158,15 @@ class HostedProject:
         is ended.
         """
         with open(self.state / "lock", "a+b", buffering=0) as lock:  # it reads what is there now
-            if not try_lock(lock.fileno()):
-                lock.seek(0)
-                other = lock.readline(200).decode("utf-8", "replace").strip()
-                if other != holder:  # of the two that see a push go live, one waits for the other
-                    log.fact("Waiting", f"for {other or 'another push'}")
-                while not try_lock(lock.fileno()):
-                    log.show()
-                    time.sleep(0.004)
+            other = ""
+            while not try_lock(lock.fileno()):
+                if not other:  # it writes its name a moment after it has the lock
+                    lock.seek(0)
+                    other = lock.readline(200).decode("utf-8", "replace").strip()
+                    if other not in ("", holder):  # of the two that see a push go live, one waits
+                        log.fact("Waiting", f"for {other}")
+                log.show()
+                time.sleep(0.004)
             lock.seek(0)
             for mark in lock.read().decode("utf-8", "replace").split("\n")[1:]:
                 end_marked(mark)

@@ -1,6 +1,7 @@
 """The other end of git push: what is pushed is tried, and goes live or is refused."""
 from __future__ import annotations
 
+import fcntl
 import os
 import re
 import shutil
@@ -8,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Dict, Tuple
 
@@ -466,6 +468,23 @@ with hosted.locked(flaskflex.Log(hosted.log_path("a")), sys.argv[2]):
     for pid in pids:
         os.kill(pid, signal.SIGKILL)
     assert found == [b"sleep\x0060\0"] * 2
+
+
+def test_who_waits_is_told_for_whom_as_soon_as_that_is_known(live: Hosted) -> None:
+    code = """
+import flaskflex, pathlib, sys
+hosted = flaskflex.HostedProject(pathlib.Path(sys.argv[1]))
+with hosted.locked(flaskflex.Log(hosted.log_path("a")), "a push"):
+    pass
+"""
+    with open(live.repository / "flaskflex" / "lock", "r+b", buffering=0) as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with subprocess.Popen([sys.executable, "-B", "-c", code, live.repository], cwd=SCRIPT.parent,
+                              stderr=subprocess.PIPE) as waiting:
+            time.sleep(0.5)  # it has seen by then that somebody has the lock, and not who
+            lock.write(b"somebody\n")
+            assert waiting.stderr and waiting.stderr.readline() == b"Waiting     for somebody\n"
+            fcntl.flock(lock, fcntl.LOCK_UN)
 
 
 def test_a_line_of_which_a_full_disk_takes_a_part_is_shown_whole(tmp_path: Path) -> None:
