@@ -2420,24 +2420,26 @@ def linux_prctl(option: int, value: Any) -> None:
         ctypes.CDLL(None).prctl(option, value, 0, 0, 0)
 
 
+def read_proc(name: str) -> Iterator[tuple[int, bytes]]:
+    """Yield each process and what a file of it in /proc says (see proc(5)); nothing without /proc."""
+    for entry in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):  # it has ended, or is somebody else's
+            yield int(entry.name), (entry / name).read_bytes()
+
+
 def marked_processes(variable: str) -> set[int]:
     """Return the processes that have a variable (NAME=VALUE) in their environment; none without /proc."""
-    found = set()
-    for entry in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):
-            if os.fsencode(variable) in (entry / "environ").read_bytes().split(b"\0"):
-                found.add(int(entry.name))
-    return found - {os.getpid()}
+    return {pid for pid, environ in read_proc("environ")
+            if os.fsencode(variable) in environ.split(b"\0")} - {os.getpid()}
 
 
 def descendants(known: set[int]) -> set[int]:
     """Return the processes that descend from this one, but not the known ones; none if there is no /proc."""
     children: dict[int, set[int]] = {}
-    for entry in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):
-            state, parent = (entry / "stat").read_bytes().rpartition(b")")[2].split()[:2]
-            if state != b"Z" and int(entry.name) not in known:  # Z: it has ended, and waits to be asked how
-                children.setdefault(int(parent), set()).add(int(entry.name))
+    for pid, facts in read_proc("stat"):
+        state, parent = facts.rpartition(b")")[2].split()[:2]
+        if state != b"Z" and pid not in known:  # Z: it has ended, and waits to be asked how
+            children.setdefault(int(parent), set()).add(pid)
     return reachable([os.getpid()], children) - {os.getpid()}
 
 
@@ -5015,15 +5017,6 @@ def make_project(options: argparse.Namespace, report: Report) -> None:
     report.fact("Next", NEXT)
 
 
-def count_processes(user_id: int) -> int:
-    """Return how many processes a user of the machine has."""
-    owners = []
-    for process in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):  # it has ended
-            owners.append(process.stat().st_uid)
-    return owners.count(user_id)
-
-
 def list_machine(report: Report) -> None:
     """Report the projects of this machine: domains, what is live, the last push, size and processes."""
     for name in project_users():
@@ -5034,7 +5027,9 @@ def list_machine(report: Report) -> None:
             output = f"{error}: {getattr(error, 'hint', '')}"
         for line in last_lines(os.fsencode(output)).split("\n"):
             report.fact("", re.sub(f"^{name} +|^ +", "", line))
-        report.fact("", f"processes: {count_processes(pwd.getpwnam(name).pw_uid)}")
+        uid_line = f"\nUid:\t{pwd.getpwnam(name).pw_uid}\t".encode()
+        count = sum(uid_line in facts for _, facts in read_proc("status"))
+        report.fact("", f"processes: {count}")
 
 
 def lock_machine(report: Report) -> None:
