@@ -2443,11 +2443,12 @@ def descendants(known: set[int]) -> set[int]:
     return reachable([os.getpid()], children) - {os.getpid()}
 
 
-def send_signal(pids: Iterable[int], signum: int) -> None:
-    """Send a signal to those processes that are still there."""
+def send_signal(pids: set[int], signum: int) -> bool:
+    """Send a signal to those processes that are still there; return True if any is named."""
     for pid in pids:
         with contextlib.suppress(OSError):
             os.kill(pid, signum)
+    return bool(pids)
 
 
 def repeat_until_gone(end_found: Callable[[], bool]) -> None:
@@ -3821,12 +3822,8 @@ def command_environ(mark: str) -> dict[str, str]:
 
 def end_marked(mark: str) -> None:
     """End the processes that a push with this mark has started, and all that descends from us."""
-    def end_found() -> bool:
-        pids = marked_processes(f"{HOST_MARKER}={mark}") | descendants(set())
-        send_signal(pids, signal.SIGKILL)
-        return bool(pids)
-
-    repeat_until_gone(end_found)
+    repeat_until_gone(lambda: send_signal(marked_processes(f"{HOST_MARKER}={mark}") | descendants(set()),
+                                          signal.SIGKILL))
 
 
 def check_lines(lines: Iterable[FlxLine], variables: Mapping[str, str], log: Log) -> None:
