@@ -376,16 +376,17 @@ def require_git() -> None:
                       "Install it (on Debian: apt install git), and run flaskflex again.")
 
 
-def run_git(folder: Path, *args: str, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
+def run_git(folder: Path, *args: str, stdin: bytes = b"",
+            environ: Optional[Environ] = None) -> subprocess.CompletedProcess[bytes]:
     """Run git in a folder, with `stdin` on its standard input; the caller looks at how it ended."""
-    return subprocess.run(["git", "-C", str(folder), *args], input=stdin, capture_output=True)
+    return subprocess.run(["git", "-C", str(folder), *args], input=stdin, env=environ, capture_output=True)
 
 
-def git_output(folder: Path, *args: str, stdin: bytes = b"") -> bytes:
+def git_output(folder: Path, *args: str, stdin: bytes = b"", environ: Optional[Environ] = None) -> bytes:
     """Return what git prints. Raise Failure with git's own message if it fails."""
-    result = run_git(folder, *args, stdin=stdin)
+    result = run_git(folder, *args, stdin=stdin, environ=environ)
     if result.returncode:
-        command = next(arg for arg in args if not arg.startswith("-"))
+        command = next(arg for arg in args if not arg.startswith("-") and "=" not in arg)  # after -c A=B
         raise Failure(f"git {command} failed in {folder}", error_text(result.stderr))
     return result.stdout
 
@@ -3561,11 +3562,7 @@ class Checkout(NamedTuple):
         folders = (f"--git-dir={self.repository}", f"--work-tree={self.root}")
         environ = {**os.environ, "GIT_CONFIG_NOSYSTEM": "1", "GIT_CONFIG_GLOBAL": os.devnull,
                    "GIT_INDEX_FILE": str(self.index_file)}
-        done = subprocess.run(["git", *folders, *CHECKOUT_SETTINGS, *args], cwd=self.root, env=environ,
-                              input=stdin, capture_output=True)
-        if done.returncode:
-            raise Failure(f"git {args[0]} failed in {self.root}", error_text(done.stderr))
-        return done.stdout
+        return git_output(self.root, *folders, *CHECKOUT_SETTINGS, *args, stdin=stdin, environ=environ)
 
     def update(self, old: str, new: str, *, keep: bool) -> set[str]:
         """Replace the files of one commit or tree by another's; return those that stay as the site has them.
