@@ -1842,9 +1842,7 @@ def take_lock(lock: Path, folder: Path) -> None:
     owner_file.write_text(lock_owner(os.getpid()), encoding="utf-8")
     try:
         os.link(owner_file, lock)  # in one step, so that the lock is never without its owner's name
-    except FileExistsError:
-        raise
-    except OSError:  # this file system has no hard links
+    except OSError:  # this file system has no hard links; or there is a lock, which open() meets, too
         with open(lock, "x", encoding="utf-8") as file:
             file.write(lock_owner(os.getpid()))
 
