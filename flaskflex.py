@@ -5468,13 +5468,11 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     except Failure as failure:
         report.error(str(failure), failure.hint)
         return 1
-    except BrokenPipeError:  # whoever read our output has heard enough, as in `flaskflex.py -n | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
     except OSError as error:
         if error.filename is None:  # it is our own output that cannot be written
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        report.error(str(error), "Fix that, and run flaskflex again.")
+        if not isinstance(error, BrokenPipeError):  # else its reader has heard enough, as in `... -n | head`
+            report.error(str(error), "Fix that, and run flaskflex again.")
         return 1
     except KeyboardInterrupt:
         print("flaskflex: interrupted", file=sys.stderr)
