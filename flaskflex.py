@@ -3402,6 +3402,11 @@ JOURNALS = ("-wal", "-shm", "-journal")
 STAGE = ".flaskflex-new-"  # the folder in a site where files lie that are about to replace others
 
 
+def read_if_there(path: Path) -> str:
+    """Return the text of a file in whatever encoding, as os.fsdecode does; "" if there is no such file."""
+    return os.fsdecode(path.read_bytes()) if path.exists() else ""
+
+
 @contextlib.contextmanager
 def starts_delayed(root: Path) -> Iterator[None]:
     """Let a process that starts meanwhile wait: dispatch.fcgi first takes a shared lock on the site's folder.
@@ -3834,9 +3839,7 @@ def check_lines(lines: Iterable[FlxLine], variables: Mapping[str, str], log: Log
 
 def read_values(path: Path) -> dict[str, str]:
     """Return the values that a file of lines NAME=VALUE holds, none if there is no such file."""
-    with contextlib.suppress(FileNotFoundError):
-        return dict(re.findall(r"^(\w+)=(.*)$", os.fsdecode(path.read_bytes()), re.MULTILINE))
-    return {}
+    return dict(re.findall(r"^(\w+)=(.*)$", read_if_there(path), re.MULTILINE))
 
 
 class FlxRun(NamedTuple):
@@ -4105,8 +4108,7 @@ class HostedProject:
 
         No other ref goes live: one that HEAD names since was not tried.
         """
-        content = self.trial_note.read_bytes() if self.trial_note.exists() else b""
-        ref, _, commits = os.fsdecode(content).partition(" ")
+        ref, _, commits = read_if_there(self.trial_note).partition(" ")
         old, _, new = commits.partition(" ")
         return ref, old, new
 
@@ -4694,7 +4696,7 @@ def make_user(name: str) -> None:
     nobody else must become their owner.
     """
     home, highest_id = HOMES / name, ARCHIVES / "highest-user-id"
-    highest = int(highest_id.read_text()) if highest_id.exists() else 999
+    highest = int(read_if_there(highest_id) or 999)
     if name not in project_users():
         run_as("root", "useradd", "--user-group", "--no-create-home", "--home-dir", str(home),
                "--key", f"UID_MIN={highest + 1}", "--key", f"GID_MIN={highest + 1}",
@@ -4781,14 +4783,9 @@ def site_files(name: str) -> list[Path]:
     return [SITES / f"flaskflex-{name}.conf", SITES / f"flaskflex-{name}-le-ssl.conf"]
 
 
-def read_site(site: Path) -> str:
-    """Return the text of a site's file in whatever encoding, as os.fsdecode does; "" without one."""
-    return os.fsdecode(site.read_bytes()) if site.exists() else ""
-
-
 def served_domains(name: str) -> list[str]:
     """Return the domains of a project, as its site's file has them, which its owner may have edited."""
-    text = read_site(site_files(name)[0])
+    text = read_if_there(site_files(name)[0])
     lines = re.findall(r"(?im)^[ \t]*Server(?:Name|Alias)[ \t]+(.+)$", text)
     return [domain for line in lines for domain in line.split()]
 
@@ -4832,7 +4829,7 @@ def write_site(name: str, domains: Sequence[str]) -> None:
     Raise Failure if Apache refuses that, before a site is changed.
     """
     common, site = SITES / "000-flaskflex.conf", site_files(name)[0]
-    old = {path: read_site(path) for path in (common, site)}
+    old = {path: read_if_there(path) for path in (common, site)}
     new = {common: old[common] or APACHE_DEFAULT,
            site: old[site] or APACHE_SITE.replace("yourprojectname", name)}
     if domains and domains != asked_domains(name):  # else what its owner wrote, such as a wildcard, stays
