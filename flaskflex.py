@@ -107,8 +107,8 @@ import tempfile
 import time
 from pathlib import Path
 from typing import (
-    TYPE_CHECKING, Any, BinaryIO, Callable, Iterable, Iterator, Mapping, NamedTuple, NoReturn, Optional,
-    Sequence, TextIO, TypeVar,
+    TYPE_CHECKING, Any, BinaryIO, Callable, ContextManager, Iterable, Iterator, Mapping, NamedTuple, NoReturn,
+    Optional, Sequence, TextIO, TypeVar,
 )
 from urllib.parse import unquote, urlsplit
 
@@ -128,6 +128,7 @@ if TYPE_CHECKING:
 __version__ = "1.1.0"
 
 Environ = Mapping[str, str]
+Process = subprocess.Popen[bytes]
 
 # The files that flaskflex writes, from the top of the project.
 FILES = (".flx", "public_html/.htaccess", "public_html/dispatch.fcgi", "req.txt")
@@ -313,6 +314,21 @@ def signals_deferred() -> Iterator[None]:
             signal.signal(signum, handle_signal)
     if waiting:
         handle_signal(waiting[0], None)
+
+
+@contextlib.contextmanager
+def in_background(command: Sequence[str], **options: Any) -> Iterator[Process]:
+    """Run a program while the block lasts, in a session of its own: it has no terminal on which to ask.
+
+    `options` are those of subprocess.Popen; what it prints comes through pipes.
+    """
+    pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(command, start_new_session=True, **{**pipes, **options}) as process:
+        try:
+            yield process
+        finally:
+            if process.poll() is None:
+                process.kill() if os.name == "nt" else os.killpg(process.pid, signal.SIGKILL)
 
 
 READ_LIMIT = 1 << 20  # bytes: no file that flaskflex has to read is larger, unless somebody means harm
@@ -901,25 +917,19 @@ def pip_command(virtualenv: Virtualenv, command: str) -> list[str]:
     return [python, *isolated, str(bundled_pip(virtualenv)), command]
 
 
-@contextlib.contextmanager
-def freezing(virtualenv: Virtualenv) -> Iterator[subprocess.Popen[bytes]]:
+def freezing(virtualenv: Virtualenv) -> ContextManager[Process]:
     """Run pip freeze while the caller does everything else: it takes longer than all the rest.
 
-    It ends with the block, whatever happens there. Nothing that the user has set for pip, uv and Python is
-    of use for it. Raise Failure if there is no pip at all.
+    Nothing that the user has set for pip, uv and Python is of use for it. Raise Failure if there is no pip
+    at all.
     """
     environ = {name: value for name, value in os.environ.items()
                if not name.startswith(("PIP_", "UV_", "PYTHON"))}
     environ.update(PIP_CONFIG_FILE=os.devnull, PIP_LOCAL="1", UV_NO_CONFIG="1", UV_NO_CACHE="1")
-    with subprocess.Popen(pip_command(virtualenv, "freeze"), env=environ, stdin=subprocess.DEVNULL,
-                          stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
-        try:
-            yield process
-        finally:
-            process.kill()  # does nothing to a process that has ended
+    return in_background(pip_command(virtualenv, "freeze"), env=environ)
 
 
-def frozen_text(freeze: subprocess.Popen[bytes], virtualenv: Virtualenv) -> str:
+def frozen_text(freeze: Process, virtualenv: Virtualenv) -> str:
     """Wait for pip freeze, and return what it printed. Raise Failure if it fails or never ends."""
     see_all = f"See all that it says: {shell_line(str(virtualenv.python), '-m', 'pip', 'freeze')}"
     try:
@@ -2473,7 +2483,7 @@ def listed_children() -> set[int]:
     return found
 
 
-def end_descendants(process: Optional[subprocess.Popen[bytes]], known: set[int], patience: float) -> None:
+def end_descendants(process: Optional[Process], known: set[int], patience: float) -> None:
     """End a process and all that descends from this one but for the known ones: politely, then for good.
 
     All have `patience` seconds to end by themselves. Then the process has another one without the others:
@@ -2505,8 +2515,7 @@ def end_descendants(process: Optional[subprocess.Popen[bytes]], known: set[int],
 
 
 @contextlib.contextmanager
-def running(command: Sequence[str], *, patience: float = 1,
-            **options: Any) -> Iterator[subprocess.Popen[bytes]]:
+def running(command: Sequence[str], *, patience: float = 1, **options: Any) -> Iterator[Process]:
     """Run a program while the block lasts; yield its process. `options` are those of subprocess.Popen.
 
     It ends with the block, and so does all that it started: on Linux however it has detached itself
@@ -3279,30 +3288,19 @@ def read_upstream(project: Project) -> tuple[str, str]:
     return remote, ref
 
 
-@contextlib.contextmanager
-def asking_host(project: Project, remote: str) -> Iterator[subprocess.Popen[bytes] | None]:
-    """Run git ls-remote while the caller does everything else. It asks the user nothing.
-
-    A session of its own has no terminal on which ssh could ask. It ends with the block.
-    """
+def asking_host(project: Project, remote: str) -> ContextManager[Optional[Process]]:
+    """Run git ls-remote while the caller does everything else. It asks the user nothing."""
     if remote in ("", "."):
-        yield None
-        return
+        return contextlib.nullcontext()
     configured = os.fsdecode(run_git(project.root, "config", "core.sshCommand").stdout).strip()
     program = os.environ.get("GIT_SSH_COMMAND") or configured or shell_line(os.environ.get("GIT_SSH", "ssh"))
     environ = {**os.environ, "GIT_TERMINAL_PROMPT": "0", "GIT_ASKPASS": "", "SSH_ASKPASS_REQUIRE": "never",
                "GCM_INTERACTIVE": "never", "GIT_SSH_COMMAND": f"{program} -o BatchMode=yes"}
     command = ["git", "-C", str(project.root), "ls-remote", "--symref", "--", remote, "HEAD", LIVE_REF]
-    with subprocess.Popen(command, env=environ, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                          stderr=subprocess.DEVNULL, start_new_session=True) as process:
-        try:
-            yield process
-        finally:
-            if process.poll() is None:
-                os.killpg(process.pid, signal.SIGKILL)
+    return in_background(command, env=environ, stderr=subprocess.DEVNULL)
 
 
-def read_host_refs(process: Optional[subprocess.Popen[bytes]]) -> tuple[str, str]:
+def read_host_refs(process: Optional[Process]) -> tuple[str, str]:
     """Return the ref that a host deploys and the commit that it serves, "" for what is not known in time."""
     refs = {}
     with contextlib.suppress(subprocess.TimeoutExpired):
@@ -3342,8 +3340,7 @@ def check_live(project: Project, upstream: tuple[str, str], host_refs: tuple[str
                    again if older else "git pull --rebase --autostash")
 
 
-def check_pushed(project: Project, upstream: tuple[str, str],
-                 asked: Optional[subprocess.Popen[bytes]]) -> Iterator[Finding]:
+def check_pushed(project: Project, upstream: tuple[str, str], asked: Optional[Process]) -> Iterator[Finding]:
     """The host has this branch, no less of it than this clone, and serves it as far as that is known."""
     if project.commit is None:
         return  # all four files are missing or not committed, and said to be so
@@ -4635,17 +4632,13 @@ def run_as(user: str, *command: str, stdin: str = "") -> str:
     entry = pwd.getpwnam(user)
     environ = {"HOME": entry.pw_dir, "USER": user, "LOGNAME": user, "PATH": SYSTEM_PATH, "LANG": "C.UTF-8"}
     home = entry.pw_dir if os.path.isdir(entry.pw_dir) else "/"
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                          cwd=home, env=environ, start_new_session=True,
-                          user=entry.pw_uid, group=entry.pw_gid, extra_groups=[]) as process:
+    with in_background(command, stdin=subprocess.PIPE, cwd=home, env=environ, user=entry.pw_uid,
+                       group=entry.pw_gid, extra_groups=[]) as process:
         try:
             output, errors = process.communicate(os.fsencode(stdin), None if user == "root" else USER_SECONDS)
         except subprocess.TimeoutExpired:
             raise Failure(f"{command[0]} does not end (as {user})",
                           "A push may be at work: try again.") from None
-        finally:
-            if process.poll() is None:
-                os.killpg(process.pid, signal.SIGKILL)
     if process.returncode:
         raise Failure(f"{command[0]} failed (as {user})", last_lines(errors or output))
     return os.fsdecode(output)
@@ -5097,11 +5090,8 @@ def host(options: argparse.Namespace, report: Report) -> int:
 # --- the commands ---
 
 
-Inspection = tuple[Project, Virtualenv, subprocess.Popen[bytes]]  # else cog sees a marker: three brackets
-
-
 @contextlib.contextmanager
-def inspect(options: argparse.Namespace, report: Report) -> Iterator[Inspection]:
+def inspect(options: argparse.Namespace, report: Report) -> Iterator[tuple[Project, Virtualenv, Process]]:
     """Say which project and virtualenv are meant; yield both, with the pip freeze that runs meanwhile.
 
     Raise Failure if there are no such.
