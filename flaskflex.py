@@ -2275,10 +2275,8 @@ def finding_for(response: Response, root: Path) -> Finding:
     """Return what check says of the response to GET / of the application in the project `root`."""
     asked = f"GET / answers {response.status}"
     took = f"in {response.seconds:.2f} s, {response.way}"
-    if response.problem:
-        return failure_finding(response.problem, response.log, root)
-    if response.status.startswith("5") or APACHE_ERROR.search(response.log):
-        return failure_finding(asked, response.log, root)
+    if response.problem or response.status.startswith("5") or APACHE_ERROR.search(response.log):
+        return failure_finding(response.problem or asked, response.log, root)
     if response.status.startswith("404"):
         name = re.search(r"doesn't match configured server name '([^']+)'", response.log)
         hint = "The application has no page at /, or does not import the module that defines it."
