@@ -2764,13 +2764,6 @@ def plain_log(log: str, root: Path) -> str:
     return re.sub(r"/tmp/flaskflex-apache-\w+/public_html", lambda _: str(root / "public_html"), log)
 
 
-def ask_through_apache(root: Path, environ: Environ, timeout: float) -> Response:
-    """Serve a project by an Apache of its own, and ask for its first page. Raise as running_apache does."""
-    with tempfile.TemporaryFile("a+b") as log, running_apache(root, environ, log.fileno()) as port:
-        response = timed(lambda deadline: http_response(port, deadline), timeout)
-        return response._replace(log=plain_log(end_of_log(log), root), way="through Apache")
-
-
 def missing_parts(root: Path) -> str:
     """Return what a project in the folder `root` lacks to be started, "" if it has all of it."""
     return " and ".join(path for path in ("public_html/dispatch.fcgi", entry_point(root, set()))
@@ -2808,12 +2801,15 @@ def request_page(root: Path, environ: Environ, timeout: float, report: Report) -
     problem = execve_problem(script, environ["PATH"])
     if problem:  # mod_fcgid would try again for half a minute
         return Response("", f"the application does not start: {problem}", "", 0)
-    if find_apache():
-        try:
-            return ask_through_apache(root, environ, timeout)
-        except Failure as failure:
-            report.warning(f"{failure}, so .htaccess is not tried: {failure.hint}")
-    return ask_over_fastcgi(script, environ, timeout)
+    if not find_apache():
+        return ask_over_fastcgi(script, environ, timeout)
+    try:
+        with tempfile.TemporaryFile("a+b") as log, running_apache(root, environ, log.fileno()) as port:
+            response = timed(lambda deadline: http_response(port, deadline), timeout)
+            return response._replace(log=plain_log(end_of_log(log), root), way="through Apache")
+    except Failure as failure:
+        report.warning(f"{failure}, so .htaccess is not tried: {failure.hint}")
+        return ask_over_fastcgi(script, environ, timeout)
 
 
 # --- check ---
