@@ -5395,23 +5395,17 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def misplaced_option(parser: argparse.ArgumentParser, options: argparse.Namespace) -> str:
-    """Return an option that was given in front of a command that has none such, "" if there is none."""
-    names = ["exclude", "dry_run", "force", "no_commit", "message"]
-    if options.command not in ("check", "serve"):
-        names.append("venv")
-    given = [name for name in names if getattr(options, name) != parser.get_default(name)]
-    return f"--{given[0].replace('_', '-')}" if given and options.command else ""
-
-
 def parse_arguments(argv: Optional[Sequence[str]]) -> argparse.Namespace:
     """Return the options that were given; raise SystemExit if they are wrong, or ask for a text only."""
     parser = build_parser()
     try:
         options = parser.parse_args(argv)
-        misplaced = misplaced_option(parser, options)
-        if misplaced:
-            parser.error(f"{misplaced} is no option of the command {options.command}")
+        of_main = ["exclude", "dry_run", "force", "no_commit", "message"]  # argparse takes these anywhere
+        if options.command not in ("check", "serve"):
+            of_main.append("venv")
+        for name in of_main if options.command else ():
+            if getattr(options, name) != parser.get_default(name):
+                parser.error(f"--{name.replace('_', '-')} is no option of the command {options.command}")
         if not options.message.strip():
             parser.error("--message needs a text")
     except SystemExit:
