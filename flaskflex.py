@@ -1846,15 +1846,19 @@ def is_running(pid: int) -> bool:
     return True
 
 
-def take_lock(lock: Path, folder: Path) -> None:
-    """Make the lock file, its owner's name in it. Raise FileExistsError if somebody else has it."""
-    owner_file = folder / "owner"
+def take_lock(project: Project, folder: Path) -> None:
+    """Make the lock file, its owner's name in it. Raise Failure if somebody else has it."""
+    lock, owner_file = lock_file(project), folder / "owner"
     owner_file.write_text(lock_owner(os.getpid()), encoding="utf-8")
     try:
         os.link(owner_file, lock)  # in one step, so that the lock is never without its owner's name
     except OSError:  # this file system has no hard links; or there is a lock, which open() meets, too
-        with open(lock, "x", encoding="utf-8") as file:
-            file.write(lock_owner(os.getpid()))
+        try:
+            with open(lock, "x", encoding="utf-8") as file:
+                file.write(lock_owner(os.getpid()))
+        except FileExistsError:
+            raise Failure(f"another git command is at work in {project.root}: {lock} exists",
+                          "Run flaskflex again when it has ended. If none runs, remove that file.") from None
 
 
 def owns_lock(folder: Path, lock: Path) -> bool:
@@ -1883,14 +1887,7 @@ def index_locked(project: Project) -> Iterator[Path]:
     folder = lock.with_name(TEMP_PREFIX + lock_owner(os.getpid()))
     folder.mkdir(mode=0o700)
     try:
-        take_lock(lock, folder)
-    except OSError as error:
-        shutil.rmtree(folder)
-        if not isinstance(error, FileExistsError):
-            raise
-        raise Failure(f"another git command is at work in {project.root}: {lock} exists",
-                      "Run flaskflex again when it has ended. If none runs, remove that file.") from None
-    try:
+        take_lock(project, folder)
         yield folder
     finally:
         install_prepared_index(project, folder)
