@@ -1865,7 +1865,7 @@ def owns_lock(folder: Path, lock: Path) -> bool:
     """Return True if the run with that folder has the lock: the user may have removed it, as git advises."""
     with contextlib.suppress(OSError, Failure):
         with open_regular(lock) as file, open_regular(folder / "owner") as owner_file:
-            return file.read() == owner_file.read()
+            return file.read() == owner_file.read() != b""
     return False
 
 

@@ -106,6 +106,19 @@ def test_what_a_copied_repository_says_of_a_killed_run_removes_nothing_else(
     assert (folder.exists(), strange.exists()) == (False, True)
 
 
+def test_the_lock_of_a_git_at_work_is_not_taken_for_that_of_a_run_killed_before_it_had_any(
+    project: Path, flaskflex: Flaskflex
+) -> None:
+    """Both are empty at first: git's lock until git has all of the index, the run's own note for a moment."""
+    process = subprocess.Popen(["true"])
+    process.wait()
+    write(project / ".git" / f".flaskflex-{flaskflex_module.lock_owner(process.pid)}" / "owner")
+    lock = write(project / ".git" / "index.lock")
+    result = flaskflex()
+    assert (result.status, "another git command" in result.err) == (1, True), result
+    assert lock.exists()
+
+
 # --- the repository ---
 
 
