@@ -107,8 +107,8 @@ import tempfile
 import time
 from pathlib import Path
 from typing import (
-    TYPE_CHECKING, Any, BinaryIO, Callable, ContextManager, Iterable, Iterator, Mapping, NamedTuple, NoReturn,
-    Optional, Sequence, TextIO, TypeVar,
+    TYPE_CHECKING, Any, BinaryIO, Callable, Container, ContextManager, Iterable, Iterator, Mapping,
+    NamedTuple, NoReturn, Optional, Sequence, TextIO, TypeVar,
 )
 from urllib.parse import unquote, urlsplit
 
@@ -2198,7 +2198,7 @@ def headline(log: str) -> str:
     return APACHE_LINE.sub("", (own or lines or [""])[-1].strip())
 
 
-def entry_point(root: Path, tree: set[str]) -> str:
+def entry_point(root: Path, tree: Container[str] = ()) -> str:
     """Return the path of the module that the host serves: wsgi.py if there is one, as with `flask run`."""
     path = "application/wsgi.py"
     return path if path in tree or (root / path).exists() else "application/app.py"
@@ -2243,7 +2243,7 @@ def known_hint(log: str, root: Path) -> str:
                 f"git checkout {script} && python flaskflex.py")
     if re.search(r"\* Serving Flask app|\* Running on|is in use by another program", log):
         return 'app.run() starts a server of its own: put that line under if __name__ == "__main__":'
-    entry = entry_point(root, set())
+    entry = entry_point(root)
     if not (root / entry).exists():
         return f"The push holds no {entry}. In the project: git add application, commit, and push again."
     variable = re.search(r"(?:<frozen os>|/os\.py)\", line \d+, in __getitem__\n(?: .*\n)*KeyError: '(.+)'",
@@ -2763,7 +2763,7 @@ def plain_log(log: str, root: Path) -> str:
 
 def missing_parts(root: Path) -> str:
     """Return what a project in the folder `root` lacks to be started, "" if it has all of it."""
-    return " and ".join(path for path in ("public_html/dispatch.fcgi", entry_point(root, set()))
+    return " and ".join(path for path in ("public_html/dispatch.fcgi", entry_point(root))
                         if not (root / path).exists())
 
 
@@ -5098,7 +5098,7 @@ def inspect(options: argparse.Namespace, report: Report) -> Iterator[tuple[Proje
 
 def next_step(project: Project) -> str:
     """Return what is left to do until the project is deployed."""
-    entry = entry_point(project.root, set())
+    entry = entry_point(project.root)
     if not (project.root / entry).exists():
         return "copy your application to application/app.py, commit, and git push"
     if not (project.commit and project.git("ls-tree", project.commit, "--", entry)):
