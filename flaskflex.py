@@ -791,17 +791,16 @@ def read_virtualenv(source: str, path: Path) -> Virtualenv:
 
 def virtualenv_candidates(named: Optional[Path]) -> Iterator[tuple[str, Path]]:
     """Yield where the virtualenv may be, in the order of precedence: (who says so, folder)."""
-    environ = os.environ
     if named is not None:
         yield "--venv", named
-    if environ.get("VIRTUAL_ENV"):
-        yield "VIRTUAL_ENV", Path(environ["VIRTUAL_ENV"]).absolute()
+    if os.environ.get("VIRTUAL_ENV"):
+        yield "VIRTUAL_ENV", Path(os.environ["VIRTUAL_ENV"]).absolute()
     # Installed by pipx or uv, flaskflex has a virtualenv of its own, which is not the application's.
     own = Path(sys.prefix)
     if sys.prefix != sys.base_prefix and not in_site_packages(own, "flaskflex.py"):
         yield "the Python that runs flaskflex", own
-    if environ.get("CONDA_PREFIX") and environ.get("CONDA_DEFAULT_ENV") != "base":
-        yield "CONDA_PREFIX", Path(environ["CONDA_PREFIX"]).absolute()
+    if os.environ.get("CONDA_PREFIX") and os.environ.get("CONDA_DEFAULT_ENV") != "base":
+        yield "CONDA_PREFIX", Path(os.environ["CONDA_PREFIX"]).absolute()
 
 
 def project_root(folder: Path) -> Path:
