@@ -4072,6 +4072,7 @@ class HostedProject:
         self.trial_note = self.state / "branch"  # which push was tried last: see last_trial()
         self.before = self.state / "before"  # what the site held before the first push, until that is live
         self.values = self.state / "values"  # those that [replace] has put into files of the site
+        self.database_values = self.state / "variables"  # those that it knows beside the project's name
         self.mark = f"{os.getpid()}-{time.time_ns()}"  # by it, processes that this one starts are known
         self.entries: dict[str, tuple[str, str]] = {}  # what log_entry() has returned
 
@@ -4185,7 +4186,7 @@ class HostedProject:
         Raise Failure, with nothing changed, if files are in the way or .flx has mistakes; or if a line fails.
         """
         # Five parameters: a deploy is a folder and two commits, of a trial or the site, and each has its log.
-        lines, values = self.flx(new), self.variables()
+        lines, values = self.flx(new), {"PROJECT_NAME": self.name, **read_values(self.database_values)}
         noted = read_values(self.values) or values
         if keep:  # a push is taken back: it had today's values, and what was served before has those noted
             noted, values = values, noted
@@ -4235,10 +4236,6 @@ class HostedProject:
             reason = "a link" if mode.startswith("120") else "no file of the project"
             raise flx_failure(line, f"{path} is {reason}")
         return mode, git_output(self.repository, self.git_dir, "cat-file", "blob", blob)
-
-    def variables(self) -> dict[str, str]:
-        """Return the values for [replace]; those of a project's database are in a file of its own."""
-        return {"PROJECT_NAME": self.name, **read_values(self.state / "variables")}
 
     def line_seconds(self) -> float:
         """Return how long a line of .flx may take; raise Failure if the setting is no number above 0."""
