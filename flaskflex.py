@@ -3857,27 +3857,24 @@ class FlxRun(NamedTuple):
     def run(self, line: FlxLine) -> None:
         """Run a command in a shell of its own; raise Failure if it fails, or takes or prints too much."""
         self.log.write(f"$ {line.text}")
-        with open(self.log.path, "ab") as output:
-            limit, deadline = output.tell() + OUTPUT_LIMIT, time.monotonic() + self.seconds
-            process = subprocess.Popen(["/bin/sh", "-c", line.text], cwd=self.root, start_new_session=True,
-                                       env=command_environ(self.mark), stdin=subprocess.DEVNULL,
-                                       stdout=output, stderr=output)
-        reason = ""
-        try:
-            while process.poll() is None and not reason:
-                self.log.show()
-                if time.monotonic() > deadline:
-                    reason = f"takes longer than {self.seconds:g} s (git config flaskflex.timeout SECONDS)"
-                elif self.log.path.stat().st_size > limit:
-                    reason = f"prints more than {OUTPUT_LIMIT >> 20} MB"
-                with contextlib.suppress(subprocess.TimeoutExpired):
-                    process.wait(0.004)
-        finally:
-            if process.poll() is None:
-                end_marked(self.mark)
-                with contextlib.suppress(OSError):
-                    os.killpg(process.pid, signal.SIGKILL)  # without /proc nothing else is found
-                process.wait()
+        limit, deadline = self.log.path.stat().st_size + OUTPUT_LIMIT, time.monotonic() + self.seconds
+        command, reason = ["/bin/sh", "-c", line.text], ""
+        with open(self.log.path, "ab") as output, \
+                in_background(command, cwd=self.root, env=command_environ(self.mark),
+                              stdout=output, stderr=output) as process:
+            try:
+                while process.poll() is None and not reason:
+                    self.log.show()
+                    if time.monotonic() > deadline:
+                        reason = (f"takes longer than {self.seconds:g} s "
+                                  "(git config flaskflex.timeout SECONDS)")
+                    elif self.log.path.stat().st_size > limit:
+                        reason = f"prints more than {OUTPUT_LIMIT >> 20} MB"
+                    with contextlib.suppress(subprocess.TimeoutExpired):
+                        process.wait(0.004)
+            finally:
+                if process.poll() is None:
+                    end_marked(self.mark)
         self.log.show()
         if reason or process.returncode:
             raise flx_failure(line, reason or f"ended with {process.returncode}")
