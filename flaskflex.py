@@ -5056,15 +5056,15 @@ def host(options: argparse.Namespace, report: Report) -> int:
     if options.url and not re.fullmatch(url, options.url):
         raise Failure(f"{options.url!r} is not the URL of a site", "It is like https://www.example.org/")
     # Root's projects of the machine have no folder of root's: what names one alone renews it.
-    renewed = os.geteuid() == 0 and options.directory == "." and options.name in project_users()
-    if renewed or any((options.domain, options.key, options.revoke, options.database, options.restore,
-                       options.remove)):
+    on_machine = project_users() if os.geteuid() == 0 and options.directory == "." else []
+    if options.name in on_machine or any((options.domain, options.key, options.revoke, options.database,
+                                          options.restore, options.remove)):
         host_on_machine(options, report)
         return 0
     require_git()
     if options.name is not None:
         host_in_folder(options, report)
-    elif os.geteuid() == 0 and project_users():
+    elif on_machine:
         list_machine(report)
     else:
         list_projects(Path(options.directory).resolve(), report)

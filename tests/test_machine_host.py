@@ -410,6 +410,7 @@ def test_the_list_tells_domains_what_is_live_size_and_processes(host: HostMachin
     assert re.search(r"(?m)^ +[0-9a-f]{7} The application \(.* ago\)$", listed[0])
     assert re.search(r"(?m)^ +last push: Live", listed[0])
     assert re.search(r"(?m)^ +http://listed.example.org/, size: [0-9.]+M\n +processes: [1-9]", listed[0])
+    assert "is hosted in /tmp" in host.run(f"{PROGRAM} host -C /tmp")  # and not the machine's
 
 
 def test_a_removed_project_is_gone_and_comes_back_as_it_was_from_its_archive(mariadb: HostMachine) -> None:
