@@ -708,7 +708,7 @@ class WorkTree:
 # One of these is in each virtualenv: of venv, virtualenv and uv; of virtualenv before 20; of conda.
 VIRTUALENV_MARKERS = ("pyvenv.cfg", "bin/activate", "Scripts/activate", "conda-meta")
 
-ANSWER_TIMEOUT = 120  # seconds that a virtualenv's Python has to say something
+PYTHON_SECONDS = 120  # seconds that a virtualenv's Python has to say something
 
 
 class Virtualenv(NamedTuple):
@@ -762,10 +762,10 @@ def python_version(path: Path, python: Path) -> str:
     command = [str(python), "-I", "-c", "import platform; print(platform.python_version())"]
     try:
         result = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True,
-                                timeout=ANSWER_TIMEOUT)
+                                timeout=PYTHON_SECONDS)
     except subprocess.TimeoutExpired:
         raise Failure(f"the Python of the virtualenv {path} does not answer",
-                      f"Nothing came in {ANSWER_TIMEOUT} s from: {shell_line(*command)}") from None
+                      f"Nothing came in {PYTHON_SECONDS} s from: {shell_line(*command)}") from None
     if result.returncode:
         raise Failure(f"the Python of the virtualenv {path} does not run", last_line(result.stderr))
     return result.stdout.decode().strip()
@@ -932,9 +932,9 @@ def frozen_text(freeze: Process, virtualenv: Virtualenv) -> str:
     """Wait for pip freeze, and return what it printed. Raise Failure if it fails or never ends."""
     see_all = f"See all that it says: {shell_line(str(virtualenv.python), '-m', 'pip', 'freeze')}"
     try:
-        output, errors = freeze.communicate(timeout=ANSWER_TIMEOUT)
+        output, errors = freeze.communicate(timeout=PYTHON_SECONDS)
     except subprocess.TimeoutExpired:
-        raise Failure(f"pip freeze did not end within {ANSWER_TIMEOUT} s in {virtualenv.path}",
+        raise Failure(f"pip freeze did not end within {PYTHON_SECONDS} s in {virtualenv.path}",
                       see_all) from None
     if freeze.returncode:
         raise Failure(f"pip freeze failed in {virtualenv.path}", f"{last_line(errors)}\n{see_all}")

@@ -272,8 +272,8 @@ def test_an_interpreter_that_never_answers_ends_the_run(
     """Started by hand it would hang; the two minutes that it has are shortened."""
     script = project / "flaskflex.py"
     text = script.read_text()
-    assert text.count("\nANSWER_TIMEOUT = 120") == 1
-    write(script, text.replace("\nANSWER_TIMEOUT = 120", "\nANSWER_TIMEOUT = 0.2"))
+    assert text.count("\nPYTHON_SECONDS = 120") == 1
+    write(script, text.replace("\nPYTHON_SECONDS = 120", "\nPYTHON_SECONDS = 0.2"))
     places["one"].rename(tmp_path / "hanging")
     write(tmp_path / "hanging" / "pyvenv.cfg", noted)
     (tmp_path / "hanging" / "bin" / "python").unlink()
