@@ -331,6 +331,13 @@ def in_background(command: Sequence[str], **options: Any) -> Iterator[Process]:
                 process.kill() if os.name == "nt" else os.killpg(process.pid, signal.SIGKILL)
 
 
+def wait_until(done: Callable[[], bool], seconds: float) -> None:
+    """Look again and again, at short intervals, until something is done, or the seconds are over."""
+    deadline = time.monotonic() + seconds
+    while not done() and time.monotonic() < deadline:
+        time.sleep(0.002)
+
+
 READ_LIMIT = 1 << 20  # bytes: no file that flaskflex has to read is larger, unless somebody means harm
 
 # Follow no link at the end of a path; and on Windows, which knows no such flag, change no line ending.
@@ -2494,17 +2501,14 @@ def end_descendants(process: Optional[Process], known: set[int], patience: float
                 os.killpg(process.pid, signum)
         return bool(pids)
 
-    def wait(seconds: float) -> None:
-        """Wait for the process; Popen.wait itself would look up less and less often."""
-        deadline = time.monotonic() + seconds
-        while process and process.poll() is None and time.monotonic() < deadline:
-            time.sleep(0.002)
+    def ended() -> bool:
+        return process is None or process.poll() is not None
 
     send(signal.SIGTERM, set())
-    wait(patience)
-    if process and process.poll() is None:
+    wait_until(ended, patience)  # Popen.wait would look less and less often
+    if process and not ended():
         send(signal.SIGKILL, {process.pid})
-        wait(1)
+        wait_until(ended, 1)
     repeat_until_gone(lambda: send(signal.SIGKILL, set()))
 
 
@@ -2726,11 +2730,10 @@ def running_apache(root: Path, environ: Environ, log: int, *, port: int = 0) -> 
         with running(command, patience=2 if port else 0, cwd=folder, env=settings,
                      stdin=subprocess.DEVNULL, stdout=log, stderr=errors,
                      preexec_fn=prepare_child) as apache:
-            deadline = time.monotonic() + ANSWER_SECONDS
-            while not (folder / "apache.pid").exists():
-                if apache.poll() is not None or time.monotonic() > deadline:
-                    raise Failure("Apache does not start", end_of_log(errors).strip())
-                time.sleep(0.002)
+            started = folder / "apache.pid"
+            wait_until(lambda: started.exists() or apache.poll() is not None, ANSWER_SECONDS)
+            if not started.exists():
+                raise Failure("Apache does not start", end_of_log(errors).strip())
             yield number
 
 
@@ -3401,10 +3404,8 @@ def starts_delayed(root: Path) -> Iterator[None]:
     One that never lets go of it delays a deploy no longer than an answer may take.
     """
     handle = os.open(root, os.O_RDONLY)
-    deadline = time.monotonic() + ANSWER_SECONDS
     try:
-        while not try_lock(handle) and time.monotonic() < deadline:
-            time.sleep(0.01)
+        wait_until(lambda: try_lock(handle), ANSWER_SECONDS)
         yield
     finally:
         os.close(handle)
@@ -3460,10 +3461,13 @@ class Log:
         """Add why something failed, and how to go on."""
         self.fact(label, f"{failure}\n{getattr(failure, 'hint', '')}".rstrip())
 
-    def show(self) -> None:
-        """Copy whole lines that are new in the file to standard error, as far as it takes them now."""
+    def show(self) -> bool:
+        """Copy whole lines that are new in the file to standard error, as far as it takes them now.
+
+        Return True if nothing waits any more.
+        """
         if not self.shown:
-            return
+            return True
         with open(self.path, "rb") as file:
             behind = os.fstat(file.fileno()).st_size - self.position
             if behind > BACKLOG_LIMIT:  # a flood: skip most of it, so that it is noticed and ended in time
@@ -3484,14 +3488,11 @@ class Log:
                 self.waiting = self.waiting[os.write(2, self.waiting[:select.PIPE_BUF]):]
         except OSError:  # the pusher has gone
             self.waiting, self.shown = b"", False
+        return not self.waiting
 
     def finish(self) -> None:
         """Show the rest to a pusher who goes on reading."""
-        deadline = time.monotonic() + 5
-        self.show()
-        while self.waiting and time.monotonic() < deadline:
-            time.sleep(0.01)
-            self.show()
+        wait_until(self.show, 5)
 
 
 class FilePlan(NamedTuple):
@@ -4171,10 +4172,8 @@ class HostedProject:
                 remove_tree(old)
         for name in ("HEAD", "config", self.branch(), LIVE_REF):
             path = self.repository / f"{name}.lock"
-            deadline = time.monotonic() + 3
             with contextlib.suppress(FileNotFoundError):
-                while time.time() - path.stat().st_mtime < 3 and time.monotonic() < deadline:
-                    time.sleep(0.05)
+                wait_until(lambda: time.time() - path.stat().st_mtime >= 3, 3)
                 path.unlink()
 
     def deploy(self, tree: Checkout, old: str, new: str, log: Log, *, keep: bool = False) -> set[str]:
