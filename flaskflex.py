@@ -202,8 +202,8 @@ class Report:
 
     COLOURS = {"warn": 33, "warning": 33, "fail": 31, "Not ready": 31, "error": 31}  # all else is green
 
-    def __init__(self) -> None:
-        self.quiet = False
+    def __init__(self, *, quiet: bool = False) -> None:
+        self.quiet = quiet
 
     def fact(self, label: str, text: str) -> None:
         """Print a line such as `Project     ~/yourprojectname (branch main)`."""
@@ -4004,8 +4004,7 @@ def ask_site(root: Path, mark: str) -> Finding:
         return Finding("fail", "public_html/dispatch.fcgi is missing", "In the project: python flaskflex.py")
     # A short PATH, as Apache's own: dispatch.fcgi goes on in the site's virtualenv.
     environ = {"PATH": f"{os.path.dirname(sys.executable)}:/usr/local/bin:/usr/bin:/bin", HOST_MARKER: mark}
-    silent = Report()  # what a hook prints goes through its log alone
-    silent.quiet = True
+    silent = Report(quiet=True)  # what a hook prints goes through its log alone
     return finding_for(request_page(root, environ, ANSWER_SECONDS, silent), root)
 
 
