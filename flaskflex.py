@@ -4519,8 +4519,7 @@ def list_project(hosted: HostedProject, report: Report) -> None:
                           "--format=%h %s (%gd)", LIVE_REF)
     report.fact(f"{hosted.name} ", re.sub(r"\(\S+@\{(.*)\}\)$", r"(\1)", live))
     for path in reversed(hosted.logs()):  # one may be of a tag, which is only stored
-        text = path.read_text("utf-8", "replace")
-        results = re.findall("^((?:Refused|Failed|Live) .*)", text, re.MULTILINE)
+        results = re.findall("^((?:Refused|Failed|Live) .*)", read_if_there(path), re.MULTILINE)
         if results:
             report.fact("", f"last push: {results[-1]}")
             break
