@@ -4438,10 +4438,9 @@ def run_hook(hook: str, args: Sequence[str]) -> int:
     """
     linux_prctl(PR_SET_CHILD_SUBREAPER, 1)  # so that end_marked finds what has detached itself
     hosted, status = HostedProject(Path.cwd()), 0
-    path = hosted.log_path(args[-1])
-    log = Log(path)
+    log = Log(hosted.log_path(args[-1]))
     if hook == "watch":  # going live may have begun already
-        log.position = path.read_bytes().rfind(b"\nGoing live  ") + 1 or log.position
+        log.position = log.path.read_bytes().rfind(b"\nGoing live  ") + 1 or log.position
     try:
         if hook == "update":
             take_push(hosted, log, *args)
@@ -4548,11 +4547,10 @@ def host_in_folder(options: argparse.Namespace, report: Report) -> None:
 
     Raise Failure if there can be no such project there, or what was pushed last does not run.
     """
-    folder = Path(options.directory).resolve()
     if not re.fullmatch(r"(?!.*\.(git|lock)$)[A-Za-z0-9][A-Za-z0-9._-]*", options.name):
         raise Failure(f"{options.name!r} is not a name for a project",
                       "Use letters, digits, dots, hyphens and underscores; for another folder: -C DIR")
-    hosted = HostedProject(folder / f"{options.name}.git")
+    hosted = HostedProject(Path(options.directory).resolve() / f"{options.name}.git")
     own_script()  # without it nothing is begun
     if not hosted.state.is_dir():
         make_repository(hosted)
