@@ -1681,19 +1681,18 @@ def write_files(tree: WorkTree, changes: Sequence[Change], run_folder: Path) -> 
     """
     with contextlib.ExitStack() as undo:
         ready = []
-        for change in changes:
-            if change.needs_write and change.old_content == change.new_content:
+        for change in (change for change in changes if change.needs_write):
+            if change.path == "req.txt":
+                note_frozen(tree.project, (change.old_content, change.new_content))
+            if change.old_content == change.new_content:
                 tree.set_mode(change.path, change.new_mode)
-            elif change.needs_write:
+            else:
                 name = TEMP_PREFIX + os.urandom(8).hex()
                 (run_folder / name).touch()
                 unfinished = os.path.join(os.path.dirname(change.path), name)
                 undo.callback(tree.remove, unfinished)  # first: ^C may come at any moment
                 tree.create(unfinished, change.new_content, change.new_mode)
                 ready.append((unfinished, change.path))
-        for change in changes:
-            if change.path == "req.txt" and change.needs_write:
-                note_frozen(tree.project, (change.old_content, change.new_content))
         for unfinished, path in ready:
             tree.rename(unfinished, path)
 
