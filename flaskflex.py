@@ -2294,7 +2294,7 @@ def finding_for(response: Response, root: Path) -> Finding:
 FCGI_HEADER = struct.Struct(">BBHHBx")  # version, type, requestId, contentLength, paddingLength, reserved
 FCGI_BEGIN_REQUEST, FCGI_END_REQUEST, FCGI_PARAMS, FCGI_STDIN, FCGI_STDOUT, FCGI_STDERR = 1, 3, 4, 5, 6, 7
 FCGI_VERSION_1, FCGI_RESPONDER, FCGI_REQUEST_ID = 1, 1, 1
-LOG_SIZE = 1 << 16  # bytes at the end of a log that are looked at
+LOG_SIZE = 1 << 16  # bytes at the end of a log, and at the beginning of a page, that are looked at
 STREAM_SIZE = 1 << 22  # bytes of an answer that are looked at
 
 
@@ -3123,21 +3123,21 @@ def check_flx(project: Project, tree: set[str]) -> Iterator[Finding]:
     blob = project.blobs.get(".flx")
     if blob is None:
         return
-    paths, sound = with_folders(tree), True
+    paths, understood = with_folders(tree), True
     for line in parse_flx(blob.content):
         error = flx_error(line)
         problem = error or flx_warning(line, paths)
         if problem:
             yield Finding("fail" if error else "warn", f".flx, line {line.number}: {problem}",
                           f"Fix that line ({line.text[:200]}), and type:\n{commit_line('Fix .flx', '.flx')}")
-            sound = False
-    if sound:
+            understood = False
+    if understood:
         yield Finding("ok", ".flx is understood")
 
 
 def check_requirements(project: Project, virtualenv: Virtualenv, frozen: str,
                        report: Report) -> Iterator[Finding]:
-    """Tell whether req.txt, as it is committed, agrees with the virtualenv, and a server can install it."""
+    """A server can install req.txt as it is committed, and it agrees with the virtualenv."""
     blob = project.blobs.get("req.txt")
     if blob is None:
         return
@@ -3333,7 +3333,7 @@ def check_live(project: Project, upstream: tuple[str, str], host_refs: tuple[str
 
 
 def check_pushed(project: Project, upstream: tuple[str, str], asked: Optional[Process]) -> Iterator[Finding]:
-    """The host has this branch, no less of it than this clone, and serves it as far as that is known."""
+    """The host has all commits of this branch, and serves the last one as far as that is known."""
     if project.commit is None:
         return  # all four files are missing or not committed, and said to be so
     counts = run_git(project.root, "rev-list", "--left-right", "--count", "@{upstream}...HEAD")
