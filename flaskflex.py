@@ -92,6 +92,7 @@ if __name__ == "__main__":
 import argparse
 import atexit
 import contextlib
+import functools
 import gc
 import io
 import itertools
@@ -4070,7 +4071,6 @@ class HostedProject:
         self.values = self.state / "values"  # those that [replace] has put into files of the site
         self.database_values = self.state / "variables"  # those that it knows beside the project's name
         self.mark = f"{os.getpid()}-{time.time_ns()}"  # by it, processes that this one starts are known
-        self.entries: dict[str, tuple[str, str]] = {}  # what log_entry() has returned
 
     def git(self, *args: str) -> str:
         """Return what git prints in the repository, without the last line break, or raise Failure."""
@@ -4100,16 +4100,15 @@ class HostedProject:
         """Return what `git config NAME` says in the repository, "" if nothing."""
         return os.fsdecode(run_git(self.repository, self.git_dir, "config", name).stdout).strip()
 
+    @functools.cache
     def log_entry(self, name: str) -> tuple[str, str]:
         """Return the commit that an object is or a tag leads to, "" for a folder; and its description.
 
         Raise Failure if the object is not in the repository.
         """
-        if name not in self.entries:
-            log = ("log", "-1", "--no-show-signature", "--encoding=UTF-8", "--format=%H %h %s")
-            commit, _, description = self.git(*log, name).partition(" ")
-            self.entries[name] = commit, description[:100]
-        return self.entries[name]
+        log = ("log", "-1", "--no-show-signature", "--encoding=UTF-8", "--format=%H %h %s")
+        commit, _, description = self.git(*log, name).partition(" ")
+        return commit, description[:100]
 
     def describe(self, commit: str) -> str:
         """Return a commit's short name and subject, "nothing" for none; raise as log_entry() does."""
