@@ -3338,7 +3338,7 @@ def check_pushed(project: Project, upstream: tuple[str, str], asked: Optional[Pr
     if project.commit is None:
         return  # all four files are missing or not committed, and said to be so
     counts = run_git(project.root, "rev-list", "--left-right", "--count", "@{upstream}...HEAD")
-    if project.branch is None or counts.returncode:
+    if project.branch is None or counts.returncode or upstream[0] == ".":  # that is this clone itself
         yield unpushable(project)
         return
     behind, ahead = map(int, counts.stdout.split())

@@ -763,6 +763,10 @@ def without_upstream(git: Git) -> None:
     git("switch", "-q", "-c", "topic")
 
 
+def after_a_branch_of_this_clone(git: Git) -> None:
+    git("switch", "-q", "-c", "topic", "--track", "main")
+
+
 def gone_from_the_host(git: Git) -> None:
     git("update-ref", "-d", "refs/remotes/origin/main")
     host = Path(git("rev-parse", "--show-toplevel").strip(), "..", "host.git")
@@ -775,6 +779,7 @@ def gone_from_the_host(git: Git) -> None:
     (behind, "host has 1 commit more", "git pull"),
     (apart, "host has 1 commit more", "git pull --rebase --autostash && git push"),
     (without_upstream, "branch topic is not pushed", "git push -u origin topic"),
+    (after_a_branch_of_this_clone, "branch topic is not pushed", "git push -u origin topic"),
     (gone_from_the_host, "branch main is not pushed", "git push -u origin main"),
 ])
 def test_branch_that_the_host_has_not_is_told_and_mended_by_the_hint(
