@@ -433,6 +433,32 @@ class Blob(NamedTuple):
     content: bytes
 
 
+def read_blobs(git: Callable[..., bytes], commit: str, paths: Iterable[str]) -> dict[str, Blob]:
+    """Return the files among `paths` that a commit holds; `git` runs git in its repository.
+
+    Raise Failure for one too large, or damaged.
+    """
+    held = []
+    for entry in split_nul(git("ls-tree", "-l", "-z", commit, "--", *paths)):
+        facts, path = entry.split("\t", 1)
+        mode, _, name, size = facts.split()
+        if not mode.startswith("100"):  # a folder, a symbolic link or a submodule
+            continue
+        if size == "BAD":
+            raise Failure(f"git has lost the committed {path}", "See what is damaged: git fsck")
+        if int(size) > READ_LIMIT:
+            raise Failure(f"{path}, as it is committed, is larger than {READ_LIMIT} bytes",
+                          f"Rename that file, and commit: {shell_line('git', 'mv', path, 'NEW')}")
+        held.append((path, mode, name, int(size)))
+    names = "".join(f"{name}\n" for _, _, name, _ in held)
+    contents = io.BytesIO(git("cat-file", "--batch", stdin=names.encode()) if held else b"")
+    blobs = {}
+    for path, mode, name, length in held:
+        contents.readline()  # name, type and size
+        blobs[path] = Blob(mode, name, contents.read(length + 1)[:-1])  # without the end of line
+    return blobs
+
+
 class Project(NamedTuple):
     """A git work tree and where its HEAD stands.
 
@@ -460,28 +486,6 @@ class Project(NamedTuple):
             raise Failure(f"git does not tell the commit of {self.root}", error_text(result.stderr))
         return result.stdout.decode().strip()
 
-    def blobs_of(self, commit: str, paths: Iterable[str]) -> dict[str, Blob]:
-        """Return the files among `paths` that a commit holds. Raise Failure for one too large, or damaged."""
-        held = []
-        for entry in split_nul(self.git("ls-tree", "-l", "-z", commit, "--", *paths)):
-            facts, path = entry.split("\t", 1)
-            mode, _, name, size = facts.split()
-            if not mode.startswith("100"):  # a folder, a symbolic link or a submodule
-                continue
-            if size == "BAD":
-                raise Failure(f"git has lost the committed {path}", "See what is damaged: git fsck")
-            if int(size) > READ_LIMIT:
-                raise Failure(f"{path}, as it is committed, is larger than {READ_LIMIT} bytes",
-                              f"Rename that file, and commit: {shell_line('git', 'mv', path, 'NEW')}")
-            held.append((path, mode, name, int(size)))
-        names = "".join(f"{name}\n" for _, _, name, _ in held)
-        contents = io.BytesIO(self.git("cat-file", "--batch", stdin=names.encode()) if held else b"")
-        blobs = {}
-        for path, mode, name, length in held:
-            contents.readline()  # name, type and size
-            blobs[path] = Blob(mode, name, contents.read(length + 1)[:-1])  # without the end of line
-        return blobs
-
 
 def require_own_work_tree(folder: Path, root: Path) -> None:
     """Raise Failure if a folder's repository is not that of its work tree's root.
@@ -499,7 +503,7 @@ def read_head(project: Project) -> Project:
     """Return a project with its branch, commit and blobs. Raise Failure if public_html is a submodule."""
     branch = os.fsdecode(run_git(project.root, "symbolic-ref", "--quiet", "--short", "HEAD").stdout)
     commit = project.head_commit()
-    blobs = project.blobs_of(commit, FILES) if commit else {}
+    blobs = read_blobs(project.git, commit, FILES) if commit else {}
     if commit and project.git("ls-tree", commit, "--", "public_html").startswith(GITLINK.encode()):
         raise Failure(*SUBMODULE)
     return project._replace(branch=branch.rstrip("\n") or None, commit=commit or None, blobs=blobs)
@@ -596,7 +600,7 @@ def find_base(project: Project, path: str) -> tuple[str, Optional[bytes]]:
     newest = ""
     for commit, digits in committed_fingerprints(project, path):
         newest = newest or digits
-        blob = project.blobs_of(commit, [path]).get(path)
+        blob = read_blobs(project.git, commit, [path]).get(path)
         if blob and fingerprint(blob.content.decode("utf-8", "surrogateescape")) == digits:
             return newest, blob.content
     return newest, None
@@ -4115,9 +4119,9 @@ class HostedProject:
         return self.log_entry(commit)[1] if commit else "nothing"
 
     def flx(self, commit: str) -> list[FlxLine]:
-        """Return the lines of a commit's .flx, none if it has no such file."""
-        content = run_git(self.repository, self.git_dir, "cat-file", "blob", f"{commit}:.flx").stdout
-        return parse_flx(content)
+        """Return the lines of a commit's .flx, none if it has no such file; raise as read_blobs() does."""
+        blob = read_blobs(self.checkout.git, commit, [".flx"]).get(".flx")
+        return parse_flx(blob.content) if blob else []
 
     def log_path(self, commit: str) -> Path:
         """Return where the log of a push is kept."""

@@ -158,6 +158,7 @@ BROKEN: Dict[str, Tuple[str, str, str]] = {  # what is pushed: (path, text, what
     "a value for a folder": (".flx", "[replace]\napplication A PROJECT_NAME\n", "application is no file"),
     "a value for a file outside": (".flx", "[replace]\n../x A PROJECT_NAME\n", "../x is no file"),
     "a value for the project": (".flx", "[replace]\n. A PROJECT_NAME\n", ". is no file"),
+    "a .flx without end": (".flx", "# flood\n" * (1 << 18), ".flx, as it is committed, is larger than"),
     "a character that no shell takes": (".flx", "[deploy]\ntrue\0\n", "NUL"),
     "no script": ("public_html/dispatch.fcgi", "", "does not begin with #!"),
 }
