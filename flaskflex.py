@@ -5175,6 +5175,8 @@ def check(options: argparse.Namespace, report: Report) -> int:
             ):
                 report.item(*finding)
                 levels.append(finding.level)
+    if {*levels} != {"ok"} and not os.path.samefile(project.root, "."):
+        report.fact("To type", f"what is shown, first: {shell_line('cd', os.path.relpath(project.root))}")
     report.fact("Not ready" if "fail" in levels else "Ready",
                 f"{levels.count('ok')} ok, {plural(levels.count('warn'), 'warning')}, "
                 f"{plural(levels.count('fail'), 'failure')}")

@@ -107,6 +107,18 @@ def test_check_works_as_if_started_elsewhere(
     assert f"{project} (branch main)" in result.out.splitlines()[0]
 
 
+def test_it_says_where_to_type_its_hints(
+    project: Path, git: Git, environ: Environ, flaskflex: Flaskflex
+) -> None:
+    elsewhere = project / "public_html"
+    assert "To type" not in flaskflex("check", cwd=elsewhere).out
+    git("rm", "-q", "--cached", ".flx")
+    git("commit", "-q", "-m", "Gone")
+    assert "To type" not in flaskflex("check").out
+    typed, = re.findall("^To type .*: (cd .*)$", flaskflex("check", cwd=elsewhere).out, re.MULTILINE)
+    assert run("sh", "-ec", f"{typed}; pwd", cwd=elsewhere, env=environ) == f"{project}\n"
+
+
 @pytest.mark.parametrize("options", [
     ["--timeout", "0"], ["--timeout", "-1"], ["--timeout", "nan"], ["--timeout", "inf"],
     ["--timeout", "1e300"], ["--timeout", "soon"], ["--exclude", "x"], ["now"],
