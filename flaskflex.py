@@ -501,12 +501,13 @@ def require_own_work_tree(folder: Path, root: Path) -> None:
 
 def read_head(project: Project) -> Project:
     """Return a project with its branch, commit and blobs. Raise Failure if public_html is a submodule."""
-    branch = os.fsdecode(run_git(project.root, "symbolic-ref", "--quiet", "--short", "HEAD").stdout)
+    head = os.fsdecode(run_git(project.root, "symbolic-ref", "--quiet", "HEAD").stdout).rstrip("\n")
     commit = project.head_commit()
     blobs = read_blobs(project.git, commit, FILES) if commit else {}
     if commit and project.git("ls-tree", commit, "--", "public_html").startswith(GITLINK.encode()):
         raise Failure(*SUBMODULE)
-    return project._replace(branch=branch.rstrip("\n") or None, commit=commit or None, blobs=blobs)
+    branch = head.removeprefix("refs/heads/")  # and not as --short has it, if a tag has the same name
+    return project._replace(branch=branch or None, commit=commit or None, blobs=blobs)
 
 
 def find_project(folder: Path) -> Project:
@@ -2967,7 +2968,8 @@ def missing_application_hint(root: Path) -> str:
 
 # What belongs to the place where an application runs: its data, and its settings and secrets.
 DATABASE = re.compile(r"\.(db|db3|sqlite\d?)(-\w+)?$")
-SETTINGS = re.compile(r"(^|/)(\.env(\.(?!example|sample)\w+)?$|instance/(?!\.git)[^/]|[^/]*\.key$)")
+SETTINGS = re.compile(r"(^|/)(\.env(\.(?!example|sample|template|dist)\w+)?$"
+                      r"|instance/(?!\.git)[^/]|[^/]*\.key$)")
 
 # What is made again everywhere, and what only the developer has a use for.
 LOCAL = re.compile(r"(^|/)(__pycache__|node_modules|\.(DS_Store|coverage|idea|vscode|[\w-]*cache))(/|$)"

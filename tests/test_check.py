@@ -336,7 +336,7 @@ def test_path_in_a_hint_is_one_word_for_the_shell(tmp_path: Path) -> None:
     (["a.db", "x/a.sqlite3", "a.db-wal", "a.sqlite-journal", ".env", "x/.env", ".env.local", "x/tls.key",
       "instance/x", "x/instance/y/z"], True),
     (["a.dbml", "db.py", ".env.example", ".flaskenv", "env", "x/instances/y", "instance/.gitkeep",
-      "keyboard.py", "sqlite.html"], False),
+      "keyboard.py", "sqlite.html", ".env.template", "x/.env.dist"], False),
 ])
 def test_data_and_settings_are_known_by_their_names(paths: List[str], data: bool) -> None:
     assert [path for path in paths if FLASKFLEX.is_data(path) != data] == []

@@ -98,6 +98,12 @@ def test_a_branch_may_have_any_name(
     assert "Traceback" not in flaskflex("check", "--timeout=1").err
 
 
+def test_a_tag_may_be_called_like_the_branch(git: Git, flaskflex: Flaskflex) -> None:
+    flaskflex()
+    git("tag", "main")
+    assert "(branch main)\n" in flaskflex().out
+
+
 @pytest.mark.parametrize("name", ["-env", "--help", "a b", "żółć", "$(x)", "a\nb"])
 def test_a_virtualenv_may_lie_anywhere(
     name: str, project: Path, virtualenv: Path, environ: Environ, flaskflex: Flaskflex
