@@ -2727,6 +2727,7 @@ def running_apache(root: Path, environ: Environ, log: int, *, port: int = 0) -> 
         (folder / "apache.conf").write_text(APACHE_CONF, encoding="utf-8")  # first: see clear_abandoned
         (folder / "modules.conf").write_text(load_modules(modules), encoding="utf-8")
         (folder / "public_html").symlink_to(os.path.realpath(root / "public_html"))
+        (folder / "above").symlink_to(os.path.dirname(os.path.realpath(root)))
         command = [*setpriv_command(root), program, "-d", str(folder), "-f", "apache.conf",
                    "-D", "FOREGROUND", "-D", "REQUESTS" if port else "ERRORS"]
         paths = {name: short_path(environ.get(name, ""), folder / name) for name in ("PATH", "PYTHONPATH")}
@@ -3799,9 +3800,10 @@ def user_name() -> str:
         return str(os.geteuid())
 
 
-def command_environ(mark: str) -> dict[str, str]:
+def command_environ(mark: str, root: Path) -> dict[str, str]:
     """Return the environment of commands, built anew: git's variables would point to the wrong repository.
 
+    Nor is git to find the repository in which a trial lies: it looks for none above the folder `root`.
     For its hooks git puts the folder of its own programs in front of PATH. Who pushes to a folder of their
     own machine may have a virtualenv there: that is not the site's.
     """
@@ -3811,6 +3813,7 @@ def command_environ(mark: str) -> dict[str, str]:
     return {
         "HOME": os.path.expanduser("~"), "USER": user_name(), "LOGNAME": user_name(),
         "LANG": os.environ.get("LANG", "C.UTF-8"), HOST_MARKER: mark, "PATH": os.pathsep.join(folders),
+        "GIT_CEILING_DIRECTORIES": str(root.parent),
     }
 
 
@@ -3867,7 +3870,7 @@ class FlxRun(NamedTuple):
         limit, deadline = self.log.path.stat().st_size + OUTPUT_LIMIT, time.monotonic() + self.seconds
         command, reason = ["/bin/sh", "-c", line.text], ""
         with open(self.log.path, "ab") as output, \
-                in_background(command, cwd=self.root, env=command_environ(self.mark),
+                in_background(command, cwd=self.root, env=command_environ(self.mark, self.root),
                               stdout=output, stderr=output) as process:
             try:
                 while process.poll() is None and not reason:
@@ -4009,7 +4012,8 @@ def ask_site(root: Path, mark: str) -> Finding:
     if not (root / "public_html" / "dispatch.fcgi").exists():
         return Finding("fail", "public_html/dispatch.fcgi is missing", "In the project: python flaskflex.py")
     # A short PATH, as Apache's own: dispatch.fcgi goes on in the site's virtualenv.
-    environ = {"PATH": f"{os.path.dirname(sys.executable)}:/usr/local/bin:/usr/bin:/bin", HOST_MARKER: mark}
+    environ = {"PATH": f"{os.path.dirname(sys.executable)}:/usr/local/bin:/usr/bin:/bin", HOST_MARKER: mark,
+               "GIT_CEILING_DIRECTORIES": str(root.parent)}
     silent = Report(quiet=True)  # what a hook prints goes through its log alone
     return finding_for(request_page(root, environ, ANSWER_SECONDS, silent), root)
 
@@ -4508,8 +4512,6 @@ def renew_repository(hosted: HostedProject, *, url: Optional[str], closed: bool)
         if value and hosted.setting(name) != value:
             hosted.git("config", name, value)
     write_beside(hosted.state / "flaskflex.py", own_script().read_bytes(), 0o644)
-    # A trial lies below: as in the site, what runs there finds no repository, and not this one.
-    write_beside(hosted.state / ".git", b"gitdir: none, as in the site\n", 0o644)
     for hook in ("update", "reference-transaction", "post-receive"):
         write_beside(hosted.repository / "hooks" / hook, HOOK.encode(), 0o755)
 
@@ -5645,6 +5647,8 @@ FcgidInitialEnv PATH "${PATH}"
 FcgidInitialEnv PYTHONPATH "${PYTHONPATH}"
 FcgidInitialEnv PYTHONDONTWRITEBYTECODE 1
 FcgidInitialEnv FLASKFLEX_FOLDER "${FLASKFLEX_FOLDER}"
+# Git finds no repository that only holds the folder of the project.
+FcgidInitialEnv GIT_CEILING_DIRECTORIES "${FLASKFLEX_FOLDER}/above"
 
 # The document root, with what a project's .htaccess may say on a host, and the
 # path for the application as it was asked for: a%2Fb, a//b.
