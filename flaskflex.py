@@ -3522,11 +3522,25 @@ def old_names(path: str) -> Iterator[str]:
     return (path + ".old" * count for count in itertools.count(1))
 
 
+def folders_above(path: str) -> list[str]:
+    """Return the folders on the way to a file from the top of its project, the outer ones first."""
+    parts = path.split("/")
+    return ["/".join(parts[:count]) for count in range(1, len(parts))]
+
+
 def blocker(site: Path, path: str) -> str:
     """Return what is in the way of a file: a file or a link at the place of one of its folders, or itself."""
-    parts = [*map(str, Path(path).parents[-2::-1]), path]
-    return next((part for part in parts if os.path.lexists(site / part) and not is_real_folder(site / part)),
-                path)
+    return next((folder for folder in folders_above(path)
+                 if os.path.lexists(site / folder) and not is_real_folder(site / folder)), path)
+
+
+def is_database(path: Path) -> bool:
+    """Return True for a database of SQLite's, by its name or by its first bytes."""
+    if DATABASE.search(path.name):
+        return True
+    with contextlib.suppress(OSError, Failure), open_regular(path, limit=sys.maxsize) as file:
+        return file.read(16) == b"SQLite format 3\0"
+    return False
 
 
 def in_the_way_failure(site: Path, paths: Sequence[str]) -> Failure:
@@ -3535,7 +3549,7 @@ def in_the_way_failure(site: Path, paths: Sequence[str]) -> Failure:
     moves = [(path, free_path(site, old_names(path), taken))
              for path in dict.fromkeys(blocker(site, path) for path in paths)]
     moves += [(path + end, free + end) for path, free in moves for end in JOURNALS
-              if (site / f"{path}{end}").exists()]
+              if (site / f"{path}{end}").exists() and is_database(site / path)]
     return Failure("\n".join((
         f"the push would replace what the site made or changed itself: {', '.join(paths)}",
         "If it is the site's data, take it out of git, name it in .gitignore, and push again:",
@@ -3671,7 +3685,7 @@ class Checkout(NamedTuple):
         See https://sqlite.org/tempfiles.html: in WAL mode, who has it open goes on to write beside its name.
         """
         files = [self.root / f"{path}{end}" for end in JOURNALS]
-        return any(file.is_file() and file.stat().st_size for file in files)
+        return any(file.is_file() and file.stat().st_size for file in files) and is_database(self.root / path)
 
     def changes(self, old: str, new: str) -> dict[str, tuple[str, str]]:
         """Return the modes in two commits of each file in which they differ; raise as git() does.
@@ -3708,8 +3722,8 @@ class Checkout(NamedTuple):
     def is_blocked(self, path: str, removed: set[str]) -> bool:
         """Return True if no file can be at a path: a folder with files is there, or a file or link above."""
         place = self.root / path
-        files = [folder for folder in list(place.parents)[:path.count("/")]
-                 if os.path.lexists(folder) and not is_real_folder(folder)]
+        files = [self.root / folder for folder in folders_above(path)
+                 if os.path.lexists(self.root / folder) and not is_real_folder(self.root / folder)]
         if is_real_folder(place):
             files += [found for found in place.rglob("*") if not is_real_folder(found)]
         return any(str(found.relative_to(self.root)) not in removed for found in files)
