@@ -92,6 +92,7 @@ if __name__ == "__main__":
 import argparse
 import atexit
 import contextlib
+import filecmp
 import functools
 import gc
 import io
@@ -4292,7 +4293,7 @@ class HostedProject:
         """
         log.fact("Trying", self.describe(new))
         self.trial_note.unlink(missing_ok=True)  # what ran in the site is no longer what it says
-        self.restore_before()
+        self.restore_before(log)
         copy_folder(self.site, self.state / "trial", whole=True)
         os.rename(self.state / "trial", self.before)
         try:
@@ -4300,23 +4301,34 @@ class HostedProject:
             report_answer(ask_site(self.site, self.mark), log)
         except BaseException:
             end_marked(self.mark)
-            self.restore_before()
+            self.restore_before(log)
             raise
 
-    def restore_before(self) -> None:
+    def set_aside_settings(self, log: Log) -> None:
+        """Let settings stay as the site has them by now, and keep beside them what they held before.
+
+        Their owner may have changed them while a first push was tried, or a line of its [setup].
+        """
+        names = [str(path.relative_to(self.before)) for path in self.before.rglob("*") if path.is_file()]
+        taken = set(names)
+        for name in filter(SETTINGS.search, names):
+            before, now = self.before / name, self.site / name
+            if DATABASE.search(name) or not now.is_file():
+                continue
+            if filecmp.cmp(before, now, shallow=False):
+                before.unlink()
+            else:
+                kept = free_path(self.site, old_names(name), taken)
+                log.fact("Note", f"{name} was changed; what it held before is in {kept}")
+                before.rename(self.before / kept)
+
+    def restore_before(self, log: Log) -> None:
         """Let the site hold what it held before a first push that failed, or was cut off.
 
         What has come since and is not the push's stays: somebody may have copied a .env there, or changed it.
-        Then what it held before is kept beside it: a line of [setup] may have done that.
         """
         if self.before.exists():
-            for path in filter(Path.is_file, sorted(self.before.rglob("*"))):
-                name = str(path.relative_to(self.before))
-                if SETTINGS.search(name) and not DATABASE.search(name) and (self.site / name).is_file():
-                    if path.read_bytes() == (self.site / name).read_bytes():
-                        path.unlink()
-                    else:
-                        path.rename(self.before / free_path(self.site, old_names(name), set()))
+            self.set_aside_settings(log)
             self.checkout.remove_all()
             if not (self.before / ".venv").exists():
                 remove_tree(self.site / ".venv")
@@ -4393,7 +4405,7 @@ class HostedProject:
         if old:
             self.forget_before()
         elif not tried_here:
-            self.restore_before()
+            self.restore_before(log)
         if new in ("", old):
             return True
         if self.last_trial()[0] not in ("", self.branch()):
