@@ -3990,11 +3990,11 @@ def adopt_links(site: bytes, copy: bytes, in_site: re.Pattern[bytes]) -> None:
             os.symlink(wanted, link)
 
 
-def adopt_copy(site: Path, names: Sequence[Path], copy: Path, tracked: set[str]) -> None:
+def adopt_copy(site: Path, names: Sequence[Path], copy: Path, settings: Iterable[Path]) -> None:
     """Make a copied site one of its own: what names the site by its path names the copy.
 
-    That is done in links, in the virtualenv's programs and editable installs, and in settings: they may name
-    a database, which [deploy] changes. Tracked files stay, because git would take them for edited.
+    That is done in links, in the virtualenv's programs and editable installs, and in those files of settings:
+    they may name a database, which [deploy] changes.
 
     `names` are the paths by which the site is known. Raise Failure if its virtualenv is elsewhere, or as
     adopt_links does.
@@ -4002,21 +4002,20 @@ def adopt_copy(site: Path, names: Sequence[Path], copy: Path, tracked: set[str])
     if (site / ".venv").is_symlink():
         raise Failure(f"{site}/.venv is a link, and a trial would change what it leads to",
                       f"On the host: {shell_line('rm', f'{site}/.venv')}\nThe next push makes a new one.")
-    in_site = re.compile(b"(?:%b)(?![\\w.-])"  # not a neighbour whose name begins alike
+    in_site = re.compile(b"(?<![\\w.-])(?:%b)(?![\\w.~-])"  # not a neighbour whose name begins alike
                          % b"|".join(re.escape(os.fsencode(name)) for name in names))
     adopt_links(os.fsencode(site), os.fsencode(copy), in_site)
     virtualenv = copy / ".venv"
-    files = [*virtualenv.glob("bin/*"), virtualenv / "pyvenv.cfg"]
+    files = [*settings, *virtualenv.glob("bin/*"), virtualenv / "pyvenv.cfg"]
     for kind in ("*.pth", "*.egg-link", "__editable__*.py", "*.dist-info/direct_url.json"):
         files += virtualenv.glob(f"lib/*/site-packages/{kind}")
-    for kind in (".env*", "application/.env*", "instance/*", "application/instance/*"):
-        files += [path for path in copy.glob(kind) if str(path.relative_to(copy)) not in tracked]
     for path in files:
-        inside = copy in path.resolve().parents  # no link leads to somebody else's file
+        inside = copy in Path(os.path.realpath(path)).parents  # no link leads to somebody else's file
         if inside and path.is_file() and not path.is_symlink() and path.stat().st_size < 1 << 20:
             content = path.read_bytes()
             if in_site.search(content) and b"\0" not in content:
-                path.write_bytes(in_site.sub(lambda _: os.fsencode(copy), content))
+                own = in_site.sub(lambda _: os.fsencode(copy), content)
+                write_beside(path, own, stat.S_IMODE(path.stat().st_mode))
 
 
 # --- host: a project on its host ---
@@ -4263,6 +4262,14 @@ class HostedProject:
                           "On the host, in the repository: git config flaskflex.timeout 600")
         return float(setting)
 
+    def untracked_settings(self, folder: Path, commits: Iterable[str]) -> list[Path]:
+        """Return the files of settings in a folder that are in none of the commits; raise as git() does."""
+        kinds = (".env*", "application/.env*", "instance/*", "application/instance/*")
+        found = [path for kind in kinds for path in folder.glob(kind)]
+        tracked = {name for commit in commits if found
+                   for name in self.git("ls-tree", "-r", "-z", "--name-only", commit).split("\0")}
+        return [path for path in found if str(path.relative_to(folder)) not in tracked]
+
     def try_commit(self, old: str, new: str, log: Log) -> None:
         """Try a commit on a copy of the site, which stays as it is; raise Failure if it does not run."""
         log.fact("Trying", f"{self.describe(new)} (in a copy of the site)")
@@ -4271,7 +4278,7 @@ class HostedProject:
             for line in copy_folder(self.site, trial.root, whole=False):
                 log.write(line)
             adopt_copy(self.site, (self.site, self.repository.with_suffix("")), trial.root,
-                       self.checkout.known_paths(old))
+                       self.untracked_settings(trial.root, (old, new)))
             if self.checkout.index_file.exists():
                 shutil.copy2(self.checkout.index_file, trial.index_file)  # git compares its time with files'
             kept = self.deploy(trial, old, new, log)
