@@ -3585,7 +3585,7 @@ class Checkout(NamedTuple):
         - a file may be as the new commit has it already, and stays the site's;
         - one that the site changed and the new commit lacks stays, untracked;
         - what the new commit lacks stays even if the site has not changed it, if it is a database or
-          settings, or if the commit's .gitignore names it;
+          settings, or if the commit's .gitignore names it, and everybody would not see it in public_html;
         - one that the site has lost is written again, if it is no database and no settings.
 
         Raise Failure, with no file changed, if another file is in the way; with keep it stays. Raise it
@@ -3603,8 +3603,9 @@ class Checkout(NamedTuple):
         doubtful = {path for path, (old_mode, _) in changes.items()
                     if (path in edited or old_mode == ABSENT) and self.has_file(path)}
         lacking = {path for path, (_, new_mode) in changes.items() if new_mode == ABSENT}
-        if lacking:
-            known -= lacking & held.ignored(coming)
+        if lacking and not keep:  # what is taken back goes
+            ignored = lacking & held.ignored(coming)
+            known -= {path for path in ignored if not path.startswith("public_html/")}
         plan = self.plan(changes, doubtful, coming.edited() & doubtful if doubtful else set(), known)
         if plan.in_the_way and not keep:
             raise in_the_way_failure(self.repository.with_suffix(""), sorted(plan.in_the_way))
@@ -5708,7 +5709,7 @@ HOOK = r'''#!/bin/sh
 # started, on the copy of flaskflex.py that lies here, with the standard library
 # alone (-I -S): the packages of the host's Python take longer to set up.
 
-umask 022
+umask 022  # whatever the pusher's own is: Python keeps what it has compiled
 read -r _ branch <HEAD  # "ref: refs/heads/main"
 
 flaskflex() {
