@@ -3876,8 +3876,8 @@ class FlxRun(NamedTuple):
         place = Path(os.path.realpath(self.root / path))
         if self.root not in (place, *place.parents) or not place.exists():
             raise flx_failure(line, f"{path} is not in the project")
-        if place.is_dir() and mode[0] != "7":
-            raise flx_failure(line, "a folder needs a 7 first, or no later push could change what is in it")
+        if place.is_dir() and mode[0] not in "57":
+            raise flx_failure(line, "a folder needs a 7 or a 5 first, or its owner cannot enter it")
         place.chmod(int(mode, 8))
 
     def run(self, line: FlxLine) -> None:
