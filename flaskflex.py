@@ -3611,7 +3611,7 @@ class Checkout(NamedTuple):
             raise in_the_way_failure(self.repository.with_suffix(""), sorted(plan.in_the_way))
         self.require_writable([*plan.written, *filter(self.has_file, plan.removed)])
         self.replace(plan, coming, stamps)
-        return (edited - changes.keys()) | plan.kept
+        return {path for path in edited - changes.keys() if self.has_file(path)} | plan.kept
 
     def with_index(self, end: str) -> Checkout:
         """Return this folder with another index, which no killed git keeps locked."""
@@ -3638,11 +3638,12 @@ class Checkout(NamedTuple):
 
     def open_folders(self, paths: set[str]) -> None:
         """Let their owner into the folders of files again: a command of .flx may have set any modes."""
-        for folder in sorted({"", *with_folders(paths)} - paths):
+        for folder in sorted(with_folders(paths) - paths):
             place = self.root / folder
-            with contextlib.suppress(OSError):  # another user's
-                if is_real_folder(place) and place.stat().st_mode & 0o700 != 0o700:
-                    place.chmod(place.stat().st_mode & 0o777 | 0o700)
+            with contextlib.suppress(OSError):  # it is gone, or another user's
+                mode = stat.S_IMODE(os.lstat(place).st_mode)
+                if mode & 0o700 != 0o700 and place.is_dir() and os.path.realpath(place) == str(place):
+                    place.chmod(mode | 0o700)
 
     def ignored(self, rules: Checkout) -> set[str]:
         """Return the paths in this index that the .gitignore files in another index name; raise as git()."""
@@ -3703,12 +3704,14 @@ class Checkout(NamedTuple):
         return changes
 
     def lost(self, edited: set[str], new: str) -> dict[str, tuple[str, str]]:
-        """Return the files among edited ones that are gone, as changes from a commit that lacks them.
+        """Return the modes of edited files that are gone, as if the old commit lacked them; see changes().
 
-        Data is not among them: the site may do without it. Raise as git() does.
+        Data is not among them: the site may do without it. Nor is what cannot be written: no push may fail
+        for a file that it does not change. Raise as git() does.
         """
         gone = {path for path in edited
-                if self.may_unlink(path) and not os.path.lexists(self.root / path) and not is_data(path)}
+                if self.may_unlink(path) and not os.path.lexists(self.root / path) and not is_data(path)
+                and not self.is_blocked(path, set()) and not self.closed_folder(path)}
         every = self.changes(EMPTY_TREE, new) if gone else {}
         return {path: every[path] for path in gone}
 
@@ -3787,16 +3790,20 @@ class Checkout(NamedTuple):
             self.remove(path for path in paths - kept if self.may_unlink(path))
         self.index_file.unlink(missing_ok=True)
 
+    def closed_folder(self, path: str) -> str:
+        """Return in which folder a file cannot be replaced, and why; "" if it can be."""
+        folder = next(parent for parent in (self.root / path).parents if parent.is_dir())
+        if not os.access(folder, os.W_OK | os.X_OK):
+            return f"{folder}, which is not ours to write to"
+        if folder.stat().st_dev != self.root.stat().st_dev:
+            return f"{folder}, which is a disk of its own"
+        return ""
+
     def require_writable(self, paths: Iterable[str]) -> None:
         """Raise Failure if files cannot be replaced: their folder is another user's, or a disk of its own."""
-        disk = self.root.stat().st_dev
-        for path in paths:
-            folder = next(parent for parent in (self.root / path).parents if parent.is_dir())
-            writable = os.access(folder, os.W_OK | os.X_OK)
-            if not writable or folder.stat().st_dev != disk:
-                raise Failure(f"the push changes files in {folder}, which is "
-                              + ("a disk of its own" if writable else "not ours to write to"),
-                              "Take these files out of git, or change that on the host.")
+        for closed in filter(None, map(self.closed_folder, paths)):
+            raise Failure(f"the push changes files in {closed}",
+                          "Take these files out of git, or change that on the host.")
 
 
 # --- host: what .flx says is carried out ---
@@ -4387,17 +4394,17 @@ class HostedProject:
         return True
 
     def held_commit(self, live: str) -> str:
-        """Return the commit that the site holds: the live one, "" if somebody has removed all its files.
+        """Return the commit that the site holds: the live one, "" if nothing is left there but settings.
 
         Raise Failure if a link leads to a site that was live, and nothing is there.
         """
         self.site.mkdir(exist_ok=True)
-        has_file = self.checkout.has_file
-        if live and (has_file("public_html/dispatch.fcgi") or any(  # it is quicker to look for this alone
-                has_file(path) and not is_data(path) for path in self.checkout.known_paths(live))):
+        files = (os.path.relpath(os.path.join(folder, name), self.site)
+                 for folder, _, names in os.walk(self.site) for name in names)
+        if any(DATABASE.search(name) or not SETTINGS.search(name) for name in files):
             return live
         if live and self.repository.with_suffix("").is_symlink():
-            raise Failure(f"{self.site} is empty, where {self.describe(live)} was served",
+            raise Failure(f"nothing is left in {self.site}, where {self.describe(live)} was served",
                           "Is its disk mounted? If the site is to be made anew, remove the link to it.")
         return ""
 
@@ -4431,7 +4438,8 @@ def try_push(hosted: HostedProject, log: Log, old: str, new: str) -> None:
     now, live = hosted.commits()
     if now == live and not finished:
         raise Failure("the last push was cut off, and does not run, as is known only now: "
-                      f"{hosted.describe(now)} is served again", "Push again.")
+                      f"{hosted.describe(now)} is served again",
+                      f"Push again. Its log on the host says why: {hosted.log_path(now)}")
     if old != now:
         raise Failure("somebody else has pushed meanwhile", "git pull, and push again.")
     if new == live and finished:
