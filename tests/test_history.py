@@ -11,7 +11,7 @@ import pytest
 from conftest import Environ, Flaskflex, Git, Result, run
 from helpers import FILES, assert_refused, newer_script, output_bytes, untouched, write
 
-pytestmark = pytest.mark.oldest
+pytestmark = pytest.mark.once
 
 MINE = "# mine\n"
 HEADING = "# of a newer flaskflex\n"

@@ -218,6 +218,15 @@ def test_settings_that_a_first_push_replaces_and_fails_are_kept_beside_them(new:
         assert (new.site / ".env.old").read_text() == "SECRET=1"
 
 
+def test_no_settings_take_the_place_of_others_that_were_kept(new: Hosted) -> None:
+    write(new.site / ".env", "A")
+    write(new.site / ".env.old", "B")
+    new.commit(".flx", f"{FLX}[setup]\necho 1 >.env; echo 2 >.env.old; false\n")
+    out = new.push(status=1)
+    assert {path.read_text() for path in new.site.glob(".env*")} == {"A", "B", "1\n", "2\n"}
+    assert "Note        .env was changed; what it held before is in .env.old" in out
+
+
 def test_settings_that_are_corrected_while_a_first_push_fails_stay(new: Hosted) -> None:
     write(new.site / ".env", "SECRET=wrong", mode=0o600)
     write(new.site / "instance" / "config.py", "DEBUG = True")
@@ -366,7 +375,8 @@ def test_the_environment_of_commands_is_built_anew(live: Hosted, host_environ: E
     lines = record.read_text().splitlines()
     names = {line.split("=")[0] for line in lines[:-1]}
     of_the_shell = {"PWD", "OLDPWD", "SHLVL", "_"}
-    assert names - of_the_shell == {"HOME", "USER", "LOGNAME", "LANG", "PATH", "FLASKFLEX_HOST"}
+    assert names - of_the_shell == {"HOME", "USER", "LOGNAME", "LANG", "PATH", "FLASKFLEX_HOST",
+                                    "GIT_CEILING_DIRECTORIES"}
     assert f"HOME={host_environ['HOME']}" in lines
     assert "git-core" not in "".join(lines)
     assert lines[-1] == f"{live.folder}/elsewhere/.git"
@@ -443,7 +453,7 @@ def test_a_program_that_is_killed_while_a_site_is_copied_leaves_no_copy_that_cou
         if program == "cp":
             FLASKFLEX.copy_folder(tmp_path, tmp_path / "copy", whole=True)
         else:
-            FLASKFLEX.adopt_copy(tmp_path, [tmp_path], tmp_path / "copy", set())
+            FLASKFLEX.adopt_copy(tmp_path, [tmp_path], tmp_path / "copy", [])
 
 
 def test_what_a_push_has_started_that_ended_well_is_not_ended_by_one_that_waited(live: Hosted) -> None:

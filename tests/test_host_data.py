@@ -19,7 +19,7 @@ from hosting import APPLICATION, FLX, NAME, Hosted
 
 pytest_plugins = ["hosting_fixtures"]
 
-pytestmark = pytest.mark.once
+pytestmark = [pytest.mark.once, pytest.mark.oldest]
 
 
 def database(hosted: Hosted) -> str:
@@ -92,6 +92,64 @@ def test_files_that_the_site_has_lost_come_back_with_the_next_push_and_data_does
     live.served()
 
 
+def test_a_lost_file_that_cannot_come_back_stops_no_push(live: Hosted) -> None:
+    live.commit("uploads/.gitkeep", "")
+    live.push()
+    shutil.rmtree(live.site / "uploads")
+    write(live.site / "uploads", "the site's own")
+    live.commit()
+    live.push()
+    assert live.ref("refs/flaskflex/live") == live.git("rev-parse", "HEAD")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a disk")
+def test_a_lost_file_is_not_missed_where_a_disk_is_mounted_over_its_folder(live: Hosted) -> None:
+    live.commit("uploads/.gitkeep", "")
+    live.push()
+    new = live.commit()
+    run("unshare", "--mount", "sh", "-ec", 'mount -t tmpfs tmpfs "$1"; git push -q "$2" HEAD:main', "sh",
+        live.site / "uploads", live.repository, cwd=live.clone,
+        env={**live.environ, "PATH": f"{live.environ['PATH']}:/usr/sbin:/sbin"})
+    assert live.served() == new
+
+
+def test_what_gitignore_names_is_served_no_longer_if_git_no_longer_has_it(live: Hosted) -> None:
+    live.commit("public_html/dump.txt", "a secret")
+    live.push()
+    live.git("rm", "-q", "public_html/dump.txt")
+    live.commit(".gitignore", "dump.txt\n")
+    live.push()
+    assert not (live.site / "public_html" / "dump.txt").exists()
+
+
+def test_what_is_taken_back_goes_whatever_gitignore_names(live: Hosted) -> None:
+    live.commit(".gitignore", "local.py\n")
+    live.push()
+    served = live.served()
+    live.commit("application/local.py", "raise ValueError\n")
+    live.commit(".flx", f"{FLX}[deploy]\ncase $PWD in */trial) ;; *) exit 7 ;; esac\n")
+    live.push()
+    assert live.served() == served and not (live.site / "application" / "local.py").exists()
+
+
+def test_settings_that_the_site_has_already_may_be_pushed_though_they_name_it(live: Hosted) -> None:
+    write(live.site / ".env", f"DATABASE={live.site}/rows\n")
+    new = live.commit(".env", f"DATABASE={live.site}/rows\n")
+    live.push()
+    assert live.served() == new
+
+
+def test_settings_that_name_something_else_are_the_same_in_a_trial(live: Hosted) -> None:
+    text = f"A={live.site}~old/x\nB=/mnt/backup{live.site}/x\nC={live.site}2/x\n"
+    write(live.site / ".env", text)
+    write(live.site / "expected", text)
+    (live.site / "instance").mkdir()
+    (live.site / "instance" / "loop").symlink_to("loop")
+    live.commit(".flx", f"{FLX}[deploy]\ncmp .env expected\n")
+    live.push()
+    live.served()
+
+
 @pytest.mark.parametrize("tracked", [True, False], ids=["a committed file", "an untracked file"])
 def test_a_push_that_would_replace_it_is_refused_and_the_hint_works_when_typed(
     tracked: bool, live: Hosted
@@ -115,6 +173,15 @@ def test_a_push_that_would_replace_it_is_refused_and_the_hint_works_when_typed(
     live.commit()
     live.push()
     assert database(live) == "a visitor's"
+
+
+def test_a_file_beside_one_that_is_no_database_is_no_journal(live: Hosted) -> None:
+    live.commit("pages/travel", "1")
+    live.commit("pages/travel-journal", "1")
+    live.push()
+    new = live.commit("pages/travel", "2")
+    live.push()
+    assert live.served() == new
 
 
 @pytest.mark.parametrize("kind", ["a file", "a link"])

@@ -16,7 +16,7 @@ from hosting import APPLICATION, FLX, NAME, Hosted, processes_of
 
 pytest_plugins = ["hosting_fixtures"]
 
-pytestmark = pytest.mark.once
+pytestmark = [pytest.mark.once, pytest.mark.oldest]
 
 
 # --- what happens to a host ---
@@ -66,6 +66,17 @@ def test_a_lost_site_is_set_up_anew_beside_what_its_owner_put_there(live: Hosted
     assert (live.site / ".env").read_text() == "SECRET=1"
 
 
+def test_setup_does_not_run_again_where_visitors_rows_are_left(live: Hosted) -> None:
+    live.commit(".flx", FLX.replace("[setup]", "[setup]\necho seed >application/todo.db"))
+    live.push()
+    lose_site(live)
+    write(live.site / "application" / "todo.db", "a visitor's")
+    new = live.commit()
+    live.push()
+    assert (live.site / "application" / "todo.db").read_text() == "a visitor's"
+    assert live.served() == new
+
+
 def test_a_lock_that_holds_anything_stops_no_push(live: Hosted) -> None:
     (live.repository / "flaskflex" / "lock").write_bytes(b"\xff\n\xff")
     live.commit()
@@ -78,6 +89,10 @@ def test_no_command_of_a_trial_finds_the_repository_in_which_it_lies(live: Hoste
     live.commit(".flx", f"{FLX}[deploy]\ngit update-ref -d refs/flaskflex/live\n")
     assert "not a git repository" in live.push(status=1)
     assert live.served() == served
+    live.commit(".flx", f"{FLX}[deploy]\ngit ls-remote {live.repository}\n")
+    live.commit(text="import subprocess\n\ndef hello():\n"
+                     "    return subprocess.check_output(['git', 'rev-parse', 'HEAD']).decode()\n")
+    assert re.search("^Refused .*CalledProcessError: .*'rev-parse'", live.push(status=1), re.MULTILINE)
 
 
 def test_the_owner_may_enter_the_folders_of_a_site_whatever_its_commands_have_set(live: Hosted) -> None:
@@ -90,8 +105,29 @@ def test_the_owner_may_enter_the_folders_of_a_site_whatever_its_commands_have_se
     assert (live.site / "static").stat().st_mode & 0o777 == 0o744
 
 
+def test_a_folder_may_be_closed_to_writing_and_is_changed_by_the_next_push(live: Hosted) -> None:
+    live.commit("private/x", "1")
+    live.commit(".flx", f"{FLX}[permission]\nprivate 500\n")
+    live.push()
+    live.commit("private/x", "2")
+    live.push()
+    live.served()
+    assert (live.site / "private").stat().st_mode & 0o777 == 0o500
+
+
+def test_folders_to_which_a_link_of_the_sites_leads_stay_as_they_are(live: Hosted) -> None:
+    live.commit("data/sub/x", "1")
+    live.push()
+    (live.site / "data").rename(live.folder / "data")
+    (live.site / "data").symlink_to(live.folder / "data")
+    (live.folder / "data" / "sub").chmod(0o2550)
+    live.commit(text="def hello(:\n")
+    with untouched(live.folder / "data"):
+        live.push(status=1)
+
+
 @pytest.mark.parametrize("path, mode, words", [
-    ("application", "644", "a folder needs a 7 first"), ("loop", "755", "loop is not in the project"),
+    ("application", "644", "a folder needs a 7 or a 5 first"), ("loop", "755", "loop is not in the project"),
 ])
 def test_a_mode_that_would_stop_all_later_pushes_is_refused(
     path: str, mode: str, words: str, live: Hosted
@@ -262,7 +298,7 @@ def test_a_site_behind_a_link_is_itself_in_a_trial_and_its_disk_has_to_be_there(
     (disk / NAME).rename(disk / "not mounted")
     (disk / NAME).mkdir()
     live.commit()
-    assert re.search(f"^Refused .*{disk / NAME} is empty", live.push(status=1), re.MULTILINE)
+    assert re.search(f"^Refused .*nothing is left in {disk / NAME}", live.push(status=1), re.MULTILINE)
     assert list((disk / NAME).iterdir()) == []
 
 

@@ -14,7 +14,7 @@ from helpers import (
     FILES, add_hook, assert_prepared, assert_refused, load_flaskflex, snapshot, untouched, write,
 )
 
-pytestmark = pytest.mark.oldest
+pytestmark = pytest.mark.once
 
 NOTE: str = load_flaskflex().FROZEN_NOTE  # in git's folder: what flaskflex wrote last
 
