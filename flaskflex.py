@@ -329,8 +329,9 @@ def in_background(command: Sequence[str], **options: Any) -> Iterator[Process]:
         try:
             yield process
         finally:
-            if process.poll() is None:
-                process.kill() if os.name == "nt" else os.killpg(process.pid, signal.SIGKILL)
+            with contextlib.suppress(OSError):  # it may have ended since it was asked
+                if process.poll() is None:
+                    process.kill() if os.name == "nt" else os.killpg(process.pid, signal.SIGKILL)
 
 
 def wait_until(done: Callable[[], bool], seconds: float) -> None:
