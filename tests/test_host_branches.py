@@ -13,7 +13,7 @@ from hosting import FLX, NAME, Hosted, processes_of
 
 pytest_plugins = ["hosting_fixtures"]
 
-pytestmark = [pytest.mark.once, pytest.mark.oldest]
+pytestmark = pytest.mark.once
 
 
 @pytest.mark.parametrize("path, order", [("number.txt", 1), ("number.txt", -1), ("another.txt", -1)])

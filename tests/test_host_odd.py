@@ -16,7 +16,7 @@ from hosting import APPLICATION, FLX, NAME, Hosted, processes_of
 
 pytest_plugins = ["hosting_fixtures"]
 
-pytestmark = [pytest.mark.once, pytest.mark.oldest]
+pytestmark = pytest.mark.once
 
 
 # --- what happens to a host ---
