@@ -19,7 +19,7 @@ from conftest import Environ, Flaskflex, Git, compile_script, run
 from deployed import NAME, copy_deployed, deploy, item, processes_in, troubles
 from helpers import light_virtualenv, load_flaskflex, site_packages, snapshot, write
 
-pytestmark = pytest.mark.oldest
+pytestmark = pytest.mark.oldest_and_newest
 
 HERE = Path(__file__).resolve().parent
 DISPATCH = "public_html/dispatch.fcgi"

@@ -181,6 +181,20 @@ def test_what_fails_is_refused_and_the_site_is_as_it_was(what: str, live: Hosted
     assert not processes_of(live.folder)
 
 
+@pytest.mark.parametrize("kind", ["a file", "a link"])
+def test_the_hint_names_what_is_in_the_way_of_a_folder(kind: str, live: Hosted) -> None:
+    if kind == "a file":
+        write(live.site / "uploads", "the site's own")
+    else:
+        (live.site / "uploads").symlink_to(live.folder)
+    live.commit("uploads/a", "pushed")
+    new = live.commit("uploads/b", "pushed")
+    for typed in re.findall("^ +(mv .*)$", live.push(status=1), re.MULTILINE):
+        run("sh", "-ec", typed, cwd=live.folder, env=live.environ)
+    live.push()
+    assert live.served() == new and os.path.lexists(live.site / "uploads.old")
+
+
 @pytest.mark.parametrize("setting", ["10m", "0"])
 def test_a_time_for_lines_that_is_no_number_of_seconds_is_refused_with_the_way_out(
     setting: str, live: Hosted

@@ -19,7 +19,7 @@ from hosting import APPLICATION, FLX, NAME, Hosted
 
 pytest_plugins = ["hosting_fixtures"]
 
-pytestmark = [pytest.mark.once, pytest.mark.oldest]
+pytestmark = pytest.mark.once
 
 
 def database(hosted: Hosted) -> str:
@@ -182,20 +182,6 @@ def test_a_file_beside_one_that_is_no_database_is_no_journal(live: Hosted) -> No
     new = live.commit("pages/travel", "2")
     live.push()
     assert live.served() == new
-
-
-@pytest.mark.parametrize("kind", ["a file", "a link"])
-def test_the_hint_names_what_is_in_the_way_of_a_folder(kind: str, live: Hosted) -> None:
-    if kind == "a file":
-        write(live.site / "uploads", "the site's own")
-    else:
-        (live.site / "uploads").symlink_to(live.folder)
-    live.commit("uploads/a", "pushed")
-    new = live.commit("uploads/b", "pushed")
-    for typed in re.findall("^ +(mv .*)$", live.push(status=1), re.MULTILINE):
-        run("sh", "-ec", typed, cwd=live.folder, env=live.environ)
-    live.push()
-    assert live.served() == new and os.path.lexists(live.site / "uploads.old")
 
 
 def test_visitors_rows_that_are_still_beside_a_database_keep_it(live: Hosted) -> None:

@@ -14,7 +14,7 @@ from conftest import SCRIPT, Environ, run
 from helpers import light_virtualenv, load_flaskflex, snapshot
 from installing import copy_source, pip_install, python_of, tool
 
-pytestmark = pytest.mark.oldest
+pytestmark = pytest.mark.once
 
 flaskflex_module: Any = load_flaskflex()
 VERSION: str = flaskflex_module.__version__

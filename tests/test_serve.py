@@ -20,7 +20,7 @@ from conftest import Environ, Flaskflex, Git, run, without_coverage
 from deployed import copy_deployed, deploy, item, processes_in
 from helpers import assert_refused, load_flaskflex, write
 
-pytestmark = [pytest.mark.oldest, pytest.mark.skipif(bool(why_not()), reason=str(why_not()))]
+pytestmark = [pytest.mark.once, pytest.mark.skipif(bool(why_not()), reason=str(why_not()))]
 
 DAEMON = "subprocess.Popen(['setsid', 'sleep', '600'], env={})\n"
 HELLO = """\

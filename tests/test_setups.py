@@ -20,7 +20,7 @@ from helpers import (
 )
 from installing import certified, other_python, python_of, read_files, serving, start, tool, written_files
 
-pytestmark = pytest.mark.oldest
+pytestmark = pytest.mark.once
 
 flaskflex_module: Any = load_flaskflex()
 NOBODYS_HOST = "packages.invalid"
