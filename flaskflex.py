@@ -4323,7 +4323,7 @@ class HostedProject:
     def set_aside_settings(self, log: Log) -> None:
         """Let settings stay as the site has them by now, and keep beside them what they held before.
 
-        Their owner may have changed them while a first push was tried, or a line of its [setup].
+        Their owner may have changed them since a first push was tried, or a line of its [setup].
         """
         names = [str(path.relative_to(self.before)) for path in self.before.rglob("*") if path.is_file()]
         taken = set(names)
@@ -4336,7 +4336,7 @@ class HostedProject:
             else:
                 kept = free_path(self.site, old_names(name), taken)
                 log.fact("Note", f"{name} was changed; what it held before is in {kept}")
-                before.rename(self.before / kept)
+                shutil.move(before, self.site / kept)
 
     def restore_before(self, log: Log) -> None:
         """Let the site hold what it held before a first push that failed, or was cut off.
@@ -4349,11 +4349,12 @@ class HostedProject:
             if not (self.before / ".venv").exists():
                 remove_tree(self.site / ".venv")
             copy_folder(self.before, self.site, whole=True)
-            self.forget_before()
+            self.forget_before(log)
 
-    def forget_before(self) -> None:
-        """Remove the copy of what the site held before the first push: all of it, or nothing."""
+    def forget_before(self, log: Log) -> None:
+        """Remove the copy of what the site held before the first push, but for settings that it has lost."""
         if self.before.exists():
+            self.set_aside_settings(log)
             os.rename(self.before, self.state / "trial")
             remove_tree(self.state / "trial")
 
@@ -4389,7 +4390,7 @@ class HostedProject:
             if old:
                 self.put_back(new, old, log)
             return False
-        self.forget_before()
+        self.forget_before(log)
         log.fact("Live", name)
         log.write(url or f"Its document root is {self.site / 'public_html'}")
         return True
@@ -4419,7 +4420,7 @@ class HostedProject:
         # The trial of a first commit was in the site itself, if it was not another pusher's.
         tried_here = not old and self.before.exists() and self.last_trial()[2] == new != ""
         if old:
-            self.forget_before()
+            self.forget_before(log)
         elif not tried_here:
             self.restore_before(log)
         if new in ("", old):
