@@ -4396,19 +4396,18 @@ class HostedProject:
         return True
 
     def held_commit(self, live: str) -> str:
-        """Return the commit that the site holds: the live one, "" if nothing is left there but settings.
+        """Return the commit that the site holds: the live one, "" if nothing is left but a .env or keys.
 
-        Raise Failure if a link leads to a site that was live, and nothing is there.
+        Raise Failure if a link leads to a site that was live, and nothing of that is there.
         """
         self.site.mkdir(exist_ok=True)
-        files = (os.path.relpath(os.path.join(folder, name), self.site)
-                 for folder, _, names in os.walk(self.site) for name in names)
-        if any(DATABASE.search(name) or not SETTINGS.search(name) for name in files):
-            return live
         if live and self.repository.with_suffix("").is_symlink():
-            raise Failure(f"nothing is left in {self.site}, where {self.describe(live)} was served",
-                          "Is its disk mounted? If the site is to be made anew, remove the link to it.")
-        return ""
+            if not any(map(self.checkout.has_file, self.checkout.known_paths(live))):
+                raise Failure(f"nothing is left in {self.site} of {self.describe(live)}, which was served",
+                              "Is its disk mounted? If the site is to be made anew, remove the link to it.")
+            return live
+        left = (name for _, _, names in os.walk(self.site) for name in names)
+        return live if any(not re.fullmatch(r"\.env.*|.*\.key", name) for name in left) else ""
 
     def go_live(self, log: Log) -> bool:
         """Let the site serve what the branch names, if it does not yet; return False if that fails.
