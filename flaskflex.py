@@ -3403,7 +3403,9 @@ STAGE = ".flaskflex-new-"  # the folder in a site where files lie that are about
 
 def read_if_there(path: Path) -> str:
     """Return the text of a file in whatever encoding, as os.fsdecode does; "" if there is no such file."""
-    return os.fsdecode(path.read_bytes()) if path.exists() else ""
+    with contextlib.suppress(FileNotFoundError):
+        return os.fsdecode(path.read_bytes())
+    return ""
 
 
 @contextlib.contextmanager
@@ -3589,14 +3591,14 @@ class Checkout(NamedTuple):
           settings, or if the commit's .gitignore names it, and everybody would not see it in public_html;
         - one that the site has lost is written again, if it is no database and no settings.
 
-        Raise Failure, with no file changed, if another file is in the way; with keep it stays. Raise it
-        also if a file was changed just now: others may be replaced by then.
+        Raise Failure, with no file changed, if another file is in the way. With keep, for a push that is
+        taken back, it stays, and .gitignore keeps nothing. Raise it also if a file was changed just now:
+        others may be replaced by then.
         """
-        known = self.known_paths(old)
-        self.open_folders(known)
+        known, changes = self.known_paths(old), self.changes(old, new)
+        self.open_folders(known | changes.keys())
         held, coming = self.with_index(".old"), self.with_index(".new")
         self.git("read-tree", "-i", "-m", f"--index-output={held.index_file}", old)
-        changes = self.changes(old, new)
         edited = held.edited() | {path for path in changes if self.has_journal(path)}
         changes.update(self.lost(edited - changes.keys(), new))
         stamps = {path: self.stamp(path) for path in changes}
@@ -3639,7 +3641,7 @@ class Checkout(NamedTuple):
 
     def open_folders(self, paths: set[str]) -> None:
         """Let their owner into the folders of files again: a command of .flx may have set any modes."""
-        for folder in sorted(with_folders(paths) - paths):
+        for folder in sorted({"", *with_folders(paths)} - paths):
             place = self.root / folder
             with contextlib.suppress(OSError):  # it is gone, or another user's
                 mode = stat.S_IMODE(os.lstat(place).st_mode)
@@ -3982,10 +3984,11 @@ def copy_folder(source: Path, target: Path, *, whole: bool) -> list[str]:
 def adopt_links(site: bytes, copy: bytes, in_site: re.Pattern[bytes]) -> None:
     """Let each link in a copied site lead into the copy, or out of it to where it leads from the site.
 
-    `in_site` finds the site's own path at the beginning of another. Raise Failure if the links are not all
-    found.
+    Folders of the copy are opened to its owner for that. `in_site` finds the site's own path at the beginning
+    of another. Raise Failure if the links are not all found.
     """
-    found = subprocess.run(["find", copy, "-type", "l", "-print0"], stdout=subprocess.PIPE)
+    found = subprocess.run(["find", copy, "-type", "d", "!", "-perm", "-700", "-exec", "chmod", "u+rwx", "{}",
+                            ";", "-o", "-type", "l", "-print0"], stdout=subprocess.PIPE)
     if found.returncode < 0:
         raise Failure(f"find was killed by signal {-found.returncode} in {os.fsdecode(copy)}", "Push again.")
     for link in found.stdout.split(b"\0")[:-1]:

@@ -232,6 +232,14 @@ def test_settings_that_a_first_push_replaces_and_fails_are_kept_beside_them(new:
         assert (new.site / ".env.old").read_text() == "SECRET=1"
 
 
+def test_settings_that_a_first_push_replaces_are_kept_when_it_goes_live_too(new: Hosted) -> None:
+    write(new.site / ".env", "SECRET=1")
+    new.commit(".flx", FLX.replace("[setup]", "[setup]\necho SECRET=example >.env"))
+    assert "Note        .env was changed; what it held before is in .env.old" in new.push()
+    assert (new.site / ".env.old").read_text() == "SECRET=1"
+    new.served()
+
+
 def test_no_settings_take_the_place_of_others_that_were_kept(new: Hosted) -> None:
     write(new.site / ".env", "A")
     write(new.site / ".env.old", "B")

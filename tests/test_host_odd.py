@@ -66,14 +66,15 @@ def test_a_lost_site_is_set_up_anew_beside_what_its_owner_put_there(live: Hosted
     assert (live.site / ".env").read_text() == "SECRET=1"
 
 
-def test_setup_does_not_run_again_where_visitors_rows_are_left(live: Hosted) -> None:
-    live.commit(".flx", FLX.replace("[setup]", "[setup]\necho seed >application/todo.db"))
+@pytest.mark.parametrize("path", ["application/todo.db", "instance/store"])
+def test_setup_does_not_run_again_where_visitors_rows_are_left(path: str, live: Hosted) -> None:
+    live.commit(".flx", FLX.replace("[setup]", f"[setup]\nmkdir -p instance; echo seed >{path}"))
     live.push()
     lose_site(live)
-    write(live.site / "application" / "todo.db", "a visitor's")
+    write(live.site / path, "a visitor's")
     new = live.commit()
     live.push()
-    assert (live.site / "application" / "todo.db").read_text() == "a visitor's"
+    assert (live.site / path).read_text() == "a visitor's"
     assert live.served() == new
 
 
@@ -296,10 +297,10 @@ def test_a_site_behind_a_link_is_itself_in_a_trial_and_its_disk_has_to_be_there(
     assert re.findall("^(#!.*|a visitor's|/backup.*)$", out, re.MULTILINE) == [
         f"#!{trial}/.venv/bin/python", *others, f"#!{live.site}/.venv/bin/python", *others]
     (disk / NAME).rename(disk / "not mounted")
-    (disk / NAME).mkdir()
+    write(disk / NAME / "NOT MOUNTED")
     live.commit()
     assert re.search(f"^Refused .*nothing is left in {disk / NAME}", live.push(status=1), re.MULTILINE)
-    assert list((disk / NAME).iterdir()) == []
+    assert list((disk / NAME).iterdir()) == [disk / NAME / "NOT MOUNTED"]
 
 
 def test_a_trial_that_cannot_be_removed_stops_no_push(live: Hosted) -> None:
