@@ -3526,16 +3526,12 @@ def old_names(path: str) -> Iterator[str]:
     return (path + ".old" * count for count in itertools.count(1))
 
 
-def folders_above(path: str) -> list[str]:
-    """Return the folders on the way to a file from the top of its project, the outer ones first."""
+def blockers(site: Path, path: str) -> list[str]:
+    """Return the files and links at the places of a file's folders in a site, the outer ones first."""
     parts = path.split("/")
-    return ["/".join(parts[:count]) for count in range(1, len(parts))]
-
-
-def blocker(site: Path, path: str) -> str:
-    """Return what is in the way of a file: a file or a link at the place of one of its folders, or itself."""
-    return next((folder for folder in folders_above(path)
-                 if os.path.lexists(site / folder) and not is_real_folder(site / folder)), path)
+    folders = ["/".join(parts[:count]) for count in range(1, len(parts))]
+    return [folder for folder in folders
+            if os.path.lexists(site / folder) and not is_real_folder(site / folder)]
 
 
 def is_database(path: Path) -> bool:
@@ -3551,7 +3547,7 @@ def in_the_way_failure(site: Path, paths: Sequence[str]) -> Failure:
     """Return why a push is refused that would replace files of the site's own, and how to go on."""
     taken: set[str] = set()
     moves = [(path, free_path(site, old_names(path), taken))
-             for path in dict.fromkeys(blocker(site, path) for path in paths)]
+             for path in dict.fromkeys([*blockers(site, path), path][0] for path in paths)]
     moves += [(path + end, free + end) for path, free in moves for end in JOURNALS
               if (site / f"{path}{end}").exists() and is_database(site / path)]
     return Failure("\n".join((
@@ -3730,8 +3726,7 @@ class Checkout(NamedTuple):
     def is_blocked(self, path: str, removed: set[str]) -> bool:
         """Return True if no file can be at a path: a folder with files is there, or a file or link above."""
         place = self.root / path
-        files = [self.root / folder for folder in folders_above(path)
-                 if os.path.lexists(self.root / folder) and not is_real_folder(self.root / folder)]
+        files = [self.root / blocker for blocker in blockers(self.root, path)]
         if is_real_folder(place):
             files += [found for found in place.rglob("*") if not is_real_folder(found)]
         return any(str(found.relative_to(self.root)) not in removed for found in files)
