@@ -3990,8 +3990,8 @@ def adopt_links(site: bytes, copy: bytes, in_site: re.Pattern[bytes]) -> None:
         folder, target = os.path.dirname(link), os.readlink(link)
         place = os.path.normpath(os.path.join(site + folder[len(copy):], target))  # as seen from the site
         inside = in_site.match(place)
-        rest = place[inside.end():] if inside else b"."
-        wanted = copy + rest if rest[:1] in (b"", b"/") else place
+        rest = place[inside.end():] if inside else place
+        wanted = copy + rest if inside and rest[:1] in (b"", b"/") else place
         if os.path.normpath(os.path.join(folder, target)) != wanted:
             os.unlink(link)
             os.symlink(wanted, link)
