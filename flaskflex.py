@@ -5027,6 +5027,7 @@ def make_project(options: argparse.Namespace, report: Report) -> None:
 
 def list_machine(report: Report) -> None:
     """Report the projects of this machine: domains, what is live, the last push, size and processes."""
+    owners = [re.findall(rb"\nUid:\t(\d+)", facts) for _, facts in read_proc("status")]
     for name in project_users():
         report.fact(f"{name} ", ", ".join(served_domains(name)))
         try:
@@ -5035,9 +5036,7 @@ def list_machine(report: Report) -> None:
             output = f"{error}: {getattr(error, 'hint', '')}"
         for line in last_lines(os.fsencode(output)).split("\n"):
             report.fact("", re.sub(f"^{name} +|^ +", "", line))
-        uid_line = f"\nUid:\t{pwd.getpwnam(name).pw_uid}\t".encode()
-        count = sum(uid_line in facts for _, facts in read_proc("status"))
-        report.fact("", f"processes: {count}")
+        report.fact("", f"processes: {owners.count([b'%d' % pwd.getpwnam(name).pw_uid])}")
 
 
 def lock_machine(report: Report) -> None:
